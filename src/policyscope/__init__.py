@@ -1,0 +1,85 @@
+"""policyscope: is this checkpoint any good?
+
+Evaluates robot policies on recorded demonstrations and gives numbers that mean something: native
+units by construction, against trivial baselines, with honest intervals.
+
+    import policyscope as ps
+
+    config = ps.EvalConfig(
+        policy=ps.PolicyConfig(path="outputs/train/my_policy/checkpoints/last/pretrained_model"),
+        dataset=ps.DatasetConfig(repo_id="lerobot/pusht"),
+    )
+    run = ps.evaluate(config)
+    print(run.record["summary"]["chunk"]["mae"])
+
+Importing this package loads neither torch nor lerobot; names are loaded when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from policyscope.config import DatasetConfig, EvalConfig, PolicyConfig
+    from policyscope.errors import InputError, PolicyscopeError, RefusedError
+    from policyscope.evaluate import Run, check, evaluate
+    from policyscope.findings import Finding
+    from policyscope.metrics import mae, mse
+    from policyscope.report import ReportConfig, render
+    from policyscope.run.record import read_record
+    from policyscope.spaces import ActionSchema, NativeActions, NormalizedActions, Normalizer
+
+_HOME = {
+    "ActionSchema": "spaces",
+    "DatasetConfig": "config",
+    "EvalConfig": "config",
+    "Finding": "findings",
+    "InputError": "errors",
+    "NativeActions": "spaces",
+    "NormalizedActions": "spaces",
+    "Normalizer": "spaces",
+    "PolicyConfig": "config",
+    "PolicyscopeError": "errors",
+    "RefusedError": "errors",
+    "ReportConfig": "report",
+    "Run": "evaluate",
+    "check": "evaluate",
+    "evaluate": "evaluate",
+    "mae": "metrics",
+    "mse": "metrics",
+    "read_record": "run.record",
+    "render": "report",
+}
+
+__all__ = [
+    "ActionSchema",
+    "DatasetConfig",
+    "EvalConfig",
+    "Finding",
+    "InputError",
+    "NativeActions",
+    "NormalizedActions",
+    "Normalizer",
+    "PolicyConfig",
+    "PolicyscopeError",
+    "RefusedError",
+    "ReportConfig",
+    "Run",
+    "check",
+    "evaluate",
+    "mae",
+    "mse",
+    "read_record",
+    "render",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,5 @@
+"""``python -m policyscope`` is the command line."""
+
+from policyscope.cli import main
+
+main()

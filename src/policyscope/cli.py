@@ -1,0 +1,179 @@
+"""The command line: parses flags, calls the Python API, prints. Nothing else.
+
+Exit status: 0 done; 1 done, and a check failed; 2 bad usage or input; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn, final
+
+import tyro
+
+from policyscope.config import DatasetConfig, EvalConfig, PolicyConfig
+from policyscope.errors import PolicyscopeError, RefusedError
+from policyscope.report import ReportConfig
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_DESCRIPTION = """\
+Is this checkpoint any good? Evaluates robot policies on recorded demonstrations, in native
+units, against trivial baselines, with honest intervals.
+
+  policyscope eval --policy.path DIR --dataset.repo_id lerobot/pusht
+  policyscope eval --policy.type hold_state --dataset.repo_id my/data --dataset.root DIR
+  policyscope report DIR
+
+--debug shows the traceback of an error. Exit status: 0 done; 1 done, and a check failed;
+2 bad usage or input; 130 interrupted."""
+
+
+@final
+@dataclass(frozen=True)
+class _Check:
+    """Preflight: finds what would make the numbers meaningless, without running the policy.
+
+    policyscope check --policy.path DIR --dataset.repo_id lerobot/pusht --dataset.root DATA
+    """
+
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    rename_map: str | None = None
+    """JSON, dataset key to policy key, or to a list of policy keys."""
+    action_dims: str | None = None
+    """Dims to compare where policy and dataset differ: indices or names."""
+    n_action_steps: int | None = None
+    """Steps a robot would run of each chunk."""
+    json: bool = False
+    """Print the findings as JSON."""
+
+
+@final
+@dataclass(frozen=True)
+class _Report:
+    """Render a stored run again, without the policy: report.png and the table.
+
+    policyscope report out
+    """
+
+    run: tyro.conf.Positional[str]
+    """Run directory."""
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"] or ["--help"]
+    try:
+        sys.exit(_run(words))
+    except PolicyscopeError as error:
+        if debug:
+            raise
+        _complain(error)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: the same command with --resume goes on", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _run(words: list[str]) -> int:
+    command = tyro.extras.subcommand_cli_from_dict(
+        {"eval": EvalConfig, "check": _Check, "report": _Report},
+        args=words,
+        prog="policyscope",
+        description=_DESCRIPTION,
+        config=(tyro.conf.FlagCreatePairsOff,),
+        use_underscores=True,
+    )
+    if isinstance(command, EvalConfig):
+        return _eval(command)
+    if isinstance(command, _Check):
+        return _check(command)
+    return _report(command)
+
+
+def _eval(config: EvalConfig) -> int:
+    _quiet()
+    from policyscope.evaluate import evaluate
+    from policyscope.render.table import print_run
+    from policyscope.watch import TerminalProgress
+
+    with TerminalProgress(_console(stderr=True)) as progress:
+        run = evaluate(config, progress)
+        progress.stage("drawing the picture")
+        from policyscope.report import render
+
+        picture = render(ReportConfig(str(run.directory)))
+    out = _console()
+    print_run(out, run.record)
+    out.print(f"{run.directory}: run.json, predictions.parquet, {picture.name}", markup=False)
+    return 1 if any(f["severity"] == "error" for f in run.record["findings"]) else 0
+
+
+def _check(command: _Check) -> int:
+    _quiet()
+    import json
+
+    from policyscope.evaluate import check
+    from policyscope.render.table import findings_text
+
+    config = EvalConfig(
+        policy=command.policy,
+        dataset=command.dataset,
+        rename_map=command.rename_map,
+        action_dims=command.action_dims,
+        n_action_steps=command.n_action_steps,
+    )
+    rows = [finding.to_json() for finding in check(config).findings]
+    if command.json:
+        print(json.dumps(rows, indent=1))
+    elif rows:
+        _console().print(findings_text(rows))
+    else:
+        print("no findings")
+    return 1 if any(row["severity"] != "info" for row in rows) else 0
+
+
+def _report(command: _Report) -> int:
+    from pathlib import Path
+
+    from policyscope.render.table import print_run
+    from policyscope.report import render
+    from policyscope.run.record import read_record
+
+    picture = render(ReportConfig(command.run))
+    out = _console()
+    print_run(out, read_record(Path(command.run).expanduser()))
+    out.print(str(picture), markup=False)
+    return 0
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
+
+
+def _complain(error: PolicyscopeError) -> None:
+    if isinstance(error, RefusedError):
+        for finding in error.findings:
+            line = f"refused: {finding.code}: {finding.message} Fix: {finding.fix}"
+            print(line, file=sys.stderr)
+    else:
+        print(f"error: {error}", file=sys.stderr)
+
+
+def _quiet() -> None:
+    """Keep the libraries' progress bars and chatter off the terminal."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -1,0 +1,222 @@
+"""What a run is asked to do: one frozen config feeds the flags, the Python API and the record.
+
+Light on purpose: the command line imports this module and must answer ``--help`` at once.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, final
+
+from policyscope.errors import UsageError
+
+BuiltinType = Literal["hold_state", "repeat_last", "dataset_mean", "replay"]
+
+
+@final
+@dataclass(frozen=True)
+class PolicyConfig:
+    """Which policy to evaluate: a checkpoint or a built-in one."""
+
+    path: str | None = None
+    """Pretrained directory or hub repo id (config.json, model.safetensors, saved processors)."""
+    type: BuiltinType | None = None
+    """A built-in policy instead of a checkpoint."""
+    revision: str | None = None
+    """Hub revision of the checkpoint."""
+    chunk_size: int = 16
+    """Horizon of a built-in policy; a checkpoint brings its own."""
+
+
+@final
+@dataclass(frozen=True)
+class DatasetConfig:
+    """Which demonstrations to compare with."""
+
+    repo_id: str | None = None
+    """LeRobot dataset id, for example lerobot/pusht."""
+    root: str | None = None
+    """Local directory of the dataset; without it the local cache and the hub are asked."""
+    episodes: str | None = None
+    """Slices and lists of episode indices: 185:206 or 0,3,10:20. Default: the held-out split if
+    the checkpoint records one, else all."""
+    revision: str | None = None
+    """Hub revision of the dataset."""
+    action_units: str | None = None
+    """Unit of the action dims where the dataset does not say: one for all (px) or a list, one a
+    dim (rad,rad,m)."""
+
+
+@final
+@dataclass(frozen=True)
+class EvalConfig:
+    """Offline: predicted against demonstrated action chunks, in native units.
+
+    policyscope eval --policy.path outputs/train/pusht/checkpoints/last/pretrained_model
+    --dataset.repo_id lerobot/pusht --dataset.episodes 185:206 --output_dir out
+
+    policyscope eval --policy.type hold_state --dataset.repo_id g1 --dataset.root data/g1
+    """
+
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    output_dir: str | None = None
+    """Run directory. Default: outputs/policyscope/<date>_<time>_<policy>."""
+    max_frames: int | None = None
+    """Stop after this many frames, taken in order from the chosen episodes."""
+    batch_size: str = "auto"
+    """Frames a model call: a number, or auto."""
+    samples: int = 1
+    """Predictions a frame, for policies that start from noise."""
+    seed: int = 0
+    """Seed of all noise."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the policy runs; auto takes cuda, then mps, then cpu."""
+    n_action_steps: int | None = None
+    """Steps a robot would run of each chunk. Default: the checkpoint's own."""
+    rename_map: str | None = None
+    """JSON, dataset key to policy key; a list feeds several policy cameras from one:
+    '{"observation.image": ["observation.images.camera1", "observation.images.camera2"]}'."""
+    action_dims: str | None = None
+    """Dims to compare where policy and dataset differ: indices or names, of whichever has more
+    dims, in the order of the other one. Never guessed."""
+    action_kind: Literal["absolute", "delta"] = "absolute"
+    """What an action means; delta actions have a zero baseline instead of hold-state."""
+    stats: Literal["checkpoint", "dataset"] = "checkpoint"
+    """Whose normalization statistics the policy's processors use."""
+    latency_calls: int = 64
+    """Batch-1 control steps to time (59 support a p95, 299 a p99); 0 skips them."""
+    resume: bool = False
+    """Continue the unfinished run in output_dir."""
+    overwrite: bool = False
+    """Replace the run in output_dir."""
+    force: bool = False
+    """Compute numbers in spite of findings of severity error; they are labelled everywhere."""
+
+    def __post_init__(self) -> None:
+        if (self.policy.path is None) == (self.policy.type is None):
+            raise UsageError(
+                "--policy.path / --policy.type",
+                expected="exactly one of them",
+                found="neither" if self.policy.path is None else "both",
+                fix="--policy.path DIR_OR_REPO_ID, or --policy.type hold_state",
+            )
+        if self.dataset.repo_id is None and self.dataset.root is None:
+            raise UsageError(
+                "--dataset.repo_id / --dataset.root",
+                expected="a dataset",
+                found="neither",
+                fix="--dataset.repo_id lerobot/pusht, with --dataset.root DIR for a local copy",
+            )
+        for name, value, least in (
+            ("--samples", self.samples, 1),
+            ("--max_frames", self.max_frames, 1),
+            ("--n_action_steps", self.n_action_steps, 1),
+            ("--policy.chunk_size", self.policy.chunk_size, 1),
+            ("--latency_calls", self.latency_calls, 0),
+        ):
+            if value is not None and value < least:
+                raise UsageError(
+                    name, expected=f"at least {least}", found=str(value), fix=f"{name} {least}"
+                )
+        if self.batch_size != "auto" and not _is_positive_int(self.batch_size):
+            raise UsageError(
+                "--batch_size",
+                expected="a number of at least 1, or auto",
+                found=repr(self.batch_size),
+                fix="--batch_size 32",
+            )
+        if self.resume and self.overwrite:
+            raise UsageError(
+                "--resume / --overwrite",
+                expected="one of them",
+                found="both",
+                fix="--resume continues a run, --overwrite starts it again",
+            )
+        parse_rename_map(self.rename_map)
+
+    @property
+    def dataset_name(self) -> str:
+        """The dataset's repo id, or its folder's name where only a root was given."""
+        if self.dataset.repo_id is not None:
+            return self.dataset.repo_id
+        return Path(self.dataset.root or ".").resolve().name
+
+
+def _is_positive_int(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) >= 1
+
+
+def parse_episodes(text: str, total: int) -> tuple[int, ...]:
+    """Episode indices named by slices and lists, sorted, each once.
+
+    Args:
+        text: for example ``185:206``, ``0,3,7`` or ``:10:2,50``.
+        total: number of episodes in the dataset.
+
+    Raises:
+        UsageError: not a list of slices and numbers, empty, or out of range.
+    """
+    chosen: set[int] = set()
+    for part in text.strip("[] ").split(","):
+        bounds = [b.strip() for b in part.split(":")]
+        try:
+            numbers = [int(b) if b else None for b in bounds]
+            if len(numbers) == 1 and numbers[0] is not None:
+                picked = range(numbers[0], numbers[0] + 1)
+            elif len(numbers) in (2, 3):
+                start, stop = numbers[0] or 0, total if numbers[1] is None else numbers[1]
+                picked = range(start, stop, (numbers[2:] or [1])[0] or 1)
+            else:
+                raise ValueError(part)
+        except ValueError:
+            raise UsageError(
+                "--dataset.episodes",
+                expected="slices and lists of episode indices",
+                found=repr(text),
+                fix="--dataset.episodes 185:206 or 0,3,10:20",
+            ) from None
+        outside = [e for e in picked if not 0 <= e < total]
+        if outside:
+            raise UsageError(
+                "--dataset.episodes",
+                expected=f"indices from 0 to {total - 1}",
+                found=f"{outside[0]} in {text!r}",
+                fix=f"the dataset has {total} episodes: choose among 0:{total}",
+            )
+        chosen.update(picked)
+    if not chosen:
+        raise UsageError(
+            "--dataset.episodes",
+            expected="at least one episode",
+            found=f"{text!r}, which names none",
+            fix=f"choose among 0:{total}",
+        )
+    return tuple(sorted(chosen))
+
+
+def parse_rename_map(text: str | None) -> dict[str, tuple[str, ...]]:
+    """Dataset key → the policy keys that it feeds.
+
+    Raises:
+        UsageError: not a JSON object of strings or lists of strings.
+    """
+    if text is None:
+        return {}
+    try:
+        raw = json.loads(text)
+        if not isinstance(raw, dict):
+            raise TypeError
+        parsed = {k: (v,) if isinstance(v, str) else tuple(v) for k, v in raw.items()}
+        if not all(isinstance(name, str) for names in parsed.values() for name in names):
+            raise TypeError
+    except (ValueError, TypeError):
+        raise UsageError(
+            "--rename_map",
+            expected="a JSON object, dataset key to policy key or list of policy keys",
+            found=repr(text),
+            fix="""--rename_map '{"observation.image": "observation.images.camera1"}'""",
+        ) from None
+    return parsed

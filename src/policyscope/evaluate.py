@@ -1,0 +1,435 @@
+"""Offline evaluation, end to end: config → policy × frames → predictions → metrics → run."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from policyscope.alignment import Alignment, align
+from policyscope.baselines import baseline_chunks
+from policyscope.checkpoint import Checkpoint, read_checkpoint
+from policyscope.config import EvalConfig, parse_episodes
+from policyscope.errors import OutputError, RefusedError
+from policyscope.findings import Finding, errors_in
+from policyscope.frames import ACTION, DatasetFacts, FrameSource, dataset_revision
+from policyscope.metrics.intervals import MIN_EPISODES
+from policyscope.metrics.scorecard import Scorecard, ScoredEpisode
+from policyscope.policies.base import Policy
+from policyscope.policies.builtin import open_builtin
+from policyscope.predict import (
+    Clock,
+    Progress,
+    Silent,
+    measure_latency,
+    plan_frames,
+    predict_episodes,
+)
+from policyscope.preflight import preflight
+from policyscope.run.directory import RECORD, RunDirectory, StoredEpisode
+from policyscope.run.record import (
+    SCHEMA_VERSION,
+    dump_record,
+    environment,
+    read_record,
+)
+from policyscope.spaces import NativeActions
+from policyscope.split import held_out, label, trained_on
+
+_OUT_OF_RANGE = 0.05
+_AUTO_BATCH = {"cpu": 32, "cuda": 64, "mps": 32}
+
+
+@final
+@dataclass(frozen=True)
+class Run:
+    """A run on disk.
+
+    Attributes:
+        directory: where it lies.
+        record: the content of its ``run.json``.
+    """
+
+    directory: Path
+    record: dict[str, Any]
+
+
+@final
+@dataclass(frozen=True)
+class Inputs:
+    """A policy and a dataset that were read, matched and checked, before any weights.
+
+    Attributes:
+        checkpoint: None for a built-in policy.
+        source: the dataset, its chosen episodes loaded.
+        alignment: how the two meet.
+        episodes: chosen episode indices.
+        trained: episodes that the checkpoint says it saw, or None.
+        findings: of the preflight.
+    """
+
+    checkpoint: Checkpoint | None
+    source: FrameSource
+    alignment: Alignment
+    episodes: tuple[int, ...]
+    trained: frozenset[int] | None
+    findings: tuple[Finding, ...]
+
+
+def check(config: EvalConfig) -> Inputs:
+    """Preflight alone: everything that can be known without loading the weights.
+
+    Raises:
+        InputError: something can't be read or makes no sense.
+    """
+    checkpoint = read_checkpoint(config.policy) if config.policy.path is not None else None
+    source = FrameSource(config.dataset, repo_id=config.dataset_name)
+    facts = source.facts
+    alignment = align(checkpoint, facts, config)
+    findings = preflight(checkpoint, facts, alignment, config)
+    trained = trained_on(checkpoint, facts)
+    n = len(facts.lengths)
+    episodes = (
+        parse_episodes(config.dataset.episodes, n)
+        if config.dataset.episodes is not None
+        else held_out(trained, n)
+    )
+    source.load(episodes)
+    return Inputs(checkpoint, source, alignment, episodes, trained, findings)
+
+
+def evaluate(config: EvalConfig, progress: Progress | None = None) -> Run:
+    """Evaluate a policy on recorded demonstrations and write a run directory.
+
+    Args:
+        config: what to do.
+        progress: told while it runs.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        InputError: something can't be read or makes no sense.
+        RefusedError: findings of severity error; ``run.json`` holds them.
+        KeyboardInterrupt: the run was interrupted; ``--resume`` continues it.
+    """
+    watch = progress or Silent()
+    directory = RunDirectory(_output_dir(config))
+    if config.resume and (finished := _finished(directory)) is not None:
+        return finished
+    watch.stage("reading policy and dataset")
+    inputs = check(config)
+    plan = _plan(inputs, config)
+    directory.prepare(plan, resume=config.resume, overwrite=config.overwrite)
+    blocking = [f for f in errors_in(inputs.findings) if not (config.force and f.forceable)]
+    if blocking:
+        record = _record(config, inputs, policy=None, status="refused")
+        directory.write_text(RECORD, dump_record(record))
+        directory.close()
+        raise RefusedError(tuple(blocking))
+    watch.stage("loading the policy")
+    policy = open_policy(config, inputs)
+    try:
+        return _run(config, inputs, policy, directory, watch)
+    except KeyboardInterrupt:
+        record = _record(config, inputs, policy=policy, status="partial")
+        directory.write_text(RECORD, dump_record(record))
+        raise
+
+
+def open_policy(config: EvalConfig, inputs: Inputs) -> Policy:
+    """The policy that the config names, ready to predict."""
+    if inputs.checkpoint is None:
+        return open_builtin(
+            config.policy,
+            inputs.source,
+            dims=inputs.alignment.dataset_dims,
+            n_action_steps=config.n_action_steps,
+            action_kind=config.action_kind,
+        )
+    from policyscope.policies.lerobot import LerobotPolicy
+
+    return LerobotPolicy(inputs.checkpoint, inputs.source.facts, inputs.alignment, config)
+
+
+def _run(
+    config: EvalConfig, inputs: Inputs, policy: Policy, directory: RunDirectory, watch: Progress
+) -> Run:
+    spec, source = policy.spec, inputs.source
+    frames = plan_frames(source, inputs.episodes, config.max_frames)
+    watch.stage("timing single calls")
+    latency = measure_latency(
+        policy, source, frames[0][0], calls=config.latency_calls, fps=source.facts.fps
+    )
+    clock, done = Clock(), directory.finished()
+    remaining = [(e, n) for e, n in frames if e not in done]
+    watch.begin(sum(n for _, n in frames))
+    watch.advance(sum(n for e, n in frames if e in done))
+    dims = list(inputs.alignment.dataset_dims)
+    for predictions in predict_episodes(
+        policy,
+        source,
+        remaining,
+        samples=config.samples,
+        batch_size=_batch_size(config, spec.device),
+        clock=clock,
+        progress=watch,
+    ):
+        chunks, is_pad = source.episode(predictions.index).chunks(spec.chunk_size)
+        n = len(predictions.frame_index)
+        target = NativeActions(chunks.values[:n, :, dims], inputs.alignment.schema.units)
+        directory.add(
+            predictions, target, is_pad[:n], inputs.alignment.schema, spec.normalization.stats_id
+        )
+    watch.stage("computing metrics")
+    scores = _scorecard(config, inputs, policy, directory, [e for e, _ in frames])
+    record = _record(config, inputs, policy=policy, status="complete")
+    record["dataset"]["n_frames"] = scores.n_frames
+    record["dataset"]["episodes"] = [e for e, _ in frames]
+    record["findings"] += [f.to_json() for f in _after(config, scores, policy)]
+    record |= _tables(scores)
+    record |= {"latency": latency, "throughput": clock.to_json()}
+    directory.merge([e for e, _ in frames])
+    directory.write_text(RECORD, dump_record(record))
+    directory.close()
+    return Run(directory.path, read_record(directory.path))
+
+
+def _scorecard(
+    config: EvalConfig,
+    inputs: Inputs,
+    policy: Policy,
+    directory: RunDirectory,
+    episodes: list[int],
+) -> Scorecard:
+    facts, spec = inputs.source.facts, policy.spec
+    dims = list(inputs.alignment.dataset_dims)
+    stats = {
+        name: np.asarray(values).reshape(-1)[dims]
+        for name, values in facts.stats[ACTION].items()
+        if np.asarray(values).size == facts.actions.dim
+    }
+    scores = Scorecard(
+        inputs.alignment.schema,
+        stats,
+        horizon=spec.chunk_size,
+        n_action_steps=spec.n_action_steps,
+        fps=facts.fps,
+    )
+    for index in episodes:
+        scores.add(_scored(directory.part(index), inputs, config, spec.chunk_size))
+    return scores
+
+
+def _scored(
+    stored: StoredEpisode, inputs: Inputs, config: EvalConfig, horizon: int
+) -> ScoredEpisode:
+    episode = inputs.source.episode(stored.index)
+    dims, units = list(inputs.alignment.dataset_dims), inputs.alignment.schema.units
+    n = len(stored.frame_index)
+    baselines = baseline_chunks(
+        episode, horizon, stats=inputs.source.facts.stats, action_kind=config.action_kind
+    )
+    return ScoredEpisode(
+        index=stored.index,
+        frame_index=stored.frame_index,
+        tasks=episode.tasks[:n],
+        predicted=stored.predicted,
+        target=stored.target,
+        is_pad=stored.is_pad,
+        baselines={
+            name: NativeActions(chunks.values[:n, :, dims], units)
+            for name, chunks in baselines.items()
+        },
+    )
+
+
+def _tables(scores: Scorecard) -> dict[str, Any]:
+    return {
+        "summary": scores.summary(),
+        "baselines": {name: scores.summary(name) for name in scores.baselines},
+        "skill": scores.skill(),
+        "basis": scores.basis,
+        "by_dim": scores.by_dim(),
+        "by_horizon": scores.by_horizon(),
+        "by_episode": scores.by_episode(),
+        "by_task": scores.by_task(),
+        "similarity": scores.similarity(),
+        "smoothness": scores.smoothness(),
+        "samples": scores.samples(),
+    }
+
+
+def _after(config: EvalConfig, scores: Scorecard, policy: Policy) -> list[Finding]:
+    """Findings that only the finished predictions show."""
+    findings = []
+    if scores.n_episodes < MIN_EPISODES:
+        findings.append(
+            Finding(
+                "few_episodes",
+                "info",
+                f"expected at least {MIN_EPISODES} episodes for an interval; found "
+                f"{scores.n_episodes}. Frames of one episode are not independent: none is given.",
+                "more --dataset.episodes",
+            )
+        )
+    if policy.spec.draws == "seeded":
+        findings.append(
+            Finding(
+                "seeded_one_by_one",
+                "info",
+                f"{policy.spec.type} can't be given its noise; it ran one frame at a time under a "
+                "seed for each, which is slower.",
+                "nothing to do: the numbers are reproducible",
+            )
+        )
+    excluded = [n for n, used in zip(scores.schema.names, scores.included, strict=True) if not used]
+    if excluded:
+        findings.append(
+            Finding(
+                "constant_dims",
+                "info",
+                f"expected dims that vary; found a standard deviation below 1e-6 in "
+                f"{', '.join(excluded)}. They have no normalized error.",
+                "nothing to do",
+            )
+        )
+    outside = [
+        f"{row['name']} {row['out_of_range_share']:.0%}"
+        for row in scores.by_dim()
+        if row["scope"] == "chunk" and (row["out_of_range_share"] or 0) > _OUT_OF_RANGE
+    ]
+    if outside:
+        findings.append(
+            Finding(
+                "out_of_range",
+                "warning",
+                f"expected predictions within the dataset's range; found more than "
+                f"{_OUT_OF_RANGE:.0%} outside it in {', '.join(outside)}.",
+                "check the normalization statistics, and that this is the robot it was trained on",
+            )
+        )
+    if config.action_kind == "absolute" and "hold_state" in scores.baselines:
+        hold = scores.summary("hold_state")["step1"]["nmse"]["value"]
+        mean = scores.summary("dataset_mean")["step1"]["nmse"]["value"]
+        if hold is not None and mean is not None and hold > mean:
+            findings.append(
+                Finding(
+                    "hold_state_implausible",
+                    "warning",
+                    "expected the current state to be nearer to the next action than the dataset's "
+                    f"mean is; found a squared error of {hold:.3g} against {mean:.3g} (std²). "
+                    "Suspect: actions are displacements, or state and action differ in meaning.",
+                    "--action_kind delta if actions are displacements",
+                )
+            )
+    return findings
+
+
+def _record(
+    config: EvalConfig, inputs: Inputs, *, policy: Policy | None, status: str
+) -> dict[str, Any]:
+    facts, checkpoint = inputs.source.facts, inputs.checkpoint
+    spec = policy.spec if policy is not None else None
+    schema = inputs.alignment.schema
+    forced = bool(config.force and errors_in(inputs.findings))
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "offline",
+        "status": status,
+        "forced": forced,
+        "policy": {
+            "path": config.policy.path or config.policy.type,
+            "type": checkpoint.type if checkpoint else config.policy.type,
+            "sha256": checkpoint.sha256 if checkpoint else None,
+            "n_parameters": checkpoint.n_parameters if checkpoint else 0,
+            "chunk_size": spec.chunk_size if spec else None,
+            "n_action_steps": spec.n_action_steps if spec else None,
+            "draws": spec.draws if spec else None,
+            "samples": config.samples,
+        },
+        "dataset": _dataset(facts, inputs),
+        "actions": {
+            "names": schema.names,
+            "units": schema.units,
+            "space": "native",
+            "normalization": {
+                "mode": spec.normalization.mode if spec else _declared_mode(checkpoint),
+                "stats_id": spec.normalization.stats_id if spec else None,
+                "source": spec.normalization.source if spec else "none",
+            },
+            "kind": config.action_kind,
+            "policy_dims": inputs.alignment.policy_dims,
+            "dataset_dims": inputs.alignment.dataset_dims,
+        },
+        "inputs": dict(inputs.alignment.feeds),
+        "findings": [f.to_json() for f in inputs.findings],
+        "environment": environment(
+            device=spec.device if spec else "none",
+            dtype=spec.dtype if spec else "none",
+            seed=config.seed,
+        ),
+    }
+
+
+def _declared_mode(checkpoint: Checkpoint | None) -> str:
+    return checkpoint.action_mode if checkpoint else "IDENTITY"
+
+
+def _dataset(facts: DatasetFacts, inputs: Inputs) -> dict[str, Any]:
+    return {
+        "repo_id": facts.repo_id,
+        "root": str(facts.root),
+        "revision": dataset_revision(facts.root),
+        "episodes": inputs.episodes,
+        "n_frames": 0,
+        "fps": facts.fps,
+        "robot_type": facts.robot_type,
+        "tasks": facts.tasks,
+        "split": label(inputs.trained, inputs.episodes),
+    }
+
+
+def _plan(inputs: Inputs, config: EvalConfig) -> dict[str, Any]:
+    """What determines the predictions: a resumed run must agree on it."""
+    checkpoint = inputs.checkpoint
+    plan: Mapping[str, Any] = {
+        "policy": checkpoint.sha256 if checkpoint else config.policy.type,
+        "chunk_size": None if checkpoint else config.policy.chunk_size,
+        "dataset": dataset_revision(inputs.source.facts.root),
+        "episodes": list(inputs.episodes),
+        "max_frames": config.max_frames,
+        "samples": config.samples,
+        "seed": config.seed,
+        "n_action_steps": config.n_action_steps,
+        "stats": config.stats,
+        "policy_dims": list(inputs.alignment.policy_dims),
+        "dataset_dims": list(inputs.alignment.dataset_dims),
+        "units": list(inputs.alignment.schema.units),
+        "feeds": inputs.alignment.feeds,
+    }
+    return dict(plan)
+
+
+def _finished(directory: RunDirectory) -> Run | None:
+    try:
+        record = read_record(directory.path)
+    except OutputError:
+        return None
+    return Run(directory.path, record) if record["status"] == "complete" else None
+
+
+def _batch_size(config: EvalConfig, device: str) -> int:
+    return _AUTO_BATCH[device] if config.batch_size == "auto" else int(config.batch_size)
+
+
+def _output_dir(config: EvalConfig) -> Path:
+    if config.output_dir is not None:
+        return Path(config.output_dir).expanduser()
+    now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    name = Path(config.policy.path).name if config.policy.path else str(config.policy.type)
+    return Path("outputs") / "policyscope" / f"{now}_{name}"

@@ -1,0 +1,462 @@
+"""From the predictions of one episode to sums, and from the sums of all episodes to tables.
+
+An episode is reduced to small sums as soon as it is complete, so memory does not grow with the
+dataset, and every table, interval and skill derives from the same sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from policyscope.metrics.errors import ErrorSums, error_sums
+from policyscope.metrics.intervals import Estimate, cluster_mean, cluster_ratio, skill
+from policyscope.metrics.samples import SampleSums, sample_scores, sample_sums
+from policyscope.metrics.shape import EpisodeShape, episode_shape, similarity, smoothness
+from policyscope.spaces import ActionSchema, FloatArray, NativeActions, Normalizer
+
+SCOPES = ("step1", "chunk", "executed")
+MIN_STD = 1e-6
+_EDGE = 1e-3  # of the range: within it a prediction counts as saturated
+POLICY = "policy"
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ScoredEpisode:
+    """Predictions of one episode, ready to be scored.
+
+    Attributes:
+        index: episode index.
+        frame_index: [T] consecutive frames.
+        tasks: T texts.
+        predicted: K arrays of [T, H, A], one a sample.
+        target: [T, H, A].
+        is_pad: [T, H].
+        baselines: name → [T, H, A].
+    """
+
+    index: int
+    frame_index: NDArray[np.int64]
+    tasks: tuple[str, ...]
+    predicted: tuple[NativeActions, ...]
+    target: NativeActions
+    is_pad: NDArray[np.bool_]
+    baselines: Mapping[str, NativeActions]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Segment:
+    """Sums over the frames of one episode and task."""
+
+    episode: int
+    task: str
+    n_frames: int
+    native: dict[str, ErrorSums]
+    normalized: dict[str, ErrorSums]
+    target_sum: FloatArray
+    target_squared: FloatArray
+
+
+@final
+class Scorecard:
+    """Collects episodes, then answers with tables.
+
+    Args:
+        schema: names and units of the compared dims.
+        stats: the dataset's statistics of those dims: name → [A].
+        horizon: steps of a chunk (H).
+        n_action_steps: steps of it that a robot runs.
+        fps: frames per second.
+
+    Attributes:
+        included: [A], false for dims that hardly vary (std < 1e-6): they have no normalized error.
+        basis: ``native`` where all dims share a unit, else ``normalized``: what skill, relative
+            errors and distances are computed in.
+    """
+
+    def __init__(
+        self,
+        schema: ActionSchema,
+        stats: Mapping[str, ArrayLike],
+        *,
+        horizon: int,
+        n_action_steps: int,
+        fps: float,
+    ) -> None:
+        self.schema, self.horizon, self.n_action_steps, self.fps = (
+            schema,
+            horizon,
+            n_action_steps,
+            fps,
+        )
+        self._stats = {k: np.asarray(v, dtype=np.float64).reshape(-1) for k, v in stats.items()}
+        self._normalizer = Normalizer.from_stats(
+            {"action": self._stats}, mode="MEAN_STD", units=schema.units
+        )
+        self.included = self._stats["std"] >= MIN_STD
+        self.basis = "native" if schema.single_unit is not None else "normalized"
+        self._segments: list[_Segment] = []
+        self._shapes: list[EpisodeShape] = []
+        self._samples: list[SampleSums] = []
+        self._stacks: dict[tuple[str, str, bytes], FloatArray] = {}
+        self._range = np.zeros((3, schema.dim))  # values seen, out of range, at its edge
+
+    def add(self, episode: ScoredEpisode) -> None:
+        """Reduce one episode to sums."""
+        self._stacks.clear()
+        normalize = self._normalizer.normalize
+        for task in dict.fromkeys(episode.tasks):
+            at = np.array([t == task for t in episode.tasks])
+            target, pad = _take(episode.target, at), episode.is_pad[at]
+            baselines = {name: _take(b, at) for name, b in episode.baselines.items()}
+            samples = [_take(p, at) for p in episode.predicted]
+            native = {name: error_sums(b, target, pad) for name, b in baselines.items()}
+            normalized = {
+                name: error_sums(normalize(b), normalize(target), pad)
+                for name, b in baselines.items()
+            }
+            native[POLICY] = _mean([error_sums(p, target, pad) for p in samples])
+            normalized[POLICY] = _mean(
+                [error_sums(normalize(p), normalize(target), pad) for p in samples]
+            )
+            real = np.where(pad[..., None], 0.0, target.values)
+            self._segments.append(
+                _Segment(
+                    episode.index,
+                    task,
+                    int(at.sum()),
+                    native,
+                    normalized,
+                    real.sum(axis=0),
+                    (real**2).sum(axis=0),
+                )
+            )
+        first, target = episode.predicted[0], episode.target
+        layout = (episode.is_pad, episode.frame_index, self.n_action_steps)
+        self._shapes.append(
+            episode_shape(first, target, *layout)
+            if self.basis == "native"
+            else episode_shape(normalize(first), normalize(target), *layout)
+        )
+        if len(episode.predicted) > 1:
+            chunks = np.stack([normalize(p).values for p in episode.predicted])
+            self._samples.append(
+                sample_sums(
+                    chunks[..., self.included],
+                    normalize(target).values[..., self.included],
+                    episode.is_pad,
+                )
+            )
+        self._count_range(episode)
+
+    def _count_range(self, episode: ScoredEpisode) -> None:
+        low, high = self._stats.get("min"), self._stats.get("max")
+        if low is None or high is None:
+            return
+        edge = _EDGE * (high - low)
+        for sample in episode.predicted:
+            values = sample.values[~episode.is_pad]
+            outside = (values < low) | (values > high)
+            near = ~outside & ((values <= low + edge) | (values >= high - edge))
+            self._range += [np.full(len(low), len(values)), outside.sum(0), near.sum(0)]
+
+    # ── tables ────────────────────────────────────────────────────────
+
+    @property
+    def n_frames(self) -> int:
+        """Frames scored."""
+        return sum(s.n_frames for s in self._segments)
+
+    @property
+    def n_episodes(self) -> int:
+        """Episodes scored."""
+        return len({s.episode for s in self._segments})
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """Names of the baselines that every episode has."""
+        return tuple(n for n in self._segments[0].native if n != POLICY)
+
+    def summary(self, name: str = POLICY) -> dict[str, Any]:
+        """Errors of the policy, or of a baseline, by scope."""
+        return {scope: self._summary(name, self._steps(scope)) for scope in SCOPES}
+
+    def skill(self) -> dict[str, Any]:
+        """1 - MSE/MSE_baseline against each baseline: by scope, and by horizon step."""
+        table: dict[str, Any] = {}
+        for name in self.baselines:
+            table[name] = {
+                scope: self._skill(name, self._steps(scope)).to_json() for scope in SCOPES
+            }
+            table[name]["by_horizon"] = [
+                self._skill(name, slice(h, h + 1)).value for h in range(self.horizon)
+            ]
+        return table
+
+    def by_dim(self) -> list[dict[str, Any]]:
+        """A row for each scope and dim."""
+        rows = []
+        for scope in SCOPES:
+            steps = self._steps(scope)
+            native, normalized = self._pooled(self._segments, steps)
+            ratio = self._variance_ratio(steps)
+            for d in range(self.schema.dim):
+                use = bool(self.included[d])
+                row: dict[str, Any] = {
+                    "scope": scope,
+                    "dim": d,
+                    "name": self.schema.names[d],
+                    "unit": self.schema.units[d],
+                    "mean": float(self._stats["mean"][d]),
+                    "std": float(self._stats["std"][d]),
+                    "excluded": not use,
+                    **_dim_errors(native[POLICY], d),
+                    "nmae": _dim_errors(normalized[POLICY], d)["mae"] if use else None,
+                    "nmse": _dim_errors(normalized[POLICY], d)["mse"] if use else None,
+                    "variance_ratio": ratio[d] if use else None,
+                    "out_of_range_share": self._share(1, d),
+                    "saturated_share": self._share(2, d),
+                }
+                for name in self.baselines:
+                    base = _dim_errors(native[name], d)
+                    row[f"{name}_mae"] = base["mae"]
+                    row[f"skill_{name}"] = 1 - row["mse"] / base["mse"] if base["mse"] > 0 else None
+                rows.append(row)
+        return rows
+
+    def by_horizon(self) -> list[dict[str, Any]]:
+        """A row for each horizon step (1 is the step executed first)."""
+        rows = []
+        for h in range(self.horizon):
+            one = slice(h, h + 1)
+            error = self._summary(POLICY, one)
+            row: dict[str, Any] = {"step": h + 1, "seconds": h / self.fps}
+            for metric in ("mae", "mse", "rmse", "nmae", "nmse"):
+                row[metric] = error[metric]["value"]
+            row |= {f"mae_{end}": error["mae"][end] for end in ("ci_low", "ci_high")}
+            row |= {f"nmae_{end}": error["nmae"][end] for end in ("ci_low", "ci_high")}
+            row["n_frames"] = error["mae"]["n_frames"]
+            for name in self.baselines:
+                base = self._summary(name, one)
+                gain = self._skill(name, one)
+                row |= {f"{name}_{m}": base[m]["value"] for m in ("mae", "mse", "nmae", "nmse")}
+                row |= {
+                    f"skill_{name}": gain.value,
+                    f"skill_{name}_ci_low": gain.low,
+                    f"skill_{name}_ci_high": gain.high,
+                }
+            rows.append(row)
+        return rows
+
+    def by_episode(self) -> list[dict[str, Any]]:
+        """A row for each scope and episode."""
+        return self._by_group("episode_index", lambda s: s.episode)
+
+    def by_task(self) -> list[dict[str, Any]]:
+        """A row for each scope and task."""
+        return self._by_group("task", lambda s: s.task)
+
+    def similarity(self) -> dict[str, Any]:
+        """ADE, FDE and path-length ratio; the key ``unit`` says in which space."""
+        table: dict[str, Any] = {k: v.to_json() for k, v in similarity(self._shapes).items()}
+        return {"unit": self.schema.single_unit or "std", **table}
+
+    def smoothness(self) -> dict[str, Any]:
+        """Chunk seams; distances in the unit that ``unit`` names."""
+        return {"unit": self.schema.single_unit or "std", **smoothness(self._shapes)}
+
+    def samples(self) -> dict[str, Any] | None:
+        """Scores of stochastic policies with K > 1 samples a frame, else None."""
+        return sample_scores(self._samples) if self._samples else None
+
+    # ── reductions ────────────────────────────────────────────────────
+
+    def _steps(self, scope: str) -> slice:
+        stop = {"step1": 1, "chunk": self.horizon, "executed": self.n_action_steps}[scope]
+        return slice(0, stop)
+
+    def _pooled(
+        self, segments: list[_Segment], steps: slice
+    ) -> tuple[dict[str, ErrorSums], dict[str, ErrorSums]]:
+        names = segments[0].native
+        native = {n: _cut(_total([s.native[n] for s in segments]), steps) for n in names}
+        normalized = {n: _cut(_total([s.normalized[n] for s in segments]), steps) for n in names}
+        return native, normalized
+
+    def _per_episode(
+        self, name: str, steps: slice, *, space: str, dims: NDArray[np.bool_]
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Sums of absolute and squared errors (averaged over dims) and counts, one an episode."""
+        key = (name, space, dims.tobytes())
+        if key not in self._stacks:
+            _, place = np.unique([s.episode for s in self._segments], return_inverse=True)
+            stack = np.zeros((3, place.max() + 1, self.horizon))
+            for at, segment in zip(place, self._segments, strict=True):
+                sums = (segment.native if space == "native" else segment.normalized)[name]
+                stack[0, at] += sums.absolute[:, dims].mean(axis=1)
+                stack[1, at] += sums.squared[:, dims].mean(axis=1)
+                stack[2, at] += sums.count
+            self._stacks[key] = stack
+        absolute, squared, count = self._stacks[key][..., steps].sum(axis=-1)
+        return absolute, squared, count
+
+    def _frames_in(self, steps: slice) -> int:
+        return int(sum(s.native[POLICY].count[steps][0] for s in self._segments))
+
+    def _summary(self, name: str, steps: slice) -> dict[str, Any]:
+        n = self._frames_in(steps)
+        every = np.ones(self.schema.dim, bool)
+        result: dict[str, Any] = {}
+        if self.schema.single_unit is not None:
+            result |= _errors(*self._per_episode(name, steps, space="native", dims=every), n)
+        else:
+            nothing = Estimate(None, n_episodes=self.n_episodes, n_frames=n).to_json()
+            result |= dict.fromkeys(("mae", "mse", "rmse"), nothing)
+        if self.included.any():
+            errors = self._per_episode(name, steps, space="normalized", dims=self.included)
+            unitless = _errors(*errors, n)
+            result |= {"nmae": unitless["mae"], "nmse": unitless["mse"]}
+        else:
+            nothing = Estimate(None, n_episodes=self.n_episodes, n_frames=n).to_json()
+            result |= {"nmae": nothing, "nmse": nothing}
+        units = np.array(self.schema.units)
+        result["by_unit"] = {
+            unit: _errors(*self._per_episode(name, steps, space="native", dims=units == unit), n)
+            for unit in dict.fromkeys(self.schema.units)
+        }
+        result["relative"] = self._relative(name, steps, n).to_json()
+        ratio = self._variance_ratio(steps, name)[self.included]
+        result["variance_ratio"] = float(ratio.mean()) if len(ratio) else None
+        result["macro"] = {key: self._macro(name, steps, key) for key in ("episode", "task")}
+        return result
+
+    def _basis_dims(self) -> NDArray[np.bool_]:
+        return np.ones(self.schema.dim, bool) if self.basis == "native" else self.included
+
+    def _skill(self, baseline: str, steps: slice) -> Estimate:
+        dims = self._basis_dims()
+        _, ours, _ = self._per_episode(POLICY, steps, space=self.basis, dims=dims)
+        _, theirs, _ = self._per_episode(baseline, steps, space=self.basis, dims=dims)
+        return skill(ours, theirs, n_frames=self._frames_in(steps))
+
+    def _relative(self, name: str, steps: slice, n: int) -> Estimate:
+        """Σ|a-y| / Σ|y-y_hold|: never divided frame by frame, since truth goes near zero."""
+        if "hold_state" not in self.baselines:
+            return Estimate(None, n_episodes=self.n_episodes, n_frames=n)
+        dims = self._basis_dims()
+        ours, _, _ = self._per_episode(name, steps, space=self.basis, dims=dims)
+        hold, _, _ = self._per_episode("hold_state", steps, space=self.basis, dims=dims)
+        return cluster_ratio(ours, hold, n_frames=n)
+
+    def _variance_ratio(self, steps: slice, name: str = POLICY) -> FloatArray:
+        """[A]: Σ(a-y)²/Σ(y-ȳ)². Near 0 for trivial baselines, too: read skill first."""
+        sums = _cut(_total([s.native[name] for s in self._segments]), steps)
+        first = sum(s.target_sum[steps].sum(axis=0) for s in self._segments)
+        second = sum(s.target_squared[steps].sum(axis=0) for s in self._segments)
+        variance = np.asarray(second) - np.asarray(first) ** 2 / sums.count.sum()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio: FloatArray = sums.squared.sum(axis=0) / variance
+        return np.where(variance > 0, ratio, np.nan)
+
+    def _macro(self, name: str, steps: slice, key: str) -> dict[str, float | None]:
+        """Unweighted mean over episodes, or over tasks."""
+        groups: dict[Any, list[_Segment]] = {}
+        for segment in self._segments:
+            groups.setdefault(getattr(segment, key), []).append(segment)
+        values: dict[str, list[float]] = {}
+        for group in groups.values():
+            for metric, value in self._group_errors(group, name, steps).items():
+                if value is not None:
+                    values.setdefault(metric, []).append(value)
+        return {
+            metric: float(np.mean(values[metric])) if values.get(metric) else None
+            for metric in ("mae", "mse", "nmae", "nmse")
+        }
+
+    def _group_errors(
+        self, group: list[_Segment], name: str, steps: slice
+    ) -> dict[str, float | None]:
+        native = _cut(_total([s.native[name] for s in group]), steps)
+        normalized = _cut(_total([s.normalized[name] for s in group]), steps)
+        n = native.count.sum()
+        result: dict[str, float | None] = dict.fromkeys(("mae", "mse", "nmae", "nmse"))
+        if n > 0 and self.schema.single_unit is not None:
+            result["mae"] = float(native.absolute.mean(axis=1).sum() / n)
+            result["mse"] = float(native.squared.mean(axis=1).sum() / n)
+        if n > 0 and self.included.any():
+            result["nmae"] = float(normalized.absolute[:, self.included].mean(axis=1).sum() / n)
+            result["nmse"] = float(normalized.squared[:, self.included].mean(axis=1).sum() / n)
+        return result
+
+    def _by_group(self, column: str, key: Any) -> list[dict[str, Any]]:
+        groups: dict[Any, list[_Segment]] = {}
+        for segment in self._segments:
+            groups.setdefault(key(segment), []).append(segment)
+        rows = []
+        for scope in SCOPES:
+            steps = self._steps(scope)
+            for value, group in groups.items():
+                row: dict[str, Any] = {
+                    "scope": scope,
+                    column: value,
+                    "n_frames": sum(s.n_frames for s in group),
+                }
+                if column == "task":
+                    row["n_episodes"] = len({s.episode for s in group})
+                row |= self._group_errors(group, POLICY, steps)
+                metric = "mse" if self.basis == "native" else "nmse"
+                for name in self.baselines:
+                    base = self._group_errors(group, name, steps)
+                    row[f"{name}_mae"], row[f"{name}_nmae"] = base["mae"], base["nmae"]
+                    ours, theirs = row[metric], base[metric]
+                    row[f"skill_{name}"] = 1 - ours / theirs if theirs else None
+                rows.append(row)
+        return rows
+
+    def _share(self, kind: int, dim: int) -> float | None:
+        seen = self._range[0, dim]
+        return float(self._range[kind, dim] / seen) if seen else None
+
+
+def _take(actions: NativeActions, at: NDArray[np.bool_]) -> NativeActions:
+    return NativeActions(actions.values[at], actions.units)
+
+
+def _total(sums: list[ErrorSums]) -> ErrorSums:
+    total = sums[0]
+    for more in sums[1:]:
+        total = total + more
+    return total
+
+
+def _mean(sums: list[ErrorSums]) -> ErrorSums:
+    """Mean over the K samples of the same frames: what is deployed is one sample."""
+    total, k = _total(sums), len(sums)
+    return ErrorSums(total.absolute / k, total.squared / k, total.count / k)
+
+
+def _cut(sums: ErrorSums, steps: slice) -> ErrorSums:
+    return ErrorSums(sums.absolute[steps], sums.squared[steps], sums.count[steps])
+
+
+def _dim_errors(sums: ErrorSums, dim: int) -> dict[str, float]:
+    n = sums.count.sum()
+    mse = float(sums.squared[:, dim].sum() / n)
+    return {"mae": float(sums.absolute[:, dim].sum() / n), "mse": mse, "rmse": mse**0.5}
+
+
+def _errors(
+    absolute: FloatArray, squared: FloatArray, count: FloatArray, n_frames: int
+) -> dict[str, Any]:
+    mse = cluster_mean(squared, count, n_frames=n_frames)
+    return {
+        "mae": cluster_mean(absolute, count, n_frames=n_frames).to_json(),
+        "mse": mse.to_json(),
+        "rmse": mse.root().to_json(),
+    }

@@ -1,0 +1,137 @@
+"""Trajectory similarity and smoothness of one episode's chunks.
+
+Distances are Euclidean over the dims of one space: native where all dims share a unit,
+normalized (units of the dataset's standard deviation) where they do not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policyscope.metrics.intervals import Estimate, cluster_mean, cluster_ratio, finite_or_none
+from policyscope.spaces import (
+    FloatArray,
+    NativeActions,
+    NormalizedActions,
+    require_same_space,
+)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class EpisodeShape:
+    """Sums over the frames of one episode (sample 0).
+
+    Attributes:
+        n_frames: frames.
+        ade: sum over frames of the mean distance within the chunk.
+        fde: sum over frames of the distance at the chunk's last unpadded step.
+        path: summed path length of the predicted chunks.
+        path_demo: summed path length of the demonstrated chunks.
+        jumps: distances between the last executed step of a chunk and the next chunk's first.
+        jumps_demo: the demonstration's own steps at those places.
+        steps: distances between consecutive executed steps within a chunk.
+        steps_demo: the demonstration's own.
+        disagreement: sum of distances between two consecutive chunks where they overlap.
+        n_overlap: number of those.
+    """
+
+    n_frames: int
+    ade: float
+    fde: float
+    path: float
+    path_demo: float
+    jumps: FloatArray
+    jumps_demo: FloatArray
+    steps: FloatArray
+    steps_demo: FloatArray
+    disagreement: float
+    n_overlap: int
+
+
+def episode_shape[A: (NativeActions, NormalizedActions)](
+    predicted: A,
+    target: A,
+    is_pad: NDArray[np.bool_],
+    frame_index: NDArray[np.int64],
+    n_action_steps: int,
+) -> EpisodeShape:
+    """Compare the chunks of one episode.
+
+    Args:
+        predicted: [T, H, A] chunks of consecutive frames.
+        target: [T, H, A].
+        is_pad: [T, H].
+        frame_index: [T], rising by one.
+        n_action_steps: steps a robot would run before it asks again.
+    """
+    require_same_space(predicted, target)
+    a, y, real = predicted.values, target.values, ~is_pad
+    distance = np.linalg.norm(a - y, axis=-1) * real
+    last = real.sum(axis=1) - 1
+    within = real[:, 1:]
+    moves = np.linalg.norm(np.diff(a, axis=1), axis=-1)
+    moves_demo = np.linalg.norm(np.diff(y, axis=1), axis=-1)
+    m = n_action_steps
+    asked = np.flatnonzero((frame_index - frame_index[0]) % m == 0)
+    now, then = asked[:-1], asked[1:]  # a chunk is asked for again only while the episode lasts
+    executed = within[asked][:, : m - 1]
+    overlap = a.shape[1] - m
+    gap = np.linalg.norm(a[now][:, m:] - a[then][:, :overlap], axis=-1) * real[now][:, m:]
+    return EpisodeShape(
+        n_frames=len(a),
+        ade=float((distance.sum(axis=1) / real.sum(axis=1)).sum()),
+        fde=float(distance[np.arange(len(a)), last].sum()),
+        path=float((moves * within).sum()),
+        path_demo=float((moves_demo * within).sum()),
+        jumps=np.linalg.norm(a[then, 0] - a[now, m - 1], axis=-1),
+        jumps_demo=np.linalg.norm(y[then, 0] - y[now, m - 1], axis=-1),
+        steps=moves[asked][:, : m - 1][executed],
+        steps_demo=moves_demo[asked][:, : m - 1][executed],
+        disagreement=float(gap.sum()),
+        n_overlap=int(real[now][:, m:].sum()),
+    )
+
+
+def similarity(shapes: list[EpisodeShape]) -> dict[str, Estimate]:
+    """ADE, FDE and path-length ratio over all episodes, with intervals."""
+    frames = np.array([s.n_frames for s in shapes], dtype=np.float64)
+    n = int(frames.sum())
+    column = {
+        name: np.array([getattr(s, name) for s in shapes])
+        for name in ("ade", "fde", "path", "path_demo")
+    }
+    return {
+        "ade": cluster_mean(column["ade"], frames, n_frames=n),
+        "fde": cluster_mean(column["fde"], frames, n_frames=n),
+        "path_length_ratio": cluster_ratio(column["path"], column["path_demo"], n_frames=n),
+    }
+
+
+def smoothness(shapes: list[EpisodeShape]) -> dict[str, float | int | None]:
+    """Chunk seams over all episodes; None where there is no seam or no motion.
+
+    ``boundary_jump`` is the mean jump between chunks over the median step within them;
+    ``boundary_jump_demo`` is the same ratio of the demonstrations' own steps.
+    """
+
+    def ratio(jumps: str, steps: str) -> float | None:
+        jump = np.concatenate([getattr(s, jumps) for s in shapes])
+        step = np.concatenate([getattr(s, steps) for s in shapes])
+        if not len(jump) or not len(step) or np.median(step) <= 0:
+            return None
+        return finite_or_none(float(jump.mean() / np.median(step)))
+
+    n_overlap = sum(s.n_overlap for s in shapes)
+    return {
+        "boundary_jump": ratio("jumps", "steps"),
+        "boundary_jump_demo": ratio("jumps_demo", "steps_demo"),
+        "overlap_disagreement": (
+            sum(s.disagreement for s in shapes) / n_overlap if n_overlap else None
+        ),
+        "n_seams": int(sum(len(s.jumps) for s in shapes)),
+    }

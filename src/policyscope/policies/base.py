@@ -1,0 +1,112 @@
+"""The contract between a policy and the rest of policyscope."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Literal, final
+
+from policyscope.frames import FrameBatch
+from policyscope.spaces import NativeActions
+
+Draws = Literal["none", "noise", "seeded"]
+
+
+@final
+@dataclass(frozen=True)
+class Normalization:
+    """How a policy's outputs become native.
+
+    Attributes:
+        mode: lerobot's normalization mode, or ``IDENTITY``.
+        stats_id: identifies mode and statistics.
+        source: whose statistics: ``checkpoint``, ``dataset`` or ``none``.
+    """
+
+    mode: str
+    stats_id: str
+    source: str
+
+
+@final
+@dataclass(frozen=True)
+class PolicySpec:
+    """What the rest of policyscope needs to know about an opened policy.
+
+    Attributes:
+        path: as the user gave it, or the built-in's name.
+        type: lerobot's policy type, or the built-in's name.
+        sha256: of the weights, or None.
+        n_parameters: of the network.
+        chunk_size: steps of a predicted chunk (H).
+        n_action_steps: steps of it that a robot runs.
+        normalization: how outputs become native.
+        keys: dataset keys that it reads.
+        steps: observation steps relative to the frame, oldest first.
+        draws: ``none`` is deterministic, ``noise`` starts from the reproducible noise rule,
+            ``seeded`` can't be given noise and runs one frame at a time under a seed.
+        dtype: of the parameters.
+        device: where it runs.
+    """
+
+    path: str
+    type: str
+    sha256: str | None
+    n_parameters: int
+    chunk_size: int
+    n_action_steps: int
+    normalization: Normalization
+    keys: frozenset[str] = field(default_factory=frozenset)
+    steps: tuple[int, ...] = (0,)
+    draws: Draws = "none"
+    dtype: str = "float32"
+    device: str = "cpu"
+
+
+@final
+@dataclass(frozen=True)
+class Prediction:
+    """The answer to one batch.
+
+    Attributes:
+        actions: [B, H, A] chunks in native units.
+        model_s: seconds of the model call alone.
+    """
+
+    actions: NativeActions
+    model_s: float
+
+
+@final
+@dataclass(frozen=True)
+class ControlStep:
+    """Where the time of one control step with an empty queue went, at batch 1.
+
+    Attributes:
+        call_s: seconds of the model call.
+        end_to_end_s: seconds from raw observation to native action (pre + model + post).
+        pops_s: seconds of each following step that only takes an action from the queue.
+    """
+
+    call_s: float
+    end_to_end_s: float
+    pops_s: tuple[float, ...]
+
+
+class Policy(ABC):
+    """Predicts action chunks in native units."""
+
+    spec: PolicySpec
+
+    @abstractmethod
+    def predict(self, batch: FrameBatch) -> Prediction:
+        """A chunk for each row of the batch.
+
+        The answer to a row depends on that row alone: not on its neighbours, on the order of
+        batches, or on earlier calls.
+        """
+
+    def control_step(self, batch: FrameBatch) -> ControlStep | None:
+        """Time one control step as a robot would meet it (batch of one), or None if meaningless."""
+        del batch
+        return None

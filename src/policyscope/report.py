@@ -1,0 +1,41 @@
+"""Render a stored run again, without the policy and without the dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from policyscope.errors import OutputError
+from policyscope.render.picture import draw_picture
+from policyscope.run.directory import RunDirectory
+from policyscope.run.record import read_record
+
+
+@final
+@dataclass(frozen=True)
+class ReportConfig:
+    """What to render."""
+
+    run: str
+    """Run directory."""
+
+
+def render(config: ReportConfig) -> Path:
+    """Draw ``report.png`` of a finished run and return its path.
+
+    Raises:
+        OutputError: no finished run there.
+    """
+    path = Path(config.run).expanduser()
+    record = read_record(path)
+    if record["status"] != "complete":
+        raise OutputError(
+            str(path),
+            expected="a complete run",
+            found=f"a {record['status']} one",
+            fix="finish it with --resume"
+            if record["status"] == "partial"
+            else "mend what its findings name, then evaluate again",
+        )
+    return draw_picture(RunDirectory(path), record)

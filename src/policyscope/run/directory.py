@@ -1,0 +1,259 @@
+"""The files of a run: written whole or not at all, so that an interrupted run can go on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from policyscope.errors import OutputError
+from policyscope.predict import EpisodePredictions
+from policyscope.spaces import ActionSchema, NativeActions
+
+RECORD = "run.json"
+PREDICTIONS = "predictions.parquet"
+PICTURE = "report.png"
+_PARTS = "parts"
+_PLAN = "plan.json"
+_META = b"policyscope"
+
+
+@final
+class RunDirectory:
+    """A run directory.
+
+    Finished episodes wait in ``parts/`` until all are there; then they become one
+    ``predictions.parquet``. Every file appears under its name only when it is whole.
+
+    Attributes:
+        path: the directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    # ── beginning ─────────────────────────────────────────────────────
+
+    def prepare(self, plan: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
+        """Make the directory ready for a run.
+
+        Args:
+            plan: what determines the predictions; a resumed run must agree on all of it.
+            resume: continue what is there.
+            overwrite: remove the run that is there (its own files only).
+
+        Raises:
+            OutputError: it already holds a run, or one with another plan, or can't be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            held = self.path / _PARTS / _PLAN
+            if self.holds_run() and overwrite:
+                self._clear()
+            elif self.holds_run() and not resume:
+                raise OutputError(
+                    f"--output_dir {self.path}",
+                    expected="a directory without a run",
+                    found=f"{RECORD if (self.path / RECORD).exists() else 'an unfinished run'}",
+                    fix="another --output_dir, --resume to go on, or --overwrite to start again",
+                )
+            elif resume and held.is_file():
+                _require_same_plan(json.loads(held.read_text(encoding="utf-8")), plan, self.path)
+                return
+            (self.path / _PARTS).mkdir(exist_ok=True)
+            _write_whole(held, lambda tmp: tmp.write_text(json.dumps(plan, indent=1)))
+        except OSError as error:
+            raise OutputError(
+                f"--output_dir {self.path}",
+                expected="a directory that can be written",
+                found=str(error),
+                fix="choose another --output_dir, or make room",
+            ) from error
+
+    def holds_run(self) -> bool:
+        """Whether a run, finished or not, is there."""
+        return any((self.path / n).exists() for n in (RECORD, PREDICTIONS, _PARTS))
+
+    def _clear(self) -> None:
+        shutil.rmtree(self.path / _PARTS, ignore_errors=True)
+        for name in (RECORD, PREDICTIONS, PICTURE):
+            (self.path / name).unlink(missing_ok=True)
+
+    # ── predictions ───────────────────────────────────────────────────
+
+    def finished(self) -> set[int]:
+        """Episodes whose predictions are on disk."""
+        files = (self.path / _PARTS).glob("episode-*.parquet")
+        return {int(file.stem.removeprefix("episode-")) for file in files}
+
+    def add(
+        self,
+        predictions: EpisodePredictions,
+        target: NativeActions,
+        is_pad: NDArray[np.bool_],
+        schema: ActionSchema,
+        stats_id: str,
+    ) -> None:
+        """Store the predictions of one episode."""
+        table = _table(predictions, target, is_pad, schema, stats_id)
+        _write_whole(
+            self._part(predictions.index),
+            lambda tmp: pq.write_table(table, tmp, compression="zstd"),
+        )
+
+    def _part(self, episode: int) -> Path:
+        return self.path / _PARTS / f"episode-{episode:06d}.parquet"
+
+    def part(self, episode: int) -> StoredEpisode:
+        """The stored predictions of a finished episode."""
+        return StoredEpisode(pq.read_table(self._part(episode)))
+
+    def merge(self, episodes: list[int]) -> None:
+        """Turn the finished episodes into ``predictions.parquet``, one row group each."""
+
+        def write(tmp: Path) -> None:
+            schema = pq.read_schema(self._part(episodes[0]))
+            with pq.ParquetWriter(tmp, schema, compression="zstd") as writer:
+                for episode in episodes:
+                    writer.write_table(pq.read_table(self._part(episode)))
+
+        _write_whole(self.path / PREDICTIONS, write)
+
+    def close(self) -> None:
+        """Remove what only an unfinished run needs."""
+        shutil.rmtree(self.path / _PARTS, ignore_errors=True)
+
+    def stored(self) -> Iterator[StoredEpisode]:
+        """The episodes of ``predictions.parquet``.
+
+        Raises:
+            OutputError: there are no predictions, or the file is broken.
+        """
+        try:
+            with pq.ParquetFile(self.path / PREDICTIONS) as file:
+                for group in range(file.num_row_groups):
+                    table = file.read_row_group(group)
+                    yield StoredEpisode(table.replace_schema_metadata(file.schema_arrow.metadata))
+        except (OSError, pa.ArrowException) as error:
+            raise OutputError(
+                str(self.path / PREDICTIONS),
+                expected="the predictions of a finished run",
+                found=str(error).splitlines()[0],
+                fix="run the evaluation again",
+            ) from error
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file whole."""
+        _write_whole(self.path / name, lambda tmp: tmp.write_text(text, encoding="utf-8"))
+
+
+@final
+class StoredEpisode:
+    """Predictions of one episode, read back as typed arrays.
+
+    Attributes:
+        index: episode index.
+        frame_index: [T].
+        predicted: K arrays of [T, H, A].
+        target: [T, H, A].
+        is_pad: [T, H].
+        names: action dim names.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        meta = json.loads(table.schema.metadata[_META])
+        if meta["space"] != "native":
+            raise OutputError(
+                PREDICTIONS,
+                expected="actions in native units",
+                found=f"space {meta['space']!r}",
+                fix="evaluate again with this version",
+            )
+        horizon, dim = meta["horizon"], meta["action_dim"]
+        units = tuple(meta["units"])
+        self.names = tuple(meta["names"])
+        samples = int(table.column("sample").to_numpy().max()) + 1
+        self.index = int(table.column("episode_index")[0].as_py())
+        self.frame_index: NDArray[np.int64] = table.column("frame_index").to_numpy()[::samples]
+        predicted = _flat(table, "predicted").reshape(-1, samples, horizon, dim)
+        self.predicted = tuple(NativeActions(predicted[:, k], units) for k in range(samples))
+        target = _flat(table, "target").reshape(-1, samples, horizon, dim)[:, 0]
+        self.target = NativeActions(target, units)
+        self.is_pad: NDArray[np.bool_] = (
+            _flat(table, "is_pad").reshape(-1, samples, horizon)[:, 0].astype(bool)
+        )
+
+
+def _flat(table: pa.Table, name: str) -> NDArray[Any]:
+    values: NDArray[Any] = (
+        table.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    )
+    return values
+
+
+def _table(
+    predictions: EpisodePredictions,
+    target: NativeActions,
+    is_pad: NDArray[np.bool_],
+    schema: ActionSchema,
+    stats_id: str,
+) -> pa.Table:
+    """One row per frame and sample; the schema's metadata says what the numbers are."""
+    k, n = len(predictions.predicted), len(predictions.frame_index)
+    horizon, dim = target.values.shape[1:]
+    predicted = np.stack([p.values for p in predictions.predicted], axis=1)
+
+    def lists(values: NDArray[Any], width: int, kind: pa.DataType) -> pa.Array:
+        offsets = pa.array(np.arange(0, len(values) + 1, dtype=np.int32) * width)
+        return pa.ListArray.from_arrays(offsets, pa.array(values.reshape(-1), kind))
+
+    meta = {
+        "space": "native",
+        "names": schema.names,
+        "units": schema.units,
+        "stats_id": stats_id,
+        "horizon": horizon,
+        "action_dim": dim,
+        "layout": "predicted and target are [horizon, action_dim], row-major",
+    }
+    return pa.table(
+        {
+            "episode_index": np.full(n * k, predictions.index),
+            "frame_index": np.repeat(predictions.frame_index, k),
+            "sample": np.tile(np.arange(k), n),
+            "predicted": lists(predicted.reshape(n * k, -1), horizon * dim, pa.float64()),
+            "target": lists(
+                np.repeat(target.values, k, axis=0).reshape(n * k, -1), horizon * dim, pa.float64()
+            ),
+            "is_pad": lists(np.repeat(is_pad, k, axis=0), horizon, pa.bool_()),
+            "model_call_s": predictions.model_s.reshape(-1),
+        }
+    ).replace_schema_metadata({_META: json.dumps(meta).encode()})
+
+
+def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    tmp = path.with_name(f".{path.name}.tmp")
+    try:
+        write(tmp)
+        tmp.replace(path)
+    finally:
+        tmp.unlink(missing_ok=True)
+
+
+def _require_same_plan(held: dict[str, Any], plan: dict[str, Any], path: Path) -> None:
+    differing = sorted(k for k in held.keys() | plan.keys() if held.get(k) != plan.get(k))
+    if differing:
+        key = differing[0]
+        raise OutputError(
+            f"--resume of {path}",
+            expected=f"the same {key} as when it began ({str(held.get(key))[:80]})",
+            found=str(plan.get(key))[:80],
+            fix="repeat the first command line with --resume, or use --overwrite",
+        )
