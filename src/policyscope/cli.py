@@ -76,8 +76,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             raise
         _complain(error)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted: the same command with --resume goes on", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        where = f" --output_dir {interrupt.args[0]}" if interrupt.args else ""
+        print(f"interrupted: the same command with --resume{where} goes on", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -174,6 +175,5 @@ def _complain(error: PolicyscopeError) -> None:
 def _quiet() -> None:
     """Keep the libraries' progress bars and chatter off the terminal."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

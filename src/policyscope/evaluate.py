@@ -121,6 +121,7 @@ def evaluate(config: EvalConfig, progress: Progress | None = None) -> Run:
     directory = RunDirectory(_output_dir(config))
     if config.resume and (finished := _finished(directory)) is not None:
         return finished
+    directory.require_free(resume=config.resume, overwrite=config.overwrite)
     watch.stage("reading policy and dataset")
     inputs = check(config)
     plan = _plan(inputs, config)
@@ -138,7 +139,7 @@ def evaluate(config: EvalConfig, progress: Progress | None = None) -> Run:
     except KeyboardInterrupt:
         record = _record(config, inputs, policy=policy, status="partial")
         directory.write_text(RECORD, dump_record(record))
-        raise
+        raise KeyboardInterrupt(str(directory.path)) from None
 
 
 def open_policy(config: EvalConfig, inputs: Inputs) -> Policy:

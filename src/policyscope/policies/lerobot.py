@@ -267,7 +267,7 @@ def _opening(what: str) -> Iterator[list[str]]:
             what,
             expected="the packages that this policy needs",
             found=first_line(error),
-            fix="install the extra that the message names, for example pip install 'lerobot[pi]'",
+            fix="install the extra that the message names, for example policyscope[diffusion]",
         ) from error
     except CheckpointError:
         raise

@@ -72,8 +72,9 @@ def headline(record: dict[str, Any]) -> str:
     if value is None:
         return f"Skill against {against} is undefined: the baseline makes no error"
     if low is None:
-        verdict = f"{'Less' if value > 0 else 'More'} error than {against}, with no interval"
-    elif low > 0:
+        verdict = f"{'Less' if value > 0 else 'More'} error than {against}"
+        return f"{verdict} over the whole chunk: skill {ratio(value)}, no interval"
+    if low > 0:
         verdict = f"Better than {against}"
     elif high < 0:
         verdict = f"Worse than {against}"

@@ -52,22 +52,14 @@ class RunDirectory:
         Raises:
             OutputError: it already holds a run, or one with another plan, or can't be written.
         """
+        self.require_free(resume=resume, overwrite=overwrite)
+        held = self.path / _PARTS / _PLAN
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            held = self.path / _PARTS / _PLAN
-            if self.holds_run() and overwrite:
-                self._clear()
-            elif self.holds_run() and not resume:
-                raise OutputError(
-                    f"--output_dir {self.path}",
-                    expected="a directory without a run",
-                    found=f"{RECORD if (self.path / RECORD).exists() else 'an unfinished run'}",
-                    fix="another --output_dir, --resume to go on, or --overwrite to start again",
-                )
-            elif resume and held.is_file():
+            if resume and held.is_file():
                 _require_same_plan(json.loads(held.read_text(encoding="utf-8")), plan, self.path)
                 return
-            (self.path / _PARTS).mkdir(exist_ok=True)
+            self._clear()
+            (self.path / _PARTS).mkdir(parents=True)
             _write_whole(held, lambda tmp: tmp.write_text(json.dumps(plan, indent=1)))
         except OSError as error:
             raise OutputError(
@@ -77,9 +69,26 @@ class RunDirectory:
                 fix="choose another --output_dir, or make room",
             ) from error
 
-    def holds_run(self) -> bool:
-        """Whether a run, finished or not, is there."""
-        return any((self.path / n).exists() for n in (RECORD, PREDICTIONS, _PARTS))
+    def require_free(self, *, resume: bool, overwrite: bool) -> None:
+        """Raise where a run would be lost: one with predictions, finished or not.
+
+        Raises:
+            OutputError: it holds a run, and neither `resume` nor `overwrite` was asked for.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            found, fix = "a file", "another --output_dir"
+        elif resume or overwrite:
+            return
+        elif (self.path / PREDICTIONS).exists():
+            found, fix = "a finished run", "another --output_dir, or --overwrite to start again"
+        elif self.finished():
+            found = f"an unfinished run of {len(self.finished())} episodes"
+            fix = "--resume to go on, another --output_dir, or --overwrite to start again"
+        else:
+            return
+        raise OutputError(
+            f"--output_dir {self.path}", expected="a directory without a run", found=found, fix=fix
+        )
 
     def _clear(self) -> None:
         shutil.rmtree(self.path / _PARTS, ignore_errors=True)
