@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fakes
 import pytest
+import torch
 
+import fakes
+
+torch.set_num_threads(1)  # tiny networks: threads would only wait for each other
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -242,8 +242,6 @@ def config_for(root: Path, policy: Path | str, out: Path, **settings: Any) -> Ev
     )
     episodes = settings.pop("episodes", None)
     units = settings.pop("action_units", "px")
-    data = DatasetConfig(
-        repo_id="fake/data", root=str(root), episodes=episodes, action_units=units
-    )
+    data = DatasetConfig(repo_id="fake/data", root=str(root), episodes=episodes, action_units=units)
     defaults: dict[str, Any] = {"latency_calls": 0, "device": "cpu"}
     return EvalConfig(policy=who, dataset=data, output_dir=str(out), **{**defaults, **settings})

@@ -39,9 +39,11 @@ def test_any_list_of_episodes_comes_back(chosen: set[int]) -> None:
     assert parse_episodes(",".join(map(str, chosen)), 100) == tuple(sorted(chosen))
 
 
-@pytest.mark.parametrize("text", ["", "a", "1:2:3:4", "206", "-1", "5:5", "200:207", "1.5", "0:4:0x"])
+@pytest.mark.parametrize(
+    "text", ["", "a", "1:2:3:4", "206", "-1", "5:5", "200:207", "1.5", "0:4:0x"]
+)
 def test_bad_episodes(text: str) -> None:
-    with pytest.raises(UsageError, match="expected .*; found .*Fix: "):
+    with pytest.raises(UsageError, match=r"expected .*; found .*Fix: "):
         parse_episodes(text, 206)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fakes
 import numpy as np
 import pytest
 import torch
 
+import fakes
 from policyscope.config import DatasetConfig
 from policyscope.frames import FrameSource, dataset_revision
 

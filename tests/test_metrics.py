@@ -80,7 +80,7 @@ def test_zero_error_and_zero_baseline() -> None:
 
 
 def test_interval_covers_and_pairing_narrows() -> None:
-    """Clustered log-normal errors: coverage near nominal; paired ratio far narrower than unpaired."""
+    """Clustered log-normal errors: coverage near nominal; pairing narrows."""
     draw = np.random.default_rng(0)
     hits = ratio_hits = 0
     for _ in range(400):

@@ -6,14 +6,14 @@ import hashlib
 import shutil
 from pathlib import Path
 
-import fakes
 import numpy as np
 import pytest
 import torch
 
+import fakes
 from policyscope.config import DatasetConfig
 from policyscope.errors import SpaceError
-from policyscope.evaluate import check, evaluate, open_policy
+from policyscope.evaluation import check, evaluate, open_policy
 from policyscope.frames import FrameSource
 from policyscope.noise import noise_seed, standard_normal
 from policyscope.run.directory import RunDirectory
@@ -99,8 +99,12 @@ def test_batches_and_order_do_not_matter(
         ("many", "3,1,0,2", "64"),
         ("part", "2", "5"),
     ):
-        evaluate(fakes.config_for(data, policy, tmp_path / name, episodes=episodes, batch_size=size))
-        runs[name] = {e.index: e.predicted[0].values for e in RunDirectory(tmp_path / name).stored()}
+        evaluate(
+            fakes.config_for(data, policy, tmp_path / name, episodes=episodes, batch_size=size)
+        )
+        runs[name] = {
+            e.index: e.predicted[0].values for e in RunDirectory(tmp_path / name).stored()
+        }
     std = fakes.dataset_stats(data)["action"]["std"].numpy()
     for name in ("seven", "many"):
         for episode, values in runs["one"].items():
@@ -119,9 +123,7 @@ def test_samples_differ_and_the_first_stays(data: Path, smolvla: Path, tmp_path:
 
 
 def test_ddpm_is_seeded_one_by_one(data: Path, tmp_path: Path) -> None:
-    policy = fakes.write_policy(
-        tmp_path / "ddpm", data, "diffusion", noise_scheduler_type="DDPM"
-    )
+    policy = fakes.write_policy(tmp_path / "ddpm", data, "diffusion", noise_scheduler_type="DDPM")
     for name, size in (("a", "1"), ("b", "8")):
         run = evaluate(
             fakes.config_for(data, policy, tmp_path / name, episodes="0", batch_size=size)
@@ -132,9 +134,7 @@ def test_ddpm_is_seeded_one_by_one(data: Path, tmp_path: Path) -> None:
 
 def test_one_camera_feeds_several_and_empty_ones_are_masked(data: Path, tmp_path: Path) -> None:
     cameras = {"observation.images.camera1": 64, "observation.images.camera2": 64}
-    policy = fakes.write_policy(
-        tmp_path / "p", data, "smolvla", cameras=cameras, empty_cameras=1
-    )
+    policy = fakes.write_policy(tmp_path / "p", data, "smolvla", cameras=cameras, empty_cameras=1)
     both = '{"observation.image": ["observation.images.camera1", "observation.images.camera2"]}'
     out = tmp_path / "out"
     config = fakes.config_for(data, policy, out, episodes="0", rename_map=both)
@@ -178,11 +178,11 @@ def test_native_actions_only_through_their_own_statistics(data: Path, act: Path,
 def test_action_dims_pick_named_dims(tmp_path: Path) -> None:
     root = fakes.write_dataset(tmp_path / "d", dim=3, state_dim=2, names=["x", "y", "grip"])
     stats = fakes.dataset_stats(root)
-    narrow = {k: v[:2] if v.ndim and v.numel() == 3 and k != "count" else v
-              for k, v in stats["action"].items()}
-    policy = fakes.write_policy(
-        tmp_path / "p", root, "act", stats={**stats, "action": narrow}
-    )
+    narrow = {
+        k: v[:2] if v.ndim and v.numel() == 3 and k != "count" else v
+        for k, v in stats["action"].items()
+    }
+    policy = fakes.write_policy(tmp_path / "p", root, "act", stats={**stats, "action": narrow})
     run = evaluate(fakes.config_for(root, policy, tmp_path / "o", action_dims="x,grip"))
     assert run.record["actions"]["names"] == ["x", "grip"]
     assert run.record["actions"]["dataset_dims"] == [0, 2]

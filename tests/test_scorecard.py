@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from policyscope.metrics.scorecard import ScoredEpisode, Scorecard
+from policyscope.metrics.scorecard import Scorecard, ScoredEpisode
 from policyscope.spaces import ActionSchema, NativeActions
 
 H, M, FPS = 5, 2, 10.0
@@ -29,7 +29,9 @@ def _episodes(units: tuple[str, ...], samples: int = 1) -> list[ScoredEpisode]:
                 index=index + 10,
                 frame_index=np.arange(length),
                 tasks=("even" if index % 2 == 0 else "odd",) * length,
-                predicted=tuple(NativeActions(draw.normal(size=shape), units) for _ in range(samples)),
+                predicted=tuple(
+                    NativeActions(draw.normal(size=shape), units) for _ in range(samples)
+                ),
                 target=NativeActions(draw.normal(size=shape), units),
                 is_pad=steps >= length,
                 baselines={

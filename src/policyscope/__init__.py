@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from policyscope.config import DatasetConfig, EvalConfig, PolicyConfig
     from policyscope.errors import InputError, PolicyscopeError, RefusedError
-    from policyscope.evaluate import Run, check, evaluate
+    from policyscope.evaluation import Run, check, evaluate
     from policyscope.findings import Finding
     from policyscope.metrics import mae, mse
     from policyscope.report import ReportConfig, render
@@ -43,9 +43,9 @@ _HOME = {
     "PolicyscopeError": "errors",
     "RefusedError": "errors",
     "ReportConfig": "report",
-    "Run": "evaluate",
-    "check": "evaluate",
-    "evaluate": "evaluate",
+    "Run": "evaluation",
+    "check": "evaluation",
+    "evaluate": "evaluation",
     "mae": "metrics",
     "mse": "metrics",
     "read_record": "run.record",

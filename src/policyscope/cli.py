@@ -103,8 +103,8 @@ def _run(words: list[str]) -> int:
 
 def _eval(config: EvalConfig) -> int:
     _quiet()
-    from policyscope.evaluate import evaluate
-    from policyscope.render.table import print_run
+    from policyscope.evaluation import evaluate
+    from policyscope.views.table import print_run
     from policyscope.watch import TerminalProgress
 
     with TerminalProgress(_console(stderr=True)) as progress:
@@ -123,8 +123,8 @@ def _check(command: _Check) -> int:
     _quiet()
     import json
 
-    from policyscope.evaluate import check
-    from policyscope.render.table import findings_text
+    from policyscope.evaluation import check
+    from policyscope.views.table import findings_text
 
     config = EvalConfig(
         policy=command.policy,
@@ -146,9 +146,9 @@ def _check(command: _Check) -> int:
 def _report(command: _Report) -> int:
     from pathlib import Path
 
-    from policyscope.render.table import print_run
     from policyscope.report import render
     from policyscope.run.record import read_record
+    from policyscope.views.table import print_run
 
     picture = render(ReportConfig(command.run))
     out = _console()

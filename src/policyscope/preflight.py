@@ -149,6 +149,8 @@ def _check_stats(
         ]
     if not all(name in stats for name in ("mean", "std") for stats in (ours, theirs)):
         return []
+    if config.action_dims is None and checkpoint.action_dim != facts.actions.dim:
+        return []  # nobody knows yet which dims would correspond
     mean_p, std_p = (np.asarray(theirs[n]).reshape(-1) for n in ("mean", "std"))
     mean_d, std_d = (np.asarray(ours[n]).reshape(-1) for n in ("mean", "std"))
     if len(mean_p) != checkpoint.action_dim or len(mean_d) != facts.actions.dim:

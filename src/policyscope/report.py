@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import final
 
 from policyscope.errors import OutputError
-from policyscope.render.picture import draw_picture
 from policyscope.run.directory import RunDirectory
 from policyscope.run.record import read_record
+from policyscope.views.picture import draw_picture
 
 
 @final

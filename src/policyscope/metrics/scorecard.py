@@ -359,8 +359,8 @@ class Scorecard:
         sums = _cut(_total([s.native[name] for s in self._segments]), steps)
         first = sum(s.target_sum[steps].sum(axis=0) for s in self._segments)
         second = sum(s.target_squared[steps].sum(axis=0) for s in self._segments)
-        variance = np.asarray(second) - np.asarray(first) ** 2 / sums.count.sum()
         with np.errstate(divide="ignore", invalid="ignore"):
+            variance = np.asarray(second) - np.asarray(first) ** 2 / sums.count.sum()
             ratio: FloatArray = sums.squared.sum(axis=0) / variance
         return np.where(variance > 0, ratio, np.nan)
 

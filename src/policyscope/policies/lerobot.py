@@ -95,12 +95,13 @@ class LerobotPolicy(Policy):
             return Prediction(
                 NativeActions(values, self._alignment.schema.units), sum(p.model_s for p in single)
             )
-        observation = self._observe(batch)
-        noise = self._noise(batch)
-        start = time.perf_counter()
-        chunk = self._call("predict_action_chunk", observation, noise, batch)
-        self._synchronize()
-        model_s = time.perf_counter() - start
+        with self._calling(batch):
+            observation = self._observe(batch)
+            noise = self._noise(batch)
+            start = time.perf_counter()
+            chunk = self._call("predict_action_chunk", observation, noise, batch)
+            self._synchronize()
+            model_s = time.perf_counter() - start
         return Prediction(self._to_native(self._normalized(chunk), batch), model_s)
 
     def control_step(self, batch: FrameBatch) -> ControlStep:
@@ -124,6 +125,20 @@ class LerobotPolicy(Policy):
             pops.append(time.perf_counter() - start)
         self._policy.reset()
         return ControlStep(answered - called, end - begin, tuple(pops))
+
+    @contextlib.contextmanager
+    def _calling(self, batch: FrameBatch) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever a policy class raises on inputs it can't use
+            raise CheckpointError(
+                f"{self.spec.path}, called on episode {batch.episode_index[0]}, frame "
+                f"{batch.frame_index[0]}",
+                expected="an action chunk",
+                found=f"{type(error).__name__}: {first_line(error)}",
+                fix="check that its inputs fit this dataset (policyscope check); --debug shows "
+                "where it failed",
+            ) from error
 
     def _observe(self, batch: FrameBatch, *, all_steps: bool = True) -> Tensors:
         """Preprocessed model inputs; policies with observation queues get them filled."""

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from policyscope.render.words import (
+from policyscope.run.directory import PICTURE, RunDirectory
+from policyscope.spaces import FloatArray
+from policyscope.views.words import (
     BASELINE_NAMES,
     CAVEAT,
     error_metric,
@@ -20,8 +22,6 @@ from policyscope.render.words import (
     subject,
     unit_name,
 )
-from policyscope.run.directory import PICTURE, RunDirectory
-from policyscope.spaces import FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

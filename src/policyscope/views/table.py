@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from policyscope.metrics.scorecard import SCOPES
-from policyscope.render.words import (
+from policyscope.views.words import (
     BASELINE_NAMES,
     CAVEAT,
     error_metric,

@@ -1,0 +1,271 @@
+"""The run directory: what is written, what a reader gets back, how a run goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import fakes
+from policyscope.errors import OutputError
+from policyscope.evaluation import check, evaluate
+from policyscope.findings import Finding
+from policyscope.policies.builtin import ReplayPolicy
+from policyscope.predict import Clock, Silent, predict_episodes
+from policyscope.report import ReportConfig, render
+from policyscope.run.directory import RunDirectory
+from policyscope.run.record import dump_record, read_record, validate_record
+from policyscope.split import held_out, label, trained_on
+
+SCOPES = ("step1", "chunk", "executed")
+
+
+def test_replay_scores_exactly_zero(data: Path, tmp_path: Path) -> None:
+    record = evaluate(fakes.config_for(data, "replay", tmp_path / "o")).record
+    for scope in SCOPES:
+        for metric in ("mae", "mse", "rmse", "nmae", "nmse"):
+            assert record["summary"][scope][metric]["value"] == 0.0
+        assert record["skill"]["hold_state"][scope]["value"] == 1.0
+    assert record["similarity"]["ade"]["value"] == 0.0
+    assert record["similarity"]["path_length_ratio"]["value"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("c", [0.5, -3.25])
+def test_replay_plus_a_constant_scores_the_constant(c: float, data: Path, tmp_path: Path) -> None:
+    from policyscope.metrics import mae, mse
+
+    source = check(fakes.config_for(data, "replay", tmp_path / "o")).source
+    policy = ReplayPolicy(source, dims=(0, 1), horizon=6, offset=c)
+    plan = [(e, source.facts.lengths[e]) for e in range(6)]
+    for found in predict_episodes(
+        policy, source, plan, samples=1, batch_size=4, clock=Clock(), progress=Silent()
+    ):
+        target, pad = source.episode(found.index).chunks(6)
+        assert mae(found.predicted[0], target, pad) == pytest.approx([abs(c)] * 2, rel=1e-12)
+        assert mse(found.predicted[0], target, pad) == pytest.approx([c * c] * 2, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["hold_state", "repeat_last", "dataset_mean"])
+def test_builtins_score_as_their_baselines(kind: str, data: Path, tmp_path: Path) -> None:
+    record = evaluate(fakes.config_for(data, kind, tmp_path / "o")).record
+    for scope in SCOPES:
+        assert record["summary"][scope] == record["baselines"][kind][scope]
+        assert record["skill"][kind][scope]["value"] == pytest.approx(0.0)
+
+
+def test_baselines_by_hand(data: Path, tmp_path: Path) -> None:
+    config = fakes.config_for(data, "repeat_last", tmp_path / "o", episodes="0")
+    record = evaluate(config).record
+    episode = check(config).source.episode(0)
+    actions, state = episode.actions.values, episode.state
+    assert state is not None
+    repeat = np.concatenate([state[:1], actions[:-1]])
+    assert record["summary"]["step1"]["mae"]["value"] == pytest.approx(
+        np.abs(repeat - actions).mean()
+    )
+    step3 = record["by_horizon"][2]
+    error = np.abs(state[: len(actions) - 2] - actions[2:])
+    assert step3["hold_state_mae"] == pytest.approx(error.mean())
+    assert step3["n_frames"] == len(actions) - 2
+
+
+def test_delta_actions_have_a_zero_baseline(data: Path, tmp_path: Path) -> None:
+    config = fakes.config_for(data, "repeat_last", tmp_path / "o", action_kind="delta")
+    record = evaluate(config).record
+    assert set(record["baselines"]) == {"repeat_last", "zero", "dataset_mean"}
+    assert record["actions"]["kind"] == "delta"
+
+
+def test_files_and_parquet_schema(data: Path, act: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    run = evaluate(fakes.config_for(data, act, out, episodes="4,1"))
+    assert sorted(p.name for p in out.iterdir()) == ["predictions.parquet", "run.json"]
+    assert run.record == read_record(out)
+    table = pq.read_table(out / "predictions.parquet")
+    assert table.column_names == [
+        "episode_index",
+        "frame_index",
+        "sample",
+        "predicted",
+        "target",
+        "is_pad",
+        "model_call_s",
+    ]
+    meta = json.loads(table.schema.metadata[b"policyscope"])
+    assert meta["space"] == "native"
+    assert meta["units"] == ["px", "px"]
+    assert meta["stats_id"] == run.record["actions"]["normalization"]["stats_id"]
+    assert table.column("episode_index").unique().to_pylist() == [1, 4]
+    assert len(table) == 12 + 8
+    assert all(len(row) == meta["horizon"] * 2 for row in table.column("predicted").to_pylist())
+    # the numbers in the record are those of the file, read by somebody else
+    predicted = np.array(table.column("predicted").to_pylist()).reshape(-1, 6, 2)
+    target = np.array(table.column("target").to_pylist()).reshape(-1, 6, 2)
+    real = ~np.array(table.column("is_pad").to_pylist())
+    mae = np.abs(predicted - target)[real].mean()
+    assert run.record["summary"]["chunk"]["mae"]["value"] == pytest.approx(mae)
+
+
+def test_max_frames_takes_the_first(data: Path, tmp_path: Path) -> None:
+    record = evaluate(fakes.config_for(data, "hold_state", tmp_path / "o", max_frames=12)).record
+    assert record["dataset"]["n_frames"] == 12
+    assert record["dataset"]["episodes"] == [0, 1]
+
+
+def test_a_run_is_not_overwritten_unasked(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    evaluate(fakes.config_for(data, "hold_state", out))
+    (out / "mine.txt").write_text("keep me")
+    before = (out / "run.json").read_bytes()
+    with pytest.raises(OutputError, match="--overwrite"):
+        evaluate(fakes.config_for(data, "repeat_last", out))
+    assert (out / "run.json").read_bytes() == before
+    run = evaluate(fakes.config_for(data, "repeat_last", out, overwrite=True))
+    assert run.record["policy"]["type"] == "repeat_last"
+    assert (out / "mine.txt").read_text() == "keep me"
+    again = evaluate(fakes.config_for(data, "repeat_last", out, resume=True))
+    assert again.record == run.record  # finished: nothing to do
+
+
+class Stop:
+    """Interrupts a run after so many frames, as Ctrl-C would."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+        self.frames = 0
+
+    def stage(self, text: str) -> None: ...
+
+    def begin(self, n_frames: int) -> None: ...
+
+    def advance(self, n_frames: int) -> None:
+        self.frames += n_frames
+        self.left -= n_frames
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_goes_on_to_the_same_numbers(
+    data: Path, act: Path, tmp_path: Path
+) -> None:
+    whole = evaluate(fakes.config_for(data, act, tmp_path / "whole", batch_size="4")).record
+    out = tmp_path / "o"
+    with pytest.raises(KeyboardInterrupt, match=str(out)):
+        evaluate(fakes.config_for(data, act, out, batch_size="4"), Stop(30))
+    partial = read_record(out)
+    assert partial["status"] == "partial"
+    assert "summary" not in partial
+    done = RunDirectory(out).finished()
+    assert 0 < len(done) < 6
+    with pytest.raises(OutputError, match="--resume"):
+        evaluate(fakes.config_for(data, act, out))
+    with pytest.raises(OutputError, match="same seed"):
+        evaluate(fakes.config_for(data, act, out, seed=1, resume=True))
+    watch = Stop(10_000)
+    resumed = evaluate(fakes.config_for(data, act, out, batch_size="4", resume=True), watch).record
+    assert resumed["throughput"]["n_frames"] < 57  # finished episodes were not predicted again
+    varying = ("latency", "throughput", "environment")
+    for record in (whole, resumed):
+        for key in varying:
+            record.pop(key)
+    assert resumed == whole
+
+
+def test_half_written_files_are_never_read(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(fakes.config_for(data, "hold_state", out, batch_size="4"), Stop(30))
+    (out / "parts" / ".episode-000005.parquet.tmp").write_bytes(b"half")
+    assert 5 not in RunDirectory(out).finished()
+    evaluate(fakes.config_for(data, "hold_state", out, batch_size="4", resume=True))
+
+
+def test_report_renders_the_same_bytes_without_policy_or_data(
+    data: Path, act: Path, tmp_path: Path
+) -> None:
+    policy, root, out = tmp_path / "p", tmp_path / "d", tmp_path / "o"
+    shutil.copytree(act, policy)
+    shutil.copytree(data, root)
+    evaluate(fakes.config_for(root, policy, out, latency_calls=4))
+    shutil.rmtree(policy)
+    shutil.rmtree(root)
+    first = render(ReportConfig(str(out))).read_bytes()
+    second = render(ReportConfig(str(out))).read_bytes()
+    assert first == second
+    assert first.startswith(b"\x89PNG")
+    width, height = (int.from_bytes(first[i : i + 4], "big") for i in (16, 20))
+    assert (width, height) == (1600, 1000)
+
+
+@pytest.mark.parametrize("dim", [1, 3, 26])
+def test_any_number_of_dims_is_drawn(dim: int, tmp_path: Path) -> None:
+    names = [f"$joint_{i}$ <b>[red]" for i in range(dim)]  # hostile to every renderer
+    root = fakes.write_dataset(tmp_path / "d", dim=dim, names=names, cameras=())
+    evaluate(fakes.config_for(root, "repeat_last", tmp_path / "o"))
+    assert render(ReportConfig(str(tmp_path / "o"))).stat().st_size > 10_000
+
+
+def test_names_and_tasks_are_shown_literally(tmp_path: Path) -> None:
+    from rich.console import Console
+
+    from policyscope.views.table import run_table
+
+    names = ["[bold]x[/bold]", "[link=file:///]y", "z"]
+    root = fakes.write_dataset(tmp_path / "d", dim=3, names=names, cameras=())
+    record = evaluate(fakes.config_for(root, "repeat_last", tmp_path / "o")).record
+    record["findings"].append(Finding("x", "error", "[red]boo[/red]", "[fix]").to_json())
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(run_table(record))
+    shown = console.export_text()
+    for text in (*names, "[red]boo[/red]", "[fix]"):
+        assert text in shown
+
+
+def test_the_schema_refuses_what_scripts_could_not_read(data: Path, tmp_path: Path) -> None:
+    record = evaluate(fakes.config_for(data, "hold_state", tmp_path / "o")).record
+    for broken in (
+        {k: v for k, v in record.items() if k != "summary"},
+        {**record, "status": "refused"},  # a refused run has no summary
+        {**record, "schema_version": 99},
+        {**record, "kind": "guess"},
+    ):
+        with pytest.raises(OutputError):
+            validate_record(broken)
+    assert '"x": null' in dump_record({**record, "x": float("nan")})
+
+
+def test_split_follows_the_recorded_training(data: Path, act: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "p"
+    shutil.copytree(act, policy)
+    for recorded, seen, chosen, name in (
+        ({"repo_id": "fake/data", "episodes": [0, 1, 2]}, {0, 1, 2}, (3, 4, 5), "held_out"),
+        # two tasks of three episodes each: the last one of each is held out
+        ({"repo_id": "fake/data", "eval_split": 0.3}, {0, 1, 2, 3}, (4, 5), "held_out"),
+        ({"repo_id": "fake/data"}, set(range(6)), tuple(range(6)), "in_sample"),
+        ({"repo_id": "other/data"}, None, tuple(range(6)), "unknown"),
+    ):
+        (policy / "train_config.json").write_text(json.dumps({"dataset": recorded}))
+        inputs = check(fakes.config_for(data, policy, tmp_path / "o"))
+        assert inputs.trained == seen
+        assert inputs.episodes == chosen == held_out(inputs.trained, 6)
+        assert label(inputs.trained, inputs.episodes) == name
+    assert trained_on(None, inputs.source.facts) is None
+
+
+def test_units_come_from_the_robot_or_the_user(tmp_path: Path) -> None:
+    root = fakes.write_dataset(
+        tmp_path / "d", names=["left_waist", "left_gripper"], robot_type="aloha", cameras=()
+    )
+    config = fakes.config_for(root, "hold_state", tmp_path / "o", action_units=None)
+    assert check(config).source.facts.actions.units == ("rad", "0-1")
+    config = fakes.config_for(root, "hold_state", tmp_path / "o", action_units="deg,m")
+    assert check(config).source.facts.actions.units == ("deg", "m")
+    plain = fakes.write_dataset(tmp_path / "e", cameras=())
+    config = fakes.config_for(plain, "hold_state", tmp_path / "o", action_units=None)
+    inputs = check(config)
+    assert inputs.source.facts.actions.units == ("native", "native")
+    assert "units_undeclared" in [f.code for f in inputs.findings]
