@@ -14,16 +14,20 @@ from typing import TYPE_CHECKING, NoReturn, final
 import tyro
 
 from policyscope.config import DatasetConfig, EvalConfig, PolicyConfig
+from policyscope.demo import NEXT, DemoConfig, demo_config
 from policyscope.errors import PolicyscopeError, RefusedError
 from policyscope.report import ReportConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from policyscope.evaluation import Run
+
 _DESCRIPTION = """\
 Is this checkpoint any good? Evaluates robot policies on recorded demonstrations, in native
 units, against trivial baselines, with honest intervals.
 
+  policyscope demo
   policyscope eval --policy.path DIR --dataset.repo_id lerobot/pusht
   policyscope eval --policy.type hold_state --dataset.repo_id my/data --dataset.root DIR
   policyscope report DIR
@@ -87,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def _run(words: list[str]) -> int:
     command = tyro.extras.subcommand_cli_from_dict(
-        {"eval": EvalConfig, "check": _Check, "report": _Report},
+        {"demo": DemoConfig, "eval": EvalConfig, "check": _Check, "report": _Report},
         args=words,
         prog="policyscope",
         description=_DESCRIPTION,
@@ -96,23 +100,49 @@ def _run(words: list[str]) -> int:
     )
     if isinstance(command, EvalConfig):
         return _eval(command)
+    if isinstance(command, DemoConfig):
+        return _demo(command)
     if isinstance(command, _Check):
         return _check(command)
     return _report(command)
 
 
-def _eval(config: EvalConfig) -> int:
+def _demo(demo: DemoConfig) -> int:
+    with demo_config(demo) as config:
+        status = _eval(config)
+    out = _console()
+    if demo.broken:
+        with demo_config(DemoConfig(demo.output_dir)) as config:
+            whole = _evaluated(config).record
+        from pathlib import Path
+
+        from policyscope.run.record import read_record
+        from policyscope.views.words import beside
+
+        broken = read_record(Path(f"{demo.output_dir}-broken"))
+        out.print(beside(whole, broken), markup=False, style="bold")
+        return status
+    out.print("\nNext, on your own checkpoint and dataset:", style="bold")
+    for line in NEXT:
+        out.print(f"  {line}", markup=False, soft_wrap=True)
+    return status
+
+
+def _evaluated(config: EvalConfig) -> Run:
     _quiet()
     from policyscope.evaluation import evaluate
-    from policyscope.views.table import print_run
     from policyscope.watch import TerminalProgress
 
     with TerminalProgress(_console(stderr=True)) as progress:
-        run = evaluate(config, progress)
-        progress.stage("drawing the picture")
-        from policyscope.report import render
+        return evaluate(config, progress)
 
-        picture = render(ReportConfig(str(run.directory)))
+
+def _eval(config: EvalConfig) -> int:
+    run = _evaluated(config)
+    from policyscope.report import render
+    from policyscope.views.table import print_run
+
+    picture = render(ReportConfig(str(run.directory)))
     out = _console()
     print_run(out, run.record)
     out.print(f"{run.directory}: run.json, predictions.parquet, {picture.name}", markup=False)

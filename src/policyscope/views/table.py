@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -59,10 +60,16 @@ def findings_text(findings: list[dict[str, Any]]) -> Text:
     return text
 
 
+def _table(title: str) -> Table:
+    return Table(
+        box=SIMPLE_HEAD, show_edge=False, pad_edge=False, title=Text(f"\n{title}", style="italic")
+    )
+
+
 def _errors(record: dict[str, Any]) -> Table:
     metric, unit = error_metric(record)
     titles = _scope_titles(record)
-    table = Table(title=Text(f"MAE in {unit} [95 % interval]", style="italic"))
+    table = _table(f"MAE in {unit} [95 % interval]")
     table.add_column("")
     for scope in SCOPES:
         table.add_column(titles[scope], justify="right")
@@ -80,7 +87,7 @@ def _errors(record: dict[str, Any]) -> Table:
 
 
 def _skills(record: dict[str, Any]) -> Table:
-    table = Table(title=Text("Skill = 1 − MSE / MSE of the baseline", style="italic"))
+    table = _table("Skill = 1 − MSE / MSE of the baseline")
     table.add_column("against")
     for scope in SCOPES:
         table.add_column(_scope_titles(record)[scope], justify="right")
@@ -110,7 +117,7 @@ def _dims(record: dict[str, Any]) -> Table:
     rows.sort(key=lambda row: -(row["nmae"] or 0.0))
     shown = rows[:_MOST_DIMS]
     more = f", worst {len(shown)} of {len(rows)}" if len(rows) > len(shown) else ""
-    table = Table(title=f"Error and skill by dim over the chunk{more}")
+    table = _table(f"Error and skill by dim over the chunk{more}")
     table.add_column("dim", no_wrap=True)
     table.add_column("MAE", justify="right", no_wrap=True)
     table.add_column("in std", justify="right")
@@ -143,7 +150,7 @@ def _latency(record: dict[str, Any]) -> RenderableType:
     )
     if not any(known for _, known in kinds):
         return Text(f"No latency: not timed. Throughput: {speed}.")
-    table = Table(title=f"Latency in ms at batch 1 on {record['environment']['device_name']}")
+    table = _table(f"Latency in ms at batch 1 on {record['environment']['device_name']}")
     for title in ("", "n", "min", "mean", "p50", "p95", "p99", "max"):
         table.add_column(title, justify="left" if not title else "right")
     for name, known in kinds:

@@ -14,7 +14,7 @@ CAVEAT = (
 )
 BASELINE_NAMES = {
     "hold_state": "hold state",
-    "repeat_last": "repeat last action",
+    "repeat_last": "repeat last",
     "dataset_mean": "dataset mean",
     "zero": "no motion",
 }
@@ -98,6 +98,17 @@ def subject(record: dict[str, Any]) -> str:
 def unit_name(unit: str) -> str:
     """A unit as text."""
     return "native unit" if unit == UNDECLARED_UNIT else unit
+
+
+def beside(right: dict[str, Any], wrong: dict[str, Any]) -> str:
+    """A meaningless number beside the right one."""
+    metric, unit = error_metric(right)
+    values = [number(r["summary"]["step1"][metric]["value"]) for r in (right, wrong)]
+    return (
+        f"The same checkpoint on the same frames, step 1: MAE {values[0]} {unit} with its "
+        f"unnormalizer, {values[1]} without: normalized outputs against native actions, a "
+        "difference of scale and nothing else."
+    )
 
 
 def forced_notice(record: dict[str, Any]) -> str | None:
