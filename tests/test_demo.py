@@ -6,11 +6,11 @@ import socket
 from pathlib import Path
 
 import pytest
-from test_refusals import run_cli
 
 from policyscope.checkpoint import read_checkpoint
 from policyscope.demo import DemoConfig, demo_config
 from policyscope.run.record import read_record
+from test_refusals import run_cli
 
 pytestmark = pytest.mark.slow
 
@@ -24,9 +24,8 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", blocked)
 
 
-def test_demo_runs_without_network(
-    no_network: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("no_network")
+def test_demo_runs_without_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "demo"
     assert run_cli("demo", "--output_dir", str(out)) == 0
     record = read_record(out)
@@ -44,8 +43,9 @@ def test_demo_runs_without_network(
     assert capsys.readouterr().out.count("--policy.path YOUR") == 2
 
 
+@pytest.mark.usefixtures("no_network")
 def test_broken_demo_is_refused_and_forced(
-    no_network: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "demo"
     assert run_cli("demo", "--broken", "--output_dir", str(out)) == 2

@@ -87,12 +87,22 @@ def subject(record: dict[str, Any]) -> str:
     """Who was evaluated on what."""
     policy, data = record["policy"], record["dataset"]
     n_episodes = len(data["episodes"])
-    who = policy["type"] if policy["sha256"] is None else f"{policy['type']} ({policy['path']})"
+    who = (
+        policy["type"]
+        if policy["sha256"] is None
+        else f"{policy['type']} ({_tail(policy['path'])})"
+    )
     seen = "" if policy["sha256"] is None else f", {SPLIT_NAMES[data['split']]}"
     return (
         f"{who} on {data['repo_id']}: {data['n_frames']} frames of "
         f"{n_episodes} episode{'s' if n_episodes != 1 else ''}{seen}"
     )
+
+
+def _tail(path: str) -> str:
+    """The telling end of a long path; the record holds all of it."""
+    parts = path.rstrip("/").split("/")
+    return path if len(parts) <= 3 else "…/" + "/".join(parts[-2:])
 
 
 def unit_name(unit: str) -> str:
