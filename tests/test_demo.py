@@ -37,6 +37,7 @@ def test_demo_runs_without_network(tmp_path: Path, capsys: pytest.CaptureFixture
     assert record["skill"]["hold_state"]["chunk"]["ci_low"] > 0
     assert sorted(p.name for p in out.iterdir()) == [
         "predictions.parquet",
+        "report.html",
         "report.png",
         "run.json",
     ]

@@ -10,7 +10,8 @@ import torch
 
 import fakes
 from policyscope.config import DatasetConfig
-from policyscope.frames import FrameSource, dataset_revision
+from policyscope.facts import dataset_revision
+from policyscope.frames import FrameSource
 
 H = 5
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +137,37 @@ def test_smolvla_agrees_with_a_plain_script(shared: Path, tmp_path: Path) -> Non
     # and with the figures on the checkpoint's own card
     assert summary["step1"]["mae"]["value"] == pytest.approx(12.519, abs=1e-3)
     assert summary["chunk"]["mse"]["value"] == pytest.approx(2122.6, abs=0.1)
+
+
+@pytest.mark.slow
+def test_the_training_recipe_makes_a_checkpoint_that_opens(shared: Path, tmp_path: Path) -> None:
+    recipe = Path(__file__).parents[1] / "examples" / "train_smolvla_pusht" / "train.py"
+    words = [sys.executable, str(recipe), "--dataset_root", str(shared / "datasets" / "pusht")]
+    words += ["--output_dir", str(tmp_path / "t"), "--episodes", "0:4"]
+    words += ["--steps", "3", "--batch_size", "4", "--threads", "1"]
+    subprocess.run(words, check=True, capture_output=True, timeout=300)
+    made = tmp_path / "t" / "checkpoint"
+    config = _config(shared, tmp_path / "o", "pusht", str(made), episodes="185", max_frames=16)
+    record = evaluate(config).record
+    assert record["policy"]["type"] == "smolvla"
+    assert record["dataset"]["n_frames"] == 16
+
+
+@pytest.mark.slow
+def test_the_shipped_checkpoint_is_as_good_as_its_card_says(shared: Path, tmp_path: Path) -> None:
+    """Held-out real episodes: better than doing nothing at step 1 and over the chunk."""
+    config = _config(shared, tmp_path / "o", "pusht", "hold_state")
+    assets = Path(__file__).parents[1] / "src" / "policyscope" / "assets"
+    config = replace(config, policy=PolicyConfig(path=str(assets / "smolvla-pusht")))
+    record = evaluate(config).record
+    assert record["dataset"]["split"] == "held_out"
+    assert record["dataset"]["episodes"] == list(range(185, 206))
+    card = (assets / "smolvla-pusht" / "README.md").read_text()
+    for scope in ("step1", "executed", "chunk"):
+        gain = record["skill"]["hold_state"][scope]
+        assert gain["ci_low"] > 0
+        assert f"{record['summary'][scope]['mae']['value']:.1f} [" in card
+        assert f"{gain['value']:.2f} [{gain['ci_low']:.2f}, {gain['ci_high']:.2f}]" in card
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -193,9 +194,12 @@ def test_report_renders_the_same_bytes_without_policy_or_data(
     evaluate(fakes.config_for(root, policy, out, latency_calls=4))
     shutil.rmtree(policy)
     shutil.rmtree(root)
-    first = render(ReportConfig(str(out))).read_bytes()
-    second = render(ReportConfig(str(out))).read_bytes()
-    assert first == second
+    render(ReportConfig(str(out)))
+    first = (out / "report.png").read_bytes()
+    page = (out / "report.html").read_bytes()
+    render(ReportConfig(str(out)))
+    assert first == (out / "report.png").read_bytes()
+    assert page == (out / "report.html").read_bytes()
     assert first.startswith(b"\x89PNG")
     width, height = (int.from_bytes(first[i : i + 4], "big") for i in (16, 20))
     assert (width, height) == (1600, 1000)
@@ -214,8 +218,9 @@ def test_names_and_tasks_are_shown_literally(tmp_path: Path) -> None:
 
     from policyscope.views.table import run_table
 
-    names = ["[bold]x[/bold]", "[link=file:///]y", "z"]
-    root = fakes.write_dataset(tmp_path / "d", dim=3, names=names, cameras=())
+    names = ["[bold]x[/bold]", "[link=file:///]y", "<script>alert(1)</script>"]
+    tasks = ("<img src=x onerror=alert(2)>",)
+    root = fakes.write_dataset(tmp_path / "d", dim=3, names=names, cameras=(), tasks=tasks)
     record = evaluate(fakes.config_for(root, "repeat_last", tmp_path / "o")).record
     record["findings"].append(Finding("x", "error", "[red]boo[/red]", "[fix]").to_json())
     console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
@@ -223,6 +228,12 @@ def test_names_and_tasks_are_shown_literally(tmp_path: Path) -> None:
     shown = console.export_text()
     for text in (*names, "[red]boo[/red]", "[fix]"):
         assert text in shown
+    page = render(ReportConfig(str(tmp_path / "o"))).read_text()
+    assert "&lt;script&gt;alert(1)" in page
+    assert "&lt;img src=x" in page
+    assert "<script" not in page
+    assert "<img src=x" not in page
+    assert not re.search(r"(?:src|href)=.?https?:", page)  # nothing to fetch
 
 
 def test_the_schema_refuses_what_scripts_could_not_read(data: Path, tmp_path: Path) -> None:

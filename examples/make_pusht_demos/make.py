@@ -383,7 +383,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--output_dir", type=Path, help="dataset folder; without it, only play")
-    parser.add_argument("--repo_id", default="local/pusht-expert")
+    parser.add_argument("--repo_id", default="local/pusht-planner")
     parser.add_argument("--episodes", type=int, default=10, help="successful episodes to keep")
     parser.add_argument("--first_seed", type=int, default=0)
     parser.add_argument("--max_seeds", type=int, default=40, help="give up after so many seeds")

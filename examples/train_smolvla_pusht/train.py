@@ -305,7 +305,7 @@ def make_policy(vlm: Path, image_size: int) -> SmolVLAPolicy:
         max_state_dim=2,
         max_action_dim=2,
         resize_imgs_with_padding=(image_size, image_size),
-        num_steps=10,
+        num_steps=3,
         load_vlm_weights=False,
         vlm_model_name=str(vlm),
         num_vlm_layers=4,

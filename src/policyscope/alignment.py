@@ -9,8 +9,8 @@ from typing import final
 from policyscope.checkpoint import Checkpoint
 from policyscope.config import EvalConfig, parse_rename_map
 from policyscope.errors import UsageError
+from policyscope.facts import STATE, DatasetFacts
 from policyscope.findings import Finding
-from policyscope.frames import STATE, DatasetFacts
 from policyscope.spaces import ActionSchema
 
 

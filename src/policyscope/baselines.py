@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from policyscope.errors import DatasetError
-from policyscope.frames import ACTION, Episode
+from policyscope.facts import ACTION
+from policyscope.frames import Episode
 from policyscope.spaces import FloatArray, NativeActions
 
 Baselines = dict[str, NativeActions]

@@ -59,7 +59,7 @@ class _Check:
 @final
 @dataclass(frozen=True)
 class _Report:
-    """Render a stored run again, without the policy: report.png and the table.
+    """Render a stored run again, without the policy: the page, the picture and the table.
 
     policyscope report out
     """
@@ -142,10 +142,10 @@ def _eval(config: EvalConfig) -> int:
     from policyscope.report import render
     from policyscope.views.table import print_run
 
-    picture = render(ReportConfig(str(run.directory)))
+    page = render(ReportConfig(str(run.directory)))
     out = _console()
     print_run(out, run.record)
-    out.print(f"{run.directory}: run.json, predictions.parquet, {picture.name}", markup=False)
+    out.print(f"{page}, beside report.png, run.json and predictions.parquet", markup=False)
     return 1 if any(f["severity"] == "error" for f in run.record["findings"]) else 0
 
 
@@ -180,10 +180,10 @@ def _report(command: _Report) -> int:
     from policyscope.run.record import read_record
     from policyscope.views.table import print_run
 
-    picture = render(ReportConfig(command.run))
+    page = render(ReportConfig(command.run))
     out = _console()
     print_run(out, read_record(Path(command.run).expanduser()))
-    out.print(str(picture), markup=False)
+    out.print(f"{page}, beside report.png", markup=False)
     return 0
 
 

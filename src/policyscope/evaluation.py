@@ -15,8 +15,9 @@ from policyscope.baselines import baseline_chunks
 from policyscope.checkpoint import Checkpoint, read_checkpoint
 from policyscope.config import EvalConfig, parse_episodes
 from policyscope.errors import OutputError, RefusedError
+from policyscope.facts import ACTION, DatasetFacts, dataset_revision
 from policyscope.findings import Finding, errors_in
-from policyscope.frames import ACTION, DatasetFacts, FrameSource, dataset_revision
+from policyscope.frames import FrameSource
 from policyscope.metrics.intervals import MIN_EPISODES
 from policyscope.metrics.scorecard import Scorecard, ScoredEpisode
 from policyscope.policies.base import Policy

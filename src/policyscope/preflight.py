@@ -10,8 +10,8 @@ import numpy as np
 from policyscope.alignment import Alignment
 from policyscope.checkpoint import POSTPROCESSOR, PREPROCESSOR, Checkpoint
 from policyscope.config import EvalConfig
+from policyscope.facts import ACTION, DatasetFacts
 from policyscope.findings import Finding
-from policyscope.frames import ACTION, DatasetFacts
 from policyscope.spaces import UNDECLARED_UNIT, missing_stats
 
 _MEAN_SHIFT = 0.5  # of the dataset's standard deviation

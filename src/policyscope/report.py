@@ -9,6 +9,7 @@ from typing import final
 from policyscope.errors import OutputError
 from policyscope.run.directory import RunDirectory
 from policyscope.run.record import read_record
+from policyscope.views.page import write_page
 from policyscope.views.picture import draw_picture
 
 
@@ -22,7 +23,10 @@ class ReportConfig:
 
 
 def render(config: ReportConfig) -> Path:
-    """Draw ``report.png`` of a finished run and return its path.
+    """Draw ``report.png`` and ``report.html`` of a finished run.
+
+    Returns:
+        The path of the page.
 
     Raises:
         OutputError: no finished run there.
@@ -38,4 +42,6 @@ def render(config: ReportConfig) -> Path:
             if record["status"] == "partial"
             else "mend what its findings name, then evaluate again",
         )
-    return draw_picture(RunDirectory(path), record)
+    directory = RunDirectory(path)
+    draw_picture(directory, record)
+    return write_page(directory, record)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from policyscope.checkpoint import Checkpoint
-from policyscope.frames import DatasetFacts
+from policyscope.facts import DatasetFacts
 
 Split = Literal["held_out", "in_sample", "unknown"]
 

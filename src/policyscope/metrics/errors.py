@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import final
 
 import numpy as np
@@ -38,6 +40,19 @@ class ErrorSums:
             self.squared + other.squared,
             self.count + other.count,
         )
+
+    def steps(self, which: slice) -> ErrorSums:
+        """The sums of some horizon steps."""
+        return ErrorSums(self.absolute[which], self.squared[which], self.count[which])
+
+    def mean_over(self, k: int) -> ErrorSums:
+        """The mean over the K samples of the same frames that were added up here."""
+        return ErrorSums(self.absolute / k, self.squared / k, self.count / k)
+
+
+def total(sums: list[ErrorSums]) -> ErrorSums:
+    """All of them added up."""
+    return reduce(add, sums)
 
 
 def error_sums[A: (NativeActions, NormalizedActions)](

@@ -13,7 +13,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from policyscope.metrics.errors import ErrorSums, error_sums
+from policyscope.metrics.errors import ErrorSums, error_sums, total
 from policyscope.metrics.intervals import Estimate, cluster_mean, cluster_ratio, skill
 from policyscope.metrics.samples import SampleSums, sample_scores, sample_sums
 from policyscope.metrics.shape import EpisodeShape, episode_shape, similarity, smoothness
@@ -121,10 +121,12 @@ class Scorecard:
                 name: error_sums(normalize(b), normalize(target), pad)
                 for name, b in baselines.items()
             }
-            native[POLICY] = _mean([error_sums(p, target, pad) for p in samples])
-            normalized[POLICY] = _mean(
-                [error_sums(normalize(p), normalize(target), pad) for p in samples]
+            native[POLICY] = total([error_sums(p, target, pad) for p in samples]).mean_over(
+                len(samples)
             )
+            normalized[POLICY] = total(
+                [error_sums(normalize(p), normalize(target), pad) for p in samples]
+            ).mean_over(len(samples))
             real = np.where(pad[..., None], 0.0, target.values)
             self._segments.append(
                 _Segment(
@@ -235,7 +237,7 @@ class Scorecard:
         rows = []
         for h in range(self.horizon):
             one = slice(h, h + 1)
-            error = self._summary(POLICY, one)
+            error = self._errors_at(POLICY, one)
             row: dict[str, Any] = {"step": h + 1, "seconds": h / self.fps}
             for metric in ("mae", "mse", "rmse", "nmae", "nmse"):
                 row[metric] = error[metric]["value"]
@@ -243,7 +245,7 @@ class Scorecard:
             row |= {f"nmae_{end}": error["nmae"][end] for end in ("ci_low", "ci_high")}
             row["n_frames"] = error["mae"]["n_frames"]
             for name in self.baselines:
-                base = self._summary(name, one)
+                base = self._errors_at(name, one)
                 gain = self._skill(name, one)
                 row |= {f"{name}_{m}": base[m]["value"] for m in ("mae", "mse", "nmae", "nmse")}
                 row |= {
@@ -285,8 +287,8 @@ class Scorecard:
         self, segments: list[_Segment], steps: slice
     ) -> tuple[dict[str, ErrorSums], dict[str, ErrorSums]]:
         names = segments[0].native
-        native = {n: _cut(_total([s.native[n] for s in segments]), steps) for n in names}
-        normalized = {n: _cut(_total([s.normalized[n] for s in segments]), steps) for n in names}
+        native = {n: total([s.native[n] for s in segments]).steps(steps) for n in names}
+        normalized = {n: total([s.normalized[n] for s in segments]).steps(steps) for n in names}
         return native, normalized
 
     def _per_episode(
@@ -311,29 +313,34 @@ class Scorecard:
 
     def _summary(self, name: str, steps: slice) -> dict[str, Any]:
         n = self._frames_in(steps)
+        units = np.array(self.schema.units)
+        ratio = self._variance_ratio(steps, name)[self.included]
+        return {
+            **self._errors_at(name, steps),
+            "by_unit": {
+                unit: _errors(
+                    *self._per_episode(name, steps, space="native", dims=units == unit), n
+                )
+                for unit in dict.fromkeys(self.schema.units)
+            },
+            "relative": self._relative(name, steps, n).to_json(),
+            "variance_ratio": float(ratio.mean()) if len(ratio) else None,
+            "macro": {key: self._macro(name, steps, key) for key in ("episode", "task")},
+        }
+
+    def _errors_at(self, name: str, steps: slice) -> dict[str, Any]:
+        """Native errors where all dims share a unit, normalized ones where any dim varies."""
+        n = self._frames_in(steps)
         every = np.ones(self.schema.dim, bool)
-        result: dict[str, Any] = {}
+        undefined = Estimate(None, n_episodes=self.n_episodes, n_frames=n).to_json()
+        result = dict.fromkeys(("mae", "mse", "rmse", "nmae", "nmse"), undefined)
         if self.schema.single_unit is not None:
             result |= _errors(*self._per_episode(name, steps, space="native", dims=every), n)
-        else:
-            nothing = Estimate(None, n_episodes=self.n_episodes, n_frames=n).to_json()
-            result |= dict.fromkeys(("mae", "mse", "rmse"), nothing)
         if self.included.any():
-            errors = self._per_episode(name, steps, space="normalized", dims=self.included)
-            unitless = _errors(*errors, n)
+            unitless = _errors(
+                *self._per_episode(name, steps, space="normalized", dims=self.included), n
+            )
             result |= {"nmae": unitless["mae"], "nmse": unitless["mse"]}
-        else:
-            nothing = Estimate(None, n_episodes=self.n_episodes, n_frames=n).to_json()
-            result |= {"nmae": nothing, "nmse": nothing}
-        units = np.array(self.schema.units)
-        result["by_unit"] = {
-            unit: _errors(*self._per_episode(name, steps, space="native", dims=units == unit), n)
-            for unit in dict.fromkeys(self.schema.units)
-        }
-        result["relative"] = self._relative(name, steps, n).to_json()
-        ratio = self._variance_ratio(steps, name)[self.included]
-        result["variance_ratio"] = float(ratio.mean()) if len(ratio) else None
-        result["macro"] = {key: self._macro(name, steps, key) for key in ("episode", "task")}
         return result
 
     def _basis_dims(self) -> NDArray[np.bool_]:
@@ -356,7 +363,7 @@ class Scorecard:
 
     def _variance_ratio(self, steps: slice, name: str = POLICY) -> FloatArray:
         """[A]: Σ(a-y)²/Σ(y-ȳ)². Near 0 for trivial baselines, too: read skill first."""
-        sums = _cut(_total([s.native[name] for s in self._segments]), steps)
+        sums = total([s.native[name] for s in self._segments]).steps(steps)
         first = sum(s.target_sum[steps].sum(axis=0) for s in self._segments)
         second = sum(s.target_squared[steps].sum(axis=0) for s in self._segments)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -382,8 +389,8 @@ class Scorecard:
     def _group_errors(
         self, group: list[_Segment], name: str, steps: slice
     ) -> dict[str, float | None]:
-        native = _cut(_total([s.native[name] for s in group]), steps)
-        normalized = _cut(_total([s.normalized[name] for s in group]), steps)
+        native = total([s.native[name] for s in group]).steps(steps)
+        normalized = total([s.normalized[name] for s in group]).steps(steps)
         n = native.count.sum()
         result: dict[str, float | None] = dict.fromkeys(("mae", "mse", "nmae", "nmse"))
         if n > 0 and self.schema.single_unit is not None:
@@ -426,23 +433,6 @@ class Scorecard:
 
 def _take(actions: NativeActions, at: NDArray[np.bool_]) -> NativeActions:
     return NativeActions(actions.values[at], actions.units)
-
-
-def _total(sums: list[ErrorSums]) -> ErrorSums:
-    total = sums[0]
-    for more in sums[1:]:
-        total = total + more
-    return total
-
-
-def _mean(sums: list[ErrorSums]) -> ErrorSums:
-    """Mean over the K samples of the same frames: what is deployed is one sample."""
-    total, k = _total(sums), len(sums)
-    return ErrorSums(total.absolute / k, total.squared / k, total.count / k)
-
-
-def _cut(sums: ErrorSums, steps: slice) -> ErrorSums:
-    return ErrorSums(sums.absolute[steps], sums.squared[steps], sums.count[steps])
 
 
 def _dim_errors(sums: ErrorSums, dim: int) -> dict[str, float]:

@@ -19,7 +19,8 @@ from policyscope.alignment import Alignment
 from policyscope.checkpoint import Checkpoint
 from policyscope.config import EvalConfig
 from policyscope.errors import CheckpointError, NonFiniteError, SpaceError, UsageError
-from policyscope.frames import ACTION, DatasetFacts, FrameBatch
+from policyscope.facts import ACTION, DatasetFacts
+from policyscope.frames import FrameBatch
 from policyscope.hub import first_line
 from policyscope.noise import noise_seed, standard_normal
 from policyscope.policies.base import (

@@ -20,6 +20,7 @@ from policyscope.spaces import ActionSchema, NativeActions
 RECORD = "run.json"
 PREDICTIONS = "predictions.parquet"
 PICTURE = "report.png"
+PAGE = "report.html"
 _PARTS = "parts"
 _PLAN = "plan.json"
 _META = b"policyscope"
@@ -92,7 +93,7 @@ class RunDirectory:
 
     def _clear(self) -> None:
         shutil.rmtree(self.path / _PARTS, ignore_errors=True)
-        for name in (RECORD, PREDICTIONS, PICTURE):
+        for name in (RECORD, PREDICTIONS, PICTURE, PAGE):
             (self.path / name).unlink(missing_ok=True)
 
     # ── predictions ───────────────────────────────────────────────────

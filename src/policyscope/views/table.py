@@ -20,6 +20,7 @@ from policyscope.views.words import (
     main_baseline,
     number,
     ratio,
+    scope_titles,
     subject,
     unit_name,
 )
@@ -68,7 +69,7 @@ def _table(title: str) -> Table:
 
 def _errors(record: dict[str, Any]) -> Table:
     metric, unit = error_metric(record)
-    titles = _scope_titles(record)
+    titles = scope_titles(record)
     table = _table(f"MAE in {unit} [95 % interval]")
     table.add_column("")
     for scope in SCOPES:
@@ -90,19 +91,10 @@ def _skills(record: dict[str, Any]) -> Table:
     table = _table("Skill = 1 − MSE / MSE of the baseline")
     table.add_column("against")
     for scope in SCOPES:
-        table.add_column(_scope_titles(record)[scope], justify="right")
+        table.add_column(scope_titles(record)[scope], justify="right")
     for name, known in record["skill"].items():
         table.add_row(BASELINE_NAMES[name], *(_skill(known[scope]) for scope in SCOPES))
     return table
-
-
-def _scope_titles(record: dict[str, Any]) -> dict[str, str]:
-    policy = record["policy"]
-    return {
-        "step1": "step 1",
-        "chunk": f"chunk ({policy['chunk_size']})",
-        "executed": f"executed ({policy['n_action_steps']})",
-    }
 
 
 def _skill(estimate: dict[str, Any]) -> Text:

@@ -21,7 +21,7 @@ BASELINE_NAMES = {
 SPLIT_NAMES = {
     "held_out": "held-out episodes",
     "in_sample": "in-sample episodes",
-    "unknown": "episodes it may have been trained on",
+    "unknown": "not known to be held out",
 }
 
 
@@ -97,6 +97,16 @@ def subject(record: dict[str, Any]) -> str:
         f"{who} on {data['repo_id']}: {data['n_frames']} frames of "
         f"{n_episodes} episode{'s' if n_episodes != 1 else ''}{seen}"
     )
+
+
+def scope_titles(record: dict[str, Any]) -> dict[str, str]:
+    """What to call the scopes of a summary."""
+    policy = record["policy"]
+    return {
+        "step1": "step 1",
+        "chunk": f"chunk ({policy['chunk_size']})",
+        "executed": f"executed ({policy['n_action_steps']})",
+    }
 
 
 def _tail(path: str) -> str:
