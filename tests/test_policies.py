@@ -12,7 +12,7 @@ import torch
 
 import fakes
 from policyscope.config import DatasetConfig
-from policyscope.errors import SpaceError
+from policyscope.errors import PolicyscopeError, SpaceError
 from policyscope.evaluation import check, evaluate, open_policy
 from policyscope.frames import FrameSource
 from policyscope.noise import noise_seed, standard_normal
@@ -202,3 +202,18 @@ def test_latency_kinds_are_never_mixed(data: Path, smolvla: Path, tmp_path: Path
     assert latency["end_to_end"]["p50_ms"] >= latency["model_call"]["p50_ms"]
     assert latency["model_call"]["p90_ms"] is not None
     assert latency["model_call"]["p95_ms"] is None  # 30 calls support no p95
+
+
+@pytest.mark.parametrize(("kind", "chunk"), [("act", 6), ("diffusion", 4)])
+def test_executed_steps_are_the_users_choice(
+    kind: str, chunk: int, data: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    policy = request.getfixturevalue(kind)
+    config = fakes.config_for(
+        data, policy, tmp_path / "o", episodes="0", n_action_steps=2, latency_calls=3
+    )
+    record = evaluate(config).record
+    assert (record["policy"]["chunk_size"], record["policy"]["n_action_steps"]) == (chunk, 2)
+    assert record["latency"]["queue_pop"]["n"] == 3
+    with pytest.raises(PolicyscopeError, match=f"at most {chunk}"):
+        evaluate(fakes.config_for(data, policy, tmp_path / "p", n_action_steps=chunk + 1))

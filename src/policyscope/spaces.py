@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -112,9 +112,6 @@ class NormalizedActions:
     def space_id(self) -> str:
         """What must be equal for two normalized arrays to be compared."""
         return f"normalized:{self.stats_id}"
-
-
-Space = TypeVar("Space", NativeActions, NormalizedActions)
 
 
 def require_same_space(predicted: NativeActions | NormalizedActions, target: Any) -> None:

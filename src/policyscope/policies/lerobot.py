@@ -70,16 +70,24 @@ class LerobotPolicy(Policy):
         self._noise_shape = _noise_shape(checkpoint.type, self._config)
         steps = tuple(int(i) for i in self._config.observation_delta_indices or (0,))
         chunk_size = _declared_horizon(self._config)
-        wanted = config.n_action_steps or checkpoint.n_action_steps or chunk_size
-        self._config.n_action_steps = min(wanted, chunk_size)
-        self._policy.reset()
+        n_action_steps = config.n_action_steps or checkpoint.n_action_steps or chunk_size
+        if n_action_steps > chunk_size:
+            raise UsageError(
+                "--n_action_steps",
+                expected=f"at most {chunk_size}, the steps of a predicted chunk",
+                found=str(n_action_steps),
+                fix=f"--n_action_steps {chunk_size}",
+            )
+        if hasattr(self._config, "chunk_size"):  # elsewhere it is the length of a prediction
+            self._config.n_action_steps = n_action_steps
+            self._policy.reset()
         self.spec = PolicySpec(
             path=checkpoint.path,
             type=checkpoint.type,
             sha256=checkpoint.sha256,
             n_parameters=sum(p.numel() for p in self._policy.parameters()),
             chunk_size=chunk_size,
-            n_action_steps=min(wanted, chunk_size),
+            n_action_steps=n_action_steps,
             normalization=normalization,
             keys=frozenset(alignment.feeds.values()),
             steps=steps,

@@ -20,6 +20,7 @@ from policyscope.views.words import (
     number,
     ratio,
     scope_titles,
+    shape_line,
     subject,
     unit_name,
 )
@@ -46,6 +47,7 @@ def write_page(directory: RunDirectory, record: dict[str, Any]) -> Path:
         caveat=CAVEAT,
         picture=base64.b64encode(picture).decode(),
         unit=unit,
+        shape=shape_line(record),
         scopes=[(scope, scope_titles(record)[scope]) for scope in SCOPES],
         metric=metric,
         baselines=BASELINE_NAMES,

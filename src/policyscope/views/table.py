@@ -21,6 +21,7 @@ from policyscope.views.words import (
     number,
     ratio,
     scope_titles,
+    shape_line,
     subject,
     unit_name,
 )
@@ -43,7 +44,7 @@ def run_table(record: dict[str, Any]) -> RenderableType:
     parts += [Text(headline(record), style="bold"), _errors(record), _skills(record)]
     if len(record["actions"]["names"]) > 2 or error_metric(record)[0] == "nmae":
         parts.append(_dims(record))
-    parts += [_latency(record), Text(CAVEAT, style="dim")]
+    parts += [Text(f"\n{shape_line(record)}"), _latency(record), Text(CAVEAT, style="dim")]
     if record["findings"]:
         parts.append(findings_text(record["findings"]))
     return Group(*parts)

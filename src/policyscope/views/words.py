@@ -83,6 +83,17 @@ def headline(record: dict[str, Any]) -> str:
     return f"{verdict} over the whole chunk: skill {interval(gain, ratio)}"
 
 
+def shape_line(record: dict[str, Any]) -> str:
+    """Similarity and smoothness of the predicted chunks in one sentence."""
+    near, seams = record["similarity"], record["smoothness"]
+    return (
+        f"Predicted against demonstrated chunks: ADE {number(near['ade']['value'])}, FDE "
+        f"{number(near['fde']['value'])} {unit_name(near['unit'])}; path-length ratio "
+        f"{ratio(near['path_length_ratio']['value'])}. Jump where chunks meet over a step within: "
+        f"{ratio(seams['boundary_jump'])} (demonstrations {ratio(seams['boundary_jump_demo'])})."
+    )
+
+
 def subject(record: dict[str, Any]) -> str:
     """Who was evaluated on what."""
     policy, data = record["policy"], record["dataset"]
