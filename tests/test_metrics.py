@@ -72,6 +72,13 @@ def test_no_interval_below_five_episodes() -> None:
     assert cluster_mean(np.zeros(0), np.zeros(0)).value is None
 
 
+def test_episodes_without_frames_lend_no_confidence() -> None:
+    """Ten episodes of which one reaches this horizon step: no interval."""
+    count = np.array([5.0] + [0.0] * 9)
+    gain = skill(count * 0.5, count, count)
+    assert (gain.value, gain.low, gain.n_episodes) == (0.5, None, 1)
+
+
 def test_zero_error_and_zero_baseline() -> None:
     zero = cluster_mean(np.zeros(6), np.ones(6))
     assert (zero.value, zero.low, zero.high) == (0.0, 0.0, 0.0)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import fakes
 from policyscope.cli import main
+from policyscope.evaluation import check
 from policyscope.run.record import read_record
 
 Damage = Callable[[Path], None]
@@ -312,6 +313,22 @@ def test_other_warnings(tmp_path: Path, act: Path, smolvla: Path) -> None:
         out = tmp_path / f"out-{policy.name}"
         assert run_cli(*eval_words(root, policy, out)) == 0
         assert expected <= {f["code"] for f in read_record(out)["findings"]}
+
+
+def test_dims_in_another_order_are_found_by_name(tmp_path: Path) -> None:
+    """The advised fix pairs each dim with its namesake (only some policy types record names)."""
+    root = fakes.write_dataset(tmp_path / "d", names=["x", "y"], lengths=(5, 6))
+    policy = fakes.write_policy(tmp_path / "p", root, "act")
+    edit_json("config.json", lambda c: c.update(action_feature_names=["y", "x"]))(policy)
+    (found,) = check(fakes.config_for(root, policy, tmp_path / "o")).findings
+    assert (found.code, found.severity) == ("action_names_mismatch", "error")
+    assert found.fix == "--action_dims x,y"
+    mended = check(fakes.config_for(root, policy, tmp_path / "o", action_dims="x,y"))
+    assert "action_names_mismatch" not in [f.code for f in mended.findings]
+    assert mended.alignment.policy_dims == (1, 0)
+    assert mended.alignment.dataset_dims == (0, 1)
+    by_index = check(fakes.config_for(root, policy, tmp_path / "o", action_dims="0,1"))
+    assert "action_names_mismatch" in [f.code for f in by_index.findings]
 
 
 def test_nan_in_predictions(

@@ -128,6 +128,13 @@ def test_a_run_is_not_overwritten_unasked(data: Path, tmp_path: Path) -> None:
     run = evaluate(fakes.config_for(data, "repeat_last", out, overwrite=True))
     assert run.record["policy"]["type"] == "repeat_last"
     assert (out / "mine.txt").read_text() == "keep me"
+    with pytest.raises(OutputError, match="same seed"):
+        evaluate(fakes.config_for(data, "repeat_last", out, resume=True, seed=9))
+    (tmp_path / "c").mkdir()
+    shutil.copy(out / "predictions.parquet", tmp_path / "c")
+    with pytest.raises(OutputError, match="predictions without one"):  # nothing is lost
+        evaluate(fakes.config_for(data, "repeat_last", tmp_path / "c", resume=True))
+    assert (tmp_path / "c" / "predictions.parquet").exists()
     again = evaluate(fakes.config_for(data, "repeat_last", out, resume=True))
     assert again.record == run.record  # finished: nothing to do
 
@@ -174,6 +181,40 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(
         for key in varying:
             record.pop(key)
     assert resumed == whole
+
+
+def test_a_resumed_run_never_mixes_processors(data: Path, act: Path, tmp_path: Path) -> None:
+    """Begun with --force on a broken checkpoint, which is then mended."""
+    from policyscope.errors import RefusedError
+    from test_refusals import without_action_stats
+
+    policy, out = tmp_path / "p", tmp_path / "o"
+    shutil.copytree(act, policy)
+    without_action_stats(policy)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(fakes.config_for(data, policy, out, batch_size="4", force=True), Stop(30))
+    done = RunDirectory(out).finished()
+    with pytest.raises(RefusedError):
+        evaluate(fakes.config_for(data, policy, out, batch_size="4", resume=True))
+    assert RunDirectory(out).finished() == done  # a refusal costs nothing
+    shutil.rmtree(policy)
+    shutil.copytree(act, policy)
+    with pytest.raises(OutputError, match="same forced"):
+        evaluate(fakes.config_for(data, policy, out, batch_size="4", resume=True))
+
+
+def test_a_full_disk_is_one_line_and_resumable(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    out = tmp_path / "o"
+    with monkeypatch.context() as patched:
+        patched.setattr(pq, "write_table", full)
+        with pytest.raises(OutputError, match="make room"):
+            evaluate(fakes.config_for(data, "hold_state", out))
+    evaluate(fakes.config_for(data, "hold_state", out, resume=True))
 
 
 def test_half_written_files_are_never_read(data: Path, tmp_path: Path) -> None:

@@ -172,3 +172,30 @@ def test_out_of_range_share() -> None:
     far = ScoredEpisode(**{**vars(episodes[0]), "predicted": (outside,)})
     rows = [r for r in _card(("px",) * 3, [far]).by_dim() if r["scope"] == "chunk"]
     assert [r["out_of_range_share"] for r in rows] == [1.0, 0.0, 0.0]
+
+
+def test_shapes_leave_constant_dims_out_and_integrate_deltas() -> None:
+    units = ("rad", "rad", "0-1")
+    whole = _episodes(units)[0]
+    off = NativeActions(whole.target.values + np.array([0, 0, 1e-3]), units)
+    near = ScoredEpisode(**{**vars(whole), "predicted": (off,)})
+    assert _card(units, [near]).similarity()["ade"]["value"] == 0.0
+    schema = ActionSchema(("x", "y", "z"), ("m",) * 3)
+    card = Scorecard(schema, STATS, horizon=H, n_action_steps=M, fps=FPS, action_kind="delta")
+    step = NativeActions(whole.target.values + np.array([1.0, 0, 0]), ("m",) * 3)
+    card.add(
+        ScoredEpisode(
+            **{
+                **vars(whole),
+                "target": NativeActions(whole.target.values, ("m",) * 3),
+                "predicted": (step,),
+                "baselines": {
+                    n: NativeActions(b.values, ("m",) * 3) for n, b in whole.baselines.items()
+                },
+            }
+        )
+    )
+    # one metre too far at each step: off by the number of steps walked
+    walked = (~whole.is_pad).sum(axis=1)
+    assert card.similarity()["fde"]["value"] == pytest.approx(walked.mean())
+    assert card.smoothness()["n_seams"] == 0

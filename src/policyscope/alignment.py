@@ -47,19 +47,32 @@ def align(checkpoint: Checkpoint | None, facts: DatasetFacts, config: EvalConfig
     """
     findings: list[Finding] = []
     n_policy = facts.actions.dim if checkpoint is None else checkpoint.action_dim
-    policy_dims, dataset_dims = _action_dims(n_policy, facts, config.action_dims, findings)
+    names = checkpoint.config.get("action_feature_names") if checkpoint else None
+    policy_names = tuple(map(str, names)) if isinstance(names, list) else ()
+    policy_dims, dataset_dims = _action_dims(
+        n_policy, policy_names, facts, config.action_dims, findings
+    )
     feeds: dict[str, str] = {}
     if checkpoint is not None:
         feeds = _feeds(checkpoint, facts, parse_rename_map(config.rename_map), findings)
         _check_state(checkpoint, facts, findings)
-        _check_names(checkpoint, facts, config.action_dims, findings)
+        if len(policy_names) == n_policy:
+            _check_names(
+                [policy_names[d] for d in policy_dims],
+                [facts.actions.names[d] for d in dataset_dims],
+                findings,
+            )
     return Alignment(
         policy_dims, dataset_dims, facts.actions.select(dataset_dims), feeds, tuple(findings)
     )
 
 
 def _action_dims(
-    n_policy: int, facts: DatasetFacts, wanted: str | None, findings: list[Finding]
+    n_policy: int,
+    policy_names: tuple[str, ...],
+    facts: DatasetFacts,
+    wanted: str | None,
+    findings: list[Finding],
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     n_dataset = facts.actions.dim
     if wanted is None:
@@ -80,7 +93,16 @@ def _action_dims(
             )
         every = tuple(range(min(n_policy, n_dataset)))
         return every, every
-    dims = _parse_dims(wanted, facts.actions.names, max(n_policy, n_dataset))
+    known = facts.actions.names
+    if len(policy_names) == n_policy == n_dataset and all(
+        part.strip() in known and part.strip() in policy_names for part in wanted.split(",")
+    ):  # both sides have names: each dim is found by its name on either side
+        return (
+            _parse_dims(wanted, policy_names, n_policy),
+            _parse_dims(wanted, known, n_dataset),
+        )
+    wider = known if n_dataset >= n_policy else policy_names
+    dims = _parse_dims(wanted, wider, max(n_policy, n_dataset))
     if n_policy != n_dataset and len(dims) != min(n_policy, n_dataset):
         raise UsageError(
             "--action_dims",
@@ -97,7 +119,7 @@ def _parse_dims(text: str, names: tuple[str, ...], n: int) -> tuple[int, ...]:
     for part in (p.strip() for p in text.strip("[] ").split(",")):
         if part in names:
             dims.append(names.index(part))
-        elif part.isdigit() and int(part) < n:
+        elif part.isascii() and part.isdigit() and int(part) < n:
             dims.append(int(part))
         else:
             raise UsageError(
@@ -212,23 +234,17 @@ def _check_state(checkpoint: Checkpoint, facts: DatasetFacts, findings: list[Fin
         )
 
 
-def _check_names(
-    checkpoint: Checkpoint, facts: DatasetFacts, wanted: str | None, findings: list[Finding]
-) -> None:
-    names = checkpoint.config.get("action_feature_names")
-    if not isinstance(names, list) or wanted is not None:
+def _check_names(ours: list[str], theirs: list[str], findings: list[Finding]) -> None:
+    """Compared dims must mean the same, as far as both sides name them."""
+    if ours == theirs:
         return
-    if len(names) == facts.actions.dim and tuple(names) != facts.actions.names:
-        same = sorted(names) == sorted(facts.actions.names)
-        findings.append(
-            Finding(
-                "action_names_mismatch",
-                "error" if same else "warning",
-                f"expected action dims {', '.join(facts.actions.names)}; found "
-                f"{', '.join(map(str, names))} in the checkpoint"
-                + (": the same dims in another order." if same else "."),
-                "--action_dims with the names in the dataset's order"
-                if same
-                else "check that the dims mean the same",
-            )
+    same = sorted(ours) == sorted(theirs)
+    findings.append(
+        Finding(
+            "action_names_mismatch",
+            "error" if same else "warning",
+            f"expected action dims {', '.join(theirs)}; found {', '.join(ours)} in the checkpoint"
+            + (": the same dims in another order." if same else "."),
+            f"--action_dims {','.join(theirs)}" if same else "check that the dims mean the same",
         )
+    )

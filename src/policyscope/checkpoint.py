@@ -57,6 +57,7 @@ class Checkpoint:
         preprocessor: steps of the saved preprocessor; None where the file is missing.
         postprocessor: steps of the saved postprocessor; None where the file is missing.
         sha256: of the weights file.
+        processors_sha256: of the config, the processors and their statistics.
         n_parameters: numbers stored in the weights file.
         training: ``train_config.json``, or an empty dict.
     """
@@ -68,6 +69,7 @@ class Checkpoint:
     preprocessor: tuple[ProcessorStep, ...] | None
     postprocessor: tuple[ProcessorStep, ...] | None
     sha256: str
+    processors_sha256: str
     n_parameters: int
     training: dict[str, Any]
 
@@ -164,6 +166,7 @@ def read_checkpoint(policy: PolicyConfig) -> Checkpoint:
         preprocessor=_processor(directory, PREPROCESSOR, path),
         postprocessor=_processor(directory, POSTPROCESSOR, path),
         sha256=sha256,
+        processors_sha256=_digest(directory),
         n_parameters=n_parameters,
         training=_read_json(directory / "train_config.json", path) or {},
     )
@@ -209,6 +212,13 @@ def _weights(file: Path, path: str) -> tuple[str, int]:
         raise _broken(file, path, error) from error
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest(), n_parameters
+
+
+def _digest(directory: Path) -> str:
+    digest = hashlib.sha256()
+    for file in [directory / "config.json", *sorted(directory.glob("policy_p*processor*"))]:
+        digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def _pickled(file: Path) -> bool:

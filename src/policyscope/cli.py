@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NoReturn, final
+from typing import TYPE_CHECKING, Literal, NoReturn, final
 
 import tyro
 
@@ -50,6 +50,10 @@ class _Check:
     """JSON, dataset key to policy key, or to a list of policy keys."""
     action_dims: str | None = None
     """Dims to compare where policy and dataset differ: indices or names."""
+    action_kind: Literal["absolute", "delta"] = "absolute"
+    """What an action means."""
+    stats: Literal["checkpoint", "dataset"] = "checkpoint"
+    """Whose normalization statistics the policy's processors use."""
     n_action_steps: int | None = None
     """Steps a robot would run of each chunk."""
     json: bool = False
@@ -82,7 +86,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.exit(2)
     except KeyboardInterrupt as interrupt:
         where = f" --output_dir {interrupt.args[0]}" if interrupt.args else ""
-        print(f"interrupted: the same command with --resume{where} goes on", file=sys.stderr)
+        instead = " instead of --overwrite" if "--overwrite" in words else ""
+        print(
+            f"interrupted: the same command with --resume{where}{instead} goes on", file=sys.stderr
+        )
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -113,13 +120,15 @@ def _demo(demo: DemoConfig) -> int:
     out = _console()
     if demo.broken:
         with demo_config(DemoConfig(demo.output_dir)) as config:
-            whole = _evaluated(config).record
+            run = _evaluated(config)
         from pathlib import Path
 
+        from policyscope.report import render
         from policyscope.run.record import read_record
         from policyscope.views.words import beside
 
-        broken = read_record(Path(f"{demo.output_dir}-broken"))
+        render(ReportConfig(str(run.directory)))
+        whole, broken = run.record, read_record(Path(f"{demo.output_dir}-broken").expanduser())
         out.print(beside(whole, broken), markup=False, style="bold")
         return status
     out.print("\nNext, on your own checkpoint and dataset:", style="bold")
@@ -161,6 +170,8 @@ def _check(command: _Check) -> int:
         dataset=command.dataset,
         rename_map=command.rename_map,
         action_dims=command.action_dims,
+        action_kind=command.action_kind,
+        stats=command.stats,
         n_action_steps=command.n_action_steps,
     )
     rows = [finding.to_json() for finding in check(config).findings]
@@ -190,7 +201,11 @@ def _report(command: _Report) -> int:
 def _console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False)
+    class Pipeable(Console):
+        def on_broken_pipe(self) -> None:  # rich would exit with 1: a failed check
+            raise BrokenPipeError
+
+    return Pipeable(stderr=stderr, highlight=False)
 
 
 def _complain(error: PolicyscopeError) -> None:

@@ -14,7 +14,7 @@ from policyscope.alignment import Alignment, align
 from policyscope.baselines import baseline_chunks
 from policyscope.checkpoint import Checkpoint, read_checkpoint
 from policyscope.config import EvalConfig, parse_episodes
-from policyscope.errors import OutputError, RefusedError
+from policyscope.errors import RefusedError
 from policyscope.facts import ACTION, DatasetFacts, dataset_revision
 from policyscope.findings import Finding, errors_in
 from policyscope.frames import FrameSource
@@ -31,7 +31,7 @@ from policyscope.predict import (
     predict_episodes,
 )
 from policyscope.preflight import preflight
-from policyscope.run.directory import RECORD, RunDirectory, StoredEpisode
+from policyscope.run.directory import RECORD, RunDirectory, StoredEpisode, require_same_plan
 from policyscope.run.record import (
     SCHEMA_VERSION,
     dump_record,
@@ -120,21 +120,21 @@ def evaluate(config: EvalConfig, progress: Progress | None = None) -> Run:
     """
     watch = progress or Silent()
     directory = RunDirectory(_output_dir(config))
-    if config.resume and (finished := _finished(directory)) is not None:
-        return finished
     directory.require_free(resume=config.resume, overwrite=config.overwrite)
     watch.stage("reading policy and dataset")
     inputs = check(config)
-    plan = _plan(inputs, config)
-    directory.prepare(plan, resume=config.resume, overwrite=config.overwrite)
     blocking = [f for f in errors_in(inputs.findings) if not (config.force and f.forceable)]
     if blocking:
-        record = _record(config, inputs, policy=None, status="refused")
-        directory.write_text(RECORD, dump_record(record))
-        directory.close()
+        if not directory.holds_predictions():  # an earlier run is worth more than this refusal
+            record = _record(config, inputs, policy=None, status="refused")
+            directory.write_text(RECORD, dump_record(record))
         raise RefusedError(tuple(blocking))
+    plan = _plan(inputs, config)
+    if config.resume and (finished := _finished(directory, plan)) is not None:
+        return finished
     watch.stage("loading the policy")
     policy = open_policy(config, inputs)
+    directory.prepare(plan, resume=config.resume, overwrite=config.overwrite)
     try:
         return _run(config, inputs, policy, directory, watch)
     except KeyboardInterrupt:
@@ -190,6 +190,7 @@ def _run(
     watch.stage("computing metrics")
     scores = _scorecard(config, inputs, policy, directory, [e for e, _ in frames])
     record = _record(config, inputs, policy=policy, status="complete")
+    record["plan"] = _plan(inputs, config)
     record["dataset"]["n_frames"] = scores.n_frames
     record["dataset"]["episodes"] = [e for e, _ in frames]
     record["findings"] += [f.to_json() for f in _after(config, scores, policy)]
@@ -221,6 +222,7 @@ def _scorecard(
         horizon=spec.chunk_size,
         n_action_steps=spec.n_action_steps,
         fps=facts.fps,
+        action_kind=config.action_kind,
     )
     for index in episodes:
         scores.add(_scored(directory.part(index), inputs, config, spec.chunk_size))
@@ -401,6 +403,9 @@ def _plan(inputs: Inputs, config: EvalConfig) -> dict[str, Any]:
     checkpoint = inputs.checkpoint
     plan: Mapping[str, Any] = {
         "policy": checkpoint.sha256 if checkpoint else config.policy.type,
+        "processors": checkpoint.processors_sha256 if checkpoint else None,
+        "forced": sorted(f.code for f in errors_in(inputs.findings)) if config.force else [],
+        "action_kind": config.action_kind,
         "chunk_size": None if checkpoint else config.policy.chunk_size,
         "dataset": dataset_revision(inputs.source.facts.root),
         "episodes": list(inputs.episodes),
@@ -417,12 +422,15 @@ def _plan(inputs: Inputs, config: EvalConfig) -> dict[str, Any]:
     return dict(plan)
 
 
-def _finished(directory: RunDirectory) -> Run | None:
-    try:
-        record = read_record(directory.path)
-    except OutputError:
+def _finished(directory: RunDirectory, plan: dict[str, Any]) -> Run | None:
+    """The complete run that is there already, if it is the one that was asked for."""
+    if not (directory.path / RECORD).exists():
         return None
-    return Run(directory.path, record) if record["status"] == "complete" else None
+    record = read_record(directory.path)
+    if record["status"] != "complete":
+        return None
+    require_same_plan(record["plan"], plan, directory.path)
+    return Run(directory.path, record)
 
 
 def _batch_size(config: EvalConfig, device: str) -> int:

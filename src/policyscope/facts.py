@@ -103,7 +103,7 @@ def read_facts(meta: Any, repo_id: str, declared_units: str | None) -> DatasetFa
     features = {
         key: tuple(int(n) for n in feature["shape"])
         for key, feature in meta.features.items()
-        if key == ACTION or key.startswith("observation.")
+        if (key == ACTION or key.startswith("observation.")) and key not in meta.depth_keys
     }
     if ACTION not in features:
         raise DatasetError(
@@ -126,9 +126,7 @@ def read_facts(meta: Any, repo_id: str, declared_units: str | None) -> DatasetFa
         state_names=_names(meta.features[STATE].get("names"), state, "state") if state else (),
         features=features,
         cameras={
-            key: _channels_first(features[key])
-            for key in meta.camera_keys
-            if key not in meta.depth_keys
+            key: _channels_first(features[key]) for key in meta.camera_keys if key in features
         },
         stats=meta.stats or {},
         tasks=tuple(str(task) for task in meta.tasks.index) if meta.tasks is not None else (),

@@ -290,7 +290,7 @@ class FrameSource:
         _require_finite(actions, ACTION, episode, self.facts.actions.names)
         if STATE in columns:
             _require_finite(columns[STATE], STATE, episode, self.facts.state_names)
-        texts = self._meta.tasks.sort_values("task_index").index.tolist()
+        texts = dict(zip(self._meta.tasks["task_index"], self._meta.tasks.index, strict=True))
         task_index = table.column("task_index").to_numpy()
         return Episode(
             episode,

@@ -14,6 +14,7 @@ from policyscope.facts import ACTION, DatasetFacts
 from policyscope.findings import Finding
 from policyscope.spaces import UNDECLARED_UNIT, missing_stats
 
+_RECOMPUTE = "recompute the statistics with lerobot (lerobot.datasets.compute_stats)"
 _MEAN_SHIFT = 0.5  # of the dataset's standard deviation
 _STD_RATIO = (0.5, 2.0)
 
@@ -27,7 +28,7 @@ def preflight(
     """All deterministic findings, errors first."""
     findings = [*alignment.findings, *_check_dataset(facts, config)]
     if checkpoint is not None:
-        findings += _check_processors(checkpoint, config)
+        findings += _check_processors(checkpoint, facts, config)
         findings += _check_stats(checkpoint, facts, alignment, config)
         findings += _check_inputs(checkpoint, facts, alignment, config)
     order = {"error": 0, "warning": 1, "info": 2}
@@ -43,10 +44,23 @@ def _check_dataset(facts: DatasetFacts, config: EvalConfig) -> list[Finding]:
                 "dataset_stats_missing",
                 "error",
                 f"expected {' and '.join(lacking)} in the dataset's meta/stats.json; found none.",
-                "recompute the statistics with lerobot (lerobot.datasets.compute_stats)",
+                _RECOMPUTE,
                 forceable=False,
             )
         )
+    else:
+        sizes = {name: int(np.size(facts.stats[ACTION][name])) for name in ("mean", "std")}
+        if any(size != facts.actions.dim for size in sizes.values()):
+            findings.append(
+                Finding(
+                    "dataset_stats_shape",
+                    "error",
+                    f"expected {facts.actions.dim} values of action.mean and action.std in the "
+                    f"dataset's meta/stats.json; found {sizes['mean']} and {sizes['std']}.",
+                    _RECOMPUTE,
+                    forceable=False,
+                )
+            )
     if UNDECLARED_UNIT in facts.actions.units and facts.actions.dim > 1:
         findings.append(
             Finding(
@@ -70,7 +84,9 @@ def _check_dataset(facts: DatasetFacts, config: EvalConfig) -> list[Finding]:
     return findings
 
 
-def _check_processors(checkpoint: Checkpoint, config: EvalConfig) -> list[Finding]:
+def _check_processors(
+    checkpoint: Checkpoint, facts: DatasetFacts, config: EvalConfig
+) -> list[Finding]:
     findings = []
     for steps, file in (
         (checkpoint.preprocessor, PREPROCESSOR),
@@ -114,8 +130,22 @@ def _check_processors(checkpoint: Checkpoint, config: EvalConfig) -> list[Findin
                 "save the processors again from the config the policy was trained with",
             )
         )
+    if config.stats == "dataset":
+        lacking = missing_stats(facts.stats, checkpoint.action_mode, ACTION)
+        if lacking:
+            findings.append(
+                Finding(
+                    "dataset_stats_missing",
+                    "error",
+                    f"expected {' and '.join(lacking)} in the dataset's meta/stats.json, for mode "
+                    f"{checkpoint.action_mode} and --stats dataset; found none.",
+                    _RECOMPUTE,
+                    forceable=False,
+                )
+            )
+        return findings
     lacking = missing_stats(step.stats, checkpoint.action_mode, ACTION)
-    if lacking and config.stats == "checkpoint":
+    if lacking:
         held = ", ".join(sorted(step.stats)) or "none"
         findings.append(
             Finding(

@@ -87,7 +87,9 @@ def cluster_mean(total: FloatArray, count: FloatArray, *, n_frames: int = 0) -> 
     return Estimate(mean, mean / factor, mean * factor, n, n_frames)
 
 
-def cluster_ratio(over: FloatArray, under: FloatArray, *, n_frames: int = 0) -> Estimate:
+def cluster_ratio(
+    over: FloatArray, under: FloatArray, count: FloatArray | None = None, *, n_frames: int = 0
+) -> Estimate:
     """Ratio of two paired positive sums over clusters, with its log-scale interval.
 
     The two sums of an episode rise and fall together (hard episodes are hard for the baseline,
@@ -96,8 +98,11 @@ def cluster_ratio(over: FloatArray, under: FloatArray, *, n_frames: int = 0) -> 
     Args:
         over: [G] numerator sums, one an episode.
         under: [G] denominator sums of the same episodes.
+        count: [G] things summed in each episode; episodes without any are left out.
         n_frames: frames behind the estimate, for the record.
     """
+    if count is not None:
+        over, under = over[count > 0], under[count > 0]
     n, top, bottom = len(over), float(over.sum()), float(under.sum())
     if n == 0 or bottom <= 0:
         return Estimate(None, n_episodes=n, n_frames=n_frames)
@@ -111,15 +116,18 @@ def cluster_ratio(over: FloatArray, under: FloatArray, *, n_frames: int = 0) -> 
     return Estimate(ratio, ratio / factor, ratio * factor, n, n_frames)
 
 
-def skill(policy: FloatArray, baseline: FloatArray, *, n_frames: int = 0) -> Estimate:
+def skill(
+    policy: FloatArray, baseline: FloatArray, count: FloatArray | None = None, *, n_frames: int = 0
+) -> Estimate:
     """1 - MSE/MSE_baseline, paired by episode: 1 is perfect, 0 no better, below 0 worse.
 
     Args:
         policy: [G] sums of squared errors of the policy, one an episode.
         baseline: [G] those of the baseline on the same frames.
+        count: [G] frames summed in each episode; episodes without any are left out.
         n_frames: frames behind the estimate, for the record.
     """
-    ratio = cluster_ratio(policy, baseline, n_frames=n_frames)
+    ratio = cluster_ratio(policy, baseline, count, n_frames=n_frames)
     value, low, high = (None if v is None else 1 - v for v in (ratio.value, ratio.high, ratio.low))
     return Estimate(value, low, high, ratio.n_episodes, n_frames)
 

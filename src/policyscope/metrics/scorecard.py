@@ -17,7 +17,13 @@ from policyscope.metrics.errors import ErrorSums, error_sums, total
 from policyscope.metrics.intervals import Estimate, cluster_mean, cluster_ratio, skill
 from policyscope.metrics.samples import SampleSums, sample_scores, sample_sums
 from policyscope.metrics.shape import EpisodeShape, episode_shape, similarity, smoothness
-from policyscope.spaces import ActionSchema, FloatArray, NativeActions, Normalizer
+from policyscope.spaces import (
+    ActionSchema,
+    FloatArray,
+    NativeActions,
+    NormalizedActions,
+    Normalizer,
+)
 
 SCOPES = ("step1", "chunk", "executed")
 MIN_STD = 1e-6
@@ -73,6 +79,7 @@ class Scorecard:
         horizon: steps of a chunk (H).
         n_action_steps: steps of it that a robot runs.
         fps: frames per second.
+        action_kind: ``delta`` actions are integrated before their shapes are compared.
 
     Attributes:
         included: [A], false for dims that hardly vary (std < 1e-6): they have no normalized error.
@@ -88,6 +95,7 @@ class Scorecard:
         horizon: int,
         n_action_steps: int,
         fps: float,
+        action_kind: str = "absolute",
     ) -> None:
         self.schema, self.horizon, self.n_action_steps, self.fps = (
             schema,
@@ -96,6 +104,7 @@ class Scorecard:
             fps,
         )
         self._stats = {k: np.asarray(v, dtype=np.float64).reshape(-1) for k, v in stats.items()}
+        self._kind = action_kind
         self._normalizer = Normalizer.from_stats(
             {"action": self._stats}, mode="MEAN_STD", units=schema.units
         )
@@ -139,13 +148,7 @@ class Scorecard:
                     (real**2).sum(axis=0),
                 )
             )
-        first, target = episode.predicted[0], episode.target
-        layout = (episode.is_pad, episode.frame_index, self.n_action_steps)
-        self._shapes.append(
-            episode_shape(first, target, *layout)
-            if self.basis == "native"
-            else episode_shape(normalize(first), normalize(target), *layout)
-        )
+        self._shapes.append(self._shape(episode))
         if len(episode.predicted) > 1:
             chunks = np.stack([normalize(p).values for p in episode.predicted])
             self._samples.append(
@@ -156,6 +159,21 @@ class Scorecard:
                 )
             )
         self._count_range(episode)
+
+    def _shape(self, episode: ScoredEpisode) -> EpisodeShape:
+        delta = self._kind == "delta"
+
+        def walk(values: FloatArray) -> FloatArray:
+            return values.cumsum(axis=-2) if delta else values
+
+        pair = (episode.predicted[0], episode.target)
+        layout = (episode.is_pad, episode.frame_index, self.n_action_steps)
+        if self.basis == "native":
+            native = [NativeActions(walk(a.values), a.units) for a in pair]
+            return episode_shape(native[0], native[1], *layout, seams=not delta)
+        scaled = [self._normalizer.normalize(a) for a in pair]
+        moved = [NormalizedActions(walk(a.values[..., self.included]), a.stats_id) for a in scaled]
+        return episode_shape(moved[0], moved[1], *layout, seams=not delta)
 
     def _count_range(self, episode: ScoredEpisode) -> None:
         low, high = self._stats.get("min"), self._stats.get("max")
@@ -348,18 +366,18 @@ class Scorecard:
 
     def _skill(self, baseline: str, steps: slice) -> Estimate:
         dims = self._basis_dims()
-        _, ours, _ = self._per_episode(POLICY, steps, space=self.basis, dims=dims)
+        _, ours, count = self._per_episode(POLICY, steps, space=self.basis, dims=dims)
         _, theirs, _ = self._per_episode(baseline, steps, space=self.basis, dims=dims)
-        return skill(ours, theirs, n_frames=self._frames_in(steps))
+        return skill(ours, theirs, count, n_frames=self._frames_in(steps))
 
     def _relative(self, name: str, steps: slice, n: int) -> Estimate:
         """Σ|a-y| / Σ|y-y_hold|: never divided frame by frame, since truth goes near zero."""
         if "hold_state" not in self.baselines:
             return Estimate(None, n_episodes=self.n_episodes, n_frames=n)
         dims = self._basis_dims()
-        ours, _, _ = self._per_episode(name, steps, space=self.basis, dims=dims)
+        ours, _, count = self._per_episode(name, steps, space=self.basis, dims=dims)
         hold, _, _ = self._per_episode("hold_state", steps, space=self.basis, dims=dims)
-        return cluster_ratio(ours, hold, n_frames=n)
+        return cluster_ratio(ours, hold, count, n_frames=n)
 
     def _variance_ratio(self, steps: slice, name: str = POLICY) -> FloatArray:
         """[A]: Σ(a-y)²/Σ(y-ȳ)². Near 0 for trivial baselines, too: read skill first."""

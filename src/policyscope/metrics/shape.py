@@ -59,6 +59,8 @@ def episode_shape[A: (NativeActions, NormalizedActions)](
     is_pad: NDArray[np.bool_],
     frame_index: NDArray[np.int64],
     n_action_steps: int,
+    *,
+    seams: bool = True,
 ) -> EpisodeShape:
     """Compare the chunks of one episode.
 
@@ -68,6 +70,8 @@ def episode_shape[A: (NativeActions, NormalizedActions)](
         is_pad: [T, H].
         frame_index: [T], rising by one.
         n_action_steps: steps a robot would run before it asks again.
+        seams: whether chunks share an origin, so that the jump between two means something
+            (integrated displacements do not).
     """
     require_same_space(predicted, target)
     a, y, real = predicted.values, target.values, ~is_pad
@@ -77,7 +81,7 @@ def episode_shape[A: (NativeActions, NormalizedActions)](
     moves = np.linalg.norm(np.diff(a, axis=1), axis=-1)
     moves_demo = np.linalg.norm(np.diff(y, axis=1), axis=-1)
     m = n_action_steps
-    asked = np.flatnonzero((frame_index - frame_index[0]) % m == 0)
+    asked = np.flatnonzero((frame_index - frame_index[0]) % m == 0)[: None if seams else 0]
     now, then = asked[:-1], asked[1:]  # a chunk is asked for again only while the episode lasts
     executed = within[asked][:, : m - 1]
     overlap = a.shape[1] - m

@@ -18,13 +18,20 @@ _NATIVE = Normalization("IDENTITY", "identity", "none")
 
 
 def _spec(name: str, horizon: int, n_action_steps: int | None) -> PolicySpec:
+    if n_action_steps is not None and n_action_steps > horizon:
+        raise UsageError(
+            "--n_action_steps",
+            expected=f"at most {horizon}, the steps of a chunk",
+            found=str(n_action_steps),
+            fix=f"--n_action_steps {horizon}, or a longer --policy.chunk_size",
+        )
     return PolicySpec(
         path=name,
         type=name,
         sha256=None,
         n_parameters=0,
         chunk_size=horizon,
-        n_action_steps=min(n_action_steps or horizon, horizon),
+        n_action_steps=n_action_steps or horizon,
         normalization=_NATIVE,
     )
 

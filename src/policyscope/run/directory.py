@@ -55,10 +55,17 @@ class RunDirectory:
         """
         self.require_free(resume=resume, overwrite=overwrite)
         held = self.path / _PARTS / _PLAN
+        if resume and held.is_file():
+            require_same_plan(json.loads(held.read_text(encoding="utf-8")), plan, self.path)
+            return
+        if resume and self.holds_predictions():
+            raise OutputError(
+                f"--resume of {self.path}",
+                expected="an unfinished run, with its plan",
+                found="predictions without one",
+                fix="--overwrite to start again, or another --output_dir",
+            )
         try:
-            if resume and held.is_file():
-                _require_same_plan(json.loads(held.read_text(encoding="utf-8")), plan, self.path)
-                return
             self._clear()
             (self.path / _PARTS).mkdir(parents=True)
             _write_whole(held, lambda tmp: tmp.write_text(json.dumps(plan, indent=1)))
@@ -90,6 +97,10 @@ class RunDirectory:
         raise OutputError(
             f"--output_dir {self.path}", expected="a directory without a run", found=found, fix=fix
         )
+
+    def holds_predictions(self) -> bool:
+        """Whether predictions are there, of a finished or an unfinished run."""
+        return (self.path / PREDICTIONS).exists() or bool(self.finished())
 
     def _clear(self) -> None:
         shutil.rmtree(self.path / _PARTS, ignore_errors=True)
@@ -251,13 +262,26 @@ def _table(
 def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
     tmp = path.with_name(f".{path.name}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(tmp)
         tmp.replace(path)
+    except OSError as error:
+        raise OutputError(
+            str(path),
+            expected="a place that can be written",
+            found=str(error),
+            fix="make room, then the same command with --resume; or another --output_dir",
+        ) from error
     finally:
         tmp.unlink(missing_ok=True)
 
 
-def _require_same_plan(held: dict[str, Any], plan: dict[str, Any], path: Path) -> None:
+def require_same_plan(held: dict[str, Any], plan: dict[str, Any], path: Path) -> None:
+    """Raise unless a run that began with one plan goes on with the same.
+
+    Raises:
+        OutputError: they differ; the message names where.
+    """
     differing = sorted(k for k in held.keys() | plan.keys() if held.get(k) != plan.get(k))
     if differing:
         key = differing[0]

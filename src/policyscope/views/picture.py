@@ -88,7 +88,7 @@ def draw_picture(directory: RunDirectory, record: dict[str, Any]) -> Path:
     ):
         figure = Figure(figsize=(16, 10), dpi=100)
         FigureCanvasAgg(figure)
-        panels = (0.008, 0.035, 0.984, 0.87)
+        panels = (0.008, 0.035, 0.984, 0.863)
         figure.set_layout_engine("constrained", rect=panels, wspace=0.05, hspace=0.06)
         axes = figure.subplots(2, 3)
         _latency(axes[0, 0], record)
@@ -107,15 +107,15 @@ def draw_picture(directory: RunDirectory, record: dict[str, Any]) -> Path:
 
 def _titles(figure: Figure, record: dict[str, Any]) -> None:
     left = 0.012
-    figure.text(left, 0.962, _plain(headline(record)), fontsize=17, weight="bold", va="center")
-    figure.text(left, 0.927, _plain(_shorten(subject(record), 170)), fontsize=11.5, va="center")
+    figure.text(left, 0.953, _plain(headline(record)), fontsize=17, weight="bold", va="center")
+    figure.text(left, 0.92, _plain(_shorten(subject(record), 170)), fontsize=11.5, va="center")
     footer = f"{CAVEAT} Dims drawn: largest error in std."
     figure.text(left, 0.018, _plain(footer), fontsize=9.5, color="#555555", va="center")
     notice = forced_notice(record)
     if notice:
         figure.text(
             0.98,
-            0.985,
+            0.984,
             _plain(notice),
             fontsize=12,
             weight="bold",
