@@ -158,6 +158,20 @@ def test_samples_average_what_is_deployed() -> None:
     assert _card(("px",) * 3, _episodes(("px",) * 3)).samples() is None
 
 
+def test_samples_of_an_episode_with_several_tasks() -> None:
+    """Sample scores look at whole episodes, whatever their tasks."""
+    whole = _episodes(("px",) * 3, samples=2)
+    split = [
+        ScoredEpisode(**{**vars(e), "tasks": ("a",) * 3 + ("b",) * (len(e.tasks) - 3)})
+        for e in whole
+    ]
+    ours, theirs = _card(("px",) * 3, split), _card(("px",) * 3, whole)
+    assert ours.samples() == theirs.samples()
+    assert {row["task"] for row in ours.by_task()} == {"a", "b"}
+    a, b = (c.summary()["chunk"]["mae"] for c in (ours, theirs))
+    assert a == pytest.approx(b)
+
+
 def test_order_of_episodes_does_not_matter() -> None:
     episodes = _episodes(("px",) * 3)
     forwards, backwards = _card(("px",) * 3, episodes), _card(("px",) * 3, episodes[::-1])

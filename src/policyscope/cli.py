@@ -149,11 +149,11 @@ def _evaluated(config: EvalConfig) -> Run:
 def _eval(config: EvalConfig) -> int:
     run = _evaluated(config)
     from policyscope.report import render
-    from policyscope.views.table import print_run
+    from policyscope.views.table import run_table
 
     page = render(ReportConfig(str(run.directory)))
     out = _console()
-    print_run(out, run.record)
+    out.print(run_table(run.record))
     out.print(f"{page}, beside report.png, run.json and predictions.parquet", markup=False)
     return 1 if any(f["severity"] == "error" for f in run.record["findings"]) else 0
 
@@ -189,11 +189,11 @@ def _report(command: _Report) -> int:
 
     from policyscope.report import render
     from policyscope.run.record import read_record
-    from policyscope.views.table import print_run
+    from policyscope.views.table import run_table
 
     page = render(ReportConfig(command.run))
     out = _console()
-    print_run(out, read_record(Path(command.run).expanduser()))
+    out.print(run_table(read_record(Path(command.run).expanduser())))
     out.print(f"{page}, beside report.png", markup=False)
     return 0
 

@@ -430,6 +430,7 @@ def _finished(directory: RunDirectory, plan: dict[str, Any]) -> Run | None:
     if record["status"] != "complete":
         return None
     require_same_plan(record["plan"], plan, directory.path)
+    directory.close()  # a run killed at its very end may have left its parts
     return Run(directory.path, record)
 
 

@@ -154,7 +154,7 @@ class Scorecard:
             self._samples.append(
                 sample_sums(
                     chunks[..., self.included],
-                    normalize(target).values[..., self.included],
+                    normalize(episode.target).values[..., self.included],
                     episode.is_pad,
                 )
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -28,11 +28,6 @@ from policyscope.views.words import (
 
 _COLOURS = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 _MOST_DIMS = 8
-
-
-def print_run(console: Console, record: dict[str, Any]) -> None:
-    """Print everything about a finished run that fits a terminal."""
-    console.print(run_table(record))
 
 
 def run_table(record: dict[str, Any]) -> RenderableType:
