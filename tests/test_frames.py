@@ -12,6 +12,7 @@ import fakes
 from policyscope.config import DatasetConfig
 from policyscope.facts import dataset_revision
 from policyscope.frames import FrameSource
+from policyscope.pictures import Buffers, unit_range
 
 H = 5
 
@@ -49,7 +50,8 @@ def test_equals_lerobots_items(video: bool, tmp_path: Path) -> None:
     for i, (episode, frame, _) in enumerate(rows):
         item = items[i]
         for key in keys:
-            assert torch.equal(batch.observations[0][key][i], item[key]), (key, i)
+            value = unit_range(batch.observations[0][key][i], Buffers())
+            assert torch.equal(value, item[key]), (key, i)
         chunks, is_pad = source.episode(episode).chunks(H)
         assert np.array_equal(chunks.values[frame].astype(np.float32), item["action"].numpy())
         assert np.array_equal(is_pad[frame], item["action_is_pad"].numpy())

@@ -44,6 +44,9 @@ class DatasetConfig:
     the checkpoint records one, else all."""
     revision: str | None = None
     """Hub revision of the dataset."""
+    video_backend: Literal["pyav", "torchcodec"] = "pyav"
+    """Video decoder: pyav reads forwards and is the same everywhere; torchcodec is lerobot's own
+    choice where a system FFmpeg lets it load."""
     action_units: str | None = None
     """Unit of the action dims where the dataset does not say: one for all (px) or a list, one a
     dim (rad,rad,m)."""

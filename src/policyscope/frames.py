@@ -1,17 +1,22 @@
 """Demonstrations: a LeRobot dataset as facts, episodes and batches of observations.
 
-`FrameSource` is the only place that touches lerobot's dataset classes.
+`FrameSource` is the only place that touches lerobot's dataset classes. Episodes are read in order:
+columns from Parquet a file at a time, videos forwards, in a thread ahead of whoever asks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import queue
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from policyscope.config import DatasetConfig
@@ -25,12 +30,22 @@ from policyscope.facts import (
     unreadable,
 )
 from policyscope.hub import first_line
+from policyscope.pictures import (
+    Buffers,
+    Decoder,
+    Picture,
+    PyavDecoder,
+    StoredPictures,
+    TorchcodecDecoder,
+    lay,
+)
 from policyscope.spaces import FloatArray, NativeActions
 
 if TYPE_CHECKING:
     import torch
 
-_TOLERANCE_S = 1e-4  # lerobot's default
+_AHEAD = 2  # batches that wait for the model
+_EPISODES = 64  # kept at hand
 
 
 @final
@@ -44,6 +59,7 @@ class Episode:
         columns: observation key → [T, …] float32 arrays.
         timestamps: [T] seconds.
         tasks: one text a frame.
+        first_row: row of its first frame in its data file.
     """
 
     index: int
@@ -51,6 +67,7 @@ class Episode:
     columns: Mapping[str, NDArray[np.float32]]
     timestamps: FloatArray
     tasks: tuple[str, ...]
+    first_row: int = 0
 
     @property
     def length(self) -> int:
@@ -85,7 +102,7 @@ class FrameBatch:
         sample: [B] which of the K predictions of the frame.
         task: B texts.
         observations: one dict an observation step, oldest first; dataset key → [B, …] float32
-            tensor; pictures [B, C, H, W] in [0, 1].
+            tensor; pictures [B, C, H, W], uint8 as they are stored or float32 in [0, 1].
     """
 
     episode_index: NDArray[np.int64]
@@ -97,14 +114,14 @@ class FrameBatch:
     def __len__(self) -> int:
         return len(self.task)
 
-    def row(self, i: int) -> FrameBatch:
-        """The i-th prediction alone, as a batch of one."""
+    def __getitem__(self, rows: slice) -> FrameBatch:
+        """Some of the predictions, as a batch of their own."""
         return FrameBatch(
-            self.episode_index[i : i + 1],
-            self.frame_index[i : i + 1],
-            self.sample[i : i + 1],
-            self.task[i : i + 1],
-            tuple({k: v[i : i + 1] for k, v in step.items()} for step in self.observations),
+            self.episode_index[rows],
+            self.frame_index[rows],
+            self.sample[rows],
+            self.task[rows],
+            tuple({k: v[rows] for k, v in step.items()} for step in self.observations),
         )
 
 
@@ -149,50 +166,53 @@ class FrameSource:
                 found="none",
                 fix="record or download demonstrations first",
             )
-        self._revision = config.revision
-        self._episodes: dict[int, Episode] = {}
-        self._dataset: Any = None
-        self._row_of: dict[int, int] = {}
+        self._config = config
+        self._texts: dict[int, str] = {
+            int(i): str(text)
+            for i, text in zip(self._meta.tasks["task_index"], self._meta.tasks.index, strict=True)
+        }
+        self._file: tuple[Path | None, pa.Table | None] = (None, None)
+        self._episodes: OrderedDict[int, Episode] = OrderedDict()
+        self._one_at_a_time = threading.RLock()
+        self._decoders: dict[str, tuple[Path, Decoder]] = {}
+        self._stored: dict[str, tuple[Path, StoredPictures]] = {}
+        self._buffers: dict[bool, Buffers] = {}
         self.facts = read_facts(self._meta, repo_id, config.action_units)
 
     def load(self, episodes: Sequence[int]) -> None:
-        """Read the tabular data of the chosen episodes and check it.
+        """Check the files and the columns of the chosen episodes.
 
         Raises:
             DatasetError: a file is missing or broken.
             NonFiniteError: NaN or inf in actions or states.
         """
-        for episode in episodes:
-            self._require_files(episode)
-        from lerobot.datasets import LeRobotDataset
-
-        try:
-            self._dataset = LeRobotDataset(
-                self.facts.repo_id,
-                root=self._meta.root,
-                episodes=list(episodes),
-                revision=self._revision,
-                video_backend=_video_backend(),
+        missing = [file for file in self._files(episodes) if not (self._meta.root / file).is_file()]
+        if missing and self._config.root is None:
+            self._download(episodes)
+        elif missing:
+            raise DatasetError(
+                f"dataset {self.facts.repo_id}",
+                expected=f"the file {missing[0]} in {self._meta.root}",
+                found="no such file",
+                fix="download the dataset again, or choose other --dataset.episodes",
             )
-        except Exception as error:
-            raise unreadable(f"data of {self.facts.repo_id}", error) from error
-        table = self._dataset.hf_dataset.with_format("arrow")[:]
-        index = table.column("episode_index").to_numpy()
         for episode in episodes:
-            rows = np.flatnonzero(index == episode)
-            if len(rows) != self.facts.lengths[episode]:
-                raise DatasetError(
-                    f"episode {episode} of {self.facts.repo_id}",
-                    expected=f"{self.facts.lengths[episode]} frames, as its metadata says",
-                    found=f"{len(rows)}",
-                    fix="download or record the dataset again",
-                )
-            self._row_of[episode] = int(rows[0])
-            self._episodes[episode] = self._read(table.slice(int(rows[0]), len(rows)), episode)
+            self.episode(episode)
 
     def episode(self, index: int) -> Episode:
-        """A loaded episode."""
-        return self._episodes[index]
+        """One demonstration (the latest ones stay at hand).
+
+        Raises:
+            DatasetError: its file is broken.
+            NonFiniteError: NaN or inf in its actions or states.
+        """
+        with self._one_at_a_time:
+            if index not in self._episodes:
+                self._episodes[index] = self._read(index)
+                if len(self._episodes) > _EPISODES:
+                    self._episodes.popitem(last=False)
+            self._episodes.move_to_end(index)
+            return self._episodes[index]
 
     def batches(
         self,
@@ -201,86 +221,94 @@ class FrameSource:
         batch_size: int,
         keys: frozenset[str],
         steps: tuple[int, ...] = (0,),
+        pinned: bool = False,
+        stage: Callable[[FrameBatch], FrameBatch] | None = None,
     ) -> Iterator[FrameBatch]:
-        """Observations of the given rows, in their order.
+        """Observations of the given rows, in their order, read in a thread ahead of the caller.
 
         Args:
-            rows: which predictions to make.
+            rows: which predictions to make; fast where each episode's frames rise.
             batch_size: rows a batch.
             keys: dataset keys that the policy reads; others are not decoded.
             steps: observation steps relative to the frame, oldest first, for example (-1, 0);
                 steps before the episode repeat its first frame.
+            pinned: put pictures into page-locked memory.
+            stage: what to do with each batch in the reading thread.
 
         Raises:
             DatasetError: a picture can't be decoded.
         """
-        for start in range(0, len(rows), batch_size):
-            yield self.batch(rows[start : start + batch_size], keys=keys, steps=steps)
+
+        def read() -> Iterator[FrameBatch]:
+            for start in range(0, len(rows), batch_size):
+                some = rows[start : start + batch_size]
+                batch = self.batch(some, keys=keys, steps=steps, pinned=pinned)
+                yield batch if stage is None else stage(batch)
+
+        return ahead(read(), _AHEAD)
 
     def batch(
-        self, rows: Sequence[Row], *, keys: frozenset[str], steps: tuple[int, ...] = (0,)
+        self,
+        rows: Sequence[Row],
+        *,
+        keys: frozenset[str],
+        steps: tuple[int, ...] = (0,),
+        pinned: bool = False,
     ) -> FrameBatch:
         """Observations of the given rows as one batch (arguments as in `batches`)."""
         import torch
 
         episode_index, frame_index, sample = np.asarray(rows, dtype=np.int64).T
+        wanted = np.maximum(frame_index + np.asarray(steps)[:, None], 0)  # [steps, rows]
         observations: list[dict[str, torch.Tensor]] = [{} for _ in steps]
         for key in sorted(keys):
-            parts: list[list[torch.Tensor]] = [[] for _ in steps]
-            for episode in dict.fromkeys(episode_index.tolist()):  # first seen, first read
-                frames = frame_index[episode_index == episode]
-                wanted = np.maximum(frames[None, :] + np.asarray(steps)[:, None], 0)
-                unique, place = np.unique(wanted, return_inverse=True)
-                values = self._values(key, int(episode), unique)
-                for part, at in zip(parts, place.reshape(wanted.shape), strict=True):
-                    part.append(values[torch.from_numpy(at)])
-            for observation, part in zip(observations, parts, strict=True):
-                observation[key] = torch.cat(part)
+            read = self._look if key in self.facts.cameras else self._recall
+            values = read(key, episode_index, wanted, pinned)
+            for observation, value in zip(observations, values, strict=True):
+                observation[key] = torch.from_numpy(value)
         return FrameBatch(
             episode_index,
             frame_index,
             sample,
-            tuple(self._episodes[int(e)].tasks[int(f)] for e, f, _ in rows),
+            tuple(self.episode(int(e)).tasks[int(f)] for e, f, _ in rows),
             tuple(observations),
         )
 
-    def _values(self, key: str, episode: int, frames: NDArray[np.int64]) -> torch.Tensor:
-        import torch
+    # ── columns ───────────────────────────────────────────────────────
 
-        if key not in self.facts.cameras:
-            return torch.from_numpy(self._episodes[episode].columns[key][frames])
-        try:
-            if key in self._meta.video_keys:
-                return self._decode(key, episode, frames)
-            rows = (frames + self._row_of[episode]).tolist()
-            return torch.stack(list(self._dataset.hf_dataset[rows][key]))
-        except Exception as error:
-            raise unreadable(
-                f"frames {frames[0]}-{frames[-1]} of {key}, episode {episode}", error
-            ) from error
+    def _recall(
+        self, key: str, episodes: NDArray[np.int64], frames: NDArray[np.int64], _: bool
+    ) -> NDArray[Any]:
+        values = [
+            self.episode(int(e)).columns[key][at] for e, at in zip(episodes, frames.T, strict=True)
+        ]
+        return np.stack(values, axis=1)
 
-    def _decode(self, key: str, episode: int, frames: NDArray[np.int64]) -> torch.Tensor:
-        from lerobot.datasets.video_utils import decode_video_frames
-
-        start = float(self._meta.episodes[episode][f"videos/{key}/from_timestamp"])
-        seconds = [start + float(t) for t in self._episodes[episode].timestamps[frames]]
-        path = self._meta.root / self._meta.get_video_file_path(episode, key)
-        decoded: torch.Tensor = decode_video_frames(path, seconds, _TOLERANCE_S, _video_backend())
-        return decoded
-
-    def _require_files(self, episode: int) -> None:
-        files = [self._meta.get_data_file_path(episode)]
-        files += [self._meta.get_video_file_path(episode, key) for key in self._meta.video_keys]
-        for file in files:
-            if not (self._meta.root / file).is_file():
-                raise DatasetError(
-                    f"episode {episode} of {self.facts.repo_id}",
-                    expected=f"the file {file} in {self._meta.root}",
-                    found="no such file",
-                    fix="download the dataset again, or choose other --dataset.episodes",
+    def _columns(self, episode: int) -> tuple[pa.Table, int]:
+        path = self._meta.root / self._meta.get_data_file_path(episode)
+        if self._file[0] != path:
+            names = [k for k in self.facts.features if k not in self.facts.cameras]
+            try:
+                table = pq.read_table(
+                    path, columns=[*names, "episode_index", "timestamp", "task_index"]
                 )
+            except (pa.ArrowException, OSError) as error:
+                raise unreadable(f"data of {self.facts.repo_id}", error) from error
+            self._file = (path, table)
+        known = self._file[1]
+        assert known is not None
+        rows = np.flatnonzero(known.column("episode_index").to_numpy() == episode)
+        if len(rows) != self.facts.lengths[episode]:
+            raise DatasetError(
+                f"episode {episode} of {self.facts.repo_id}",
+                expected=f"{self.facts.lengths[episode]} frames, as its metadata says",
+                found=f"{len(rows)}",
+                fix="download or record the dataset again",
+            )
+        return known.slice(int(rows[0]), len(rows)), int(rows[0])
 
-    def _read(self, table: pa.Table, episode: int) -> Episode:
+    def _read(self, episode: int) -> Episode:
+        table, first_row = self._columns(episode)
         columns = {
             key: _matrix(table.column(key), shape, key, episode)
             for key, shape in self.facts.features.items()
@@ -290,28 +318,128 @@ class FrameSource:
         _require_finite(actions, ACTION, episode, self.facts.actions.names)
         if STATE in columns:
             _require_finite(columns[STATE], STATE, episode, self.facts.state_names)
-        texts = dict(zip(self._meta.tasks["task_index"], self._meta.tasks.index, strict=True))
         task_index = table.column("task_index").to_numpy()
         return Episode(
             episode,
             NativeActions(actions.astype(np.float64), self.facts.actions.units),
             columns,
             table.column("timestamp").to_numpy().astype(np.float64).reshape(-1),
-            tuple(str(texts[int(i)]) for i in task_index.reshape(-1)),
+            tuple(self._texts[int(i)] for i in task_index.reshape(-1)),
+            first_row,
         )
 
+    # ── pictures ──────────────────────────────────────────────────────
 
-def _video_backend() -> str:
-    """torchcodec where it loads, else PyAV: lerobot's own choice, without its long warning."""
-    import logging
+    def _look(
+        self, key: str, episodes: NDArray[np.int64], frames: NDArray[np.int64], pinned: bool
+    ) -> NDArray[np.uint8]:
+        """[steps, rows, C, H, W]; each picture is decoded once, in order."""
+        shape = (*frames.shape, *self.facts.cameras[key])
+        values = self._buffers.setdefault(pinned, Buffers(pinned=pinned)).take(shape, np.uint8)
+        places = values.reshape(-1, *shape[2:])
+        asked = np.stack([np.broadcast_to(episodes, frames.shape), frames], axis=-1).reshape(-1, 2)
+        unique, place = np.unique(asked, axis=0, return_inverse=True)
+        followers: list[list[int]] = [[] for _ in unique]
+        for at, one in enumerate(place.reshape(-1).tolist()):
+            followers[one].append(at)
+        at = 0
+        for episode in np.unique(unique[:, 0]).tolist():
+            wanted = unique[unique[:, 0] == episode, 1]
+            try:
+                for picture in self._pictures(key, episode, wanted):
+                    first, *others = followers[at]
+                    if picture.shape[:2] != shape[3:] or picture.shape[2] != shape[2]:
+                        raise ValueError(f"a picture of shape {picture.shape}")
+                    lay(picture, places[first])
+                    for other in others:
+                        places[other] = places[first]
+                    at += 1
+            except Exception as error:
+                raise unreadable(
+                    f"frames {wanted[0]}-{wanted[-1]} of {key}, episode {episode}", error
+                ) from error
+        return values
 
-    from lerobot.datasets.video_utils import get_safe_default_video_backend
+    def _pictures(self, key: str, episode: int, frames: NDArray[np.int64]) -> Iterator[Picture]:
+        if key in self._meta.video_keys:
+            path = self._meta.root / self._meta.get_video_file_path(episode, key)
+            if key not in self._decoders or self._decoders[key][0] != path:
+                if key in self._decoders:
+                    self._decoders.pop(key)[1].close()
+                codec = self._config.video_backend
+                open_ = TorchcodecDecoder if codec == "torchcodec" else PyavDecoder
+                self._decoders[key] = (path, open_(path))
+            start = float(self._meta.episodes[episode][f"videos/{key}/from_timestamp"])
+            times = self.episode(episode).timestamps[frames]
+            return self._decoders[key][1].read([start + float(t) for t in times])
+        path = self._meta.root / self._meta.get_data_file_path(episode)
+        if key not in self._stored or self._stored[key][0] != path:
+            if key in self._stored:
+                self._stored.pop(key)[1].close()
+            self._stored[key] = (path, StoredPictures(path, key, self._meta.root))
+        first = self.episode(episode).first_row
+        return self._stored[key][1].read([first + int(f) for f in frames])
 
-    logging.disable(logging.WARNING)
+    # ── files ─────────────────────────────────────────────────────────
+
+    def _files(self, episodes: Sequence[int]) -> list[Path]:
+        files = {self._meta.get_data_file_path(episode) for episode in episodes}
+        for key in self._meta.video_keys:
+            files |= {self._meta.get_video_file_path(episode, key) for episode in episodes}
+        return sorted(files)
+
+    def _download(self, episodes: Sequence[int]) -> None:
+        from lerobot.datasets import LeRobotDataset
+
+        try:
+            self._meta = LeRobotDataset(
+                self.facts.repo_id, episodes=list(episodes), revision=self._config.revision
+            ).meta
+        except Exception as error:
+            raise unreadable(f"data of {self.facts.repo_id}", error) from error
+
+
+def ahead[T](items: Iterator[T], depth: int) -> Iterator[T]:
+    """The same items, made in a thread that runs up to `depth` of them ahead.
+
+    An exception of `items` reaches the caller in its place; a caller that stops early stops the
+    thread, too.
+    """
+    ready: queue.Queue[tuple[bool, Any]] = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def put(entry: tuple[bool, Any]) -> None:
+        while not stopped.is_set():
+            try:
+                ready.put(entry, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for item in items:
+                put((True, item))
+                if stopped.is_set():
+                    return
+            put((False, None))
+        except BaseException as error:
+            put((False, error))
+
+    thread = threading.Thread(target=work, name="reader", daemon=True)
+    thread.start()
     try:
-        return str(get_safe_default_video_backend())
+        while True:
+            more, item = ready.get()
+            if more:
+                yield item
+            elif item is None:
+                return
+            else:
+                raise item
     finally:
-        logging.disable(logging.NOTSET)
+        stopped.set()
+        thread.join()
 
 
 def _matrix(

@@ -23,6 +23,7 @@ from policyscope.facts import ACTION, DatasetFacts
 from policyscope.frames import FrameBatch
 from policyscope.hub import first_line
 from policyscope.noise import noise_seed, standard_normal
+from policyscope.pictures import Buffers, unit_range
 from policyscope.policies.base import (
     ControlStep,
     Draws,
@@ -61,7 +62,7 @@ class LerobotPolicy(Policy):
             MissingStatsError: the statistics that make its outputs native are missing.
         """
         self._alignment, self._seed = alignment, config.seed
-        self._device = pick_device(config.device)
+        self._device, self._buffers = pick_device(config.device), Buffers()
         self._config = _policy_config(checkpoint, self._device)
         self._policy = _load(checkpoint, self._config)
         stats = facts_stats(facts, alignment) if config.stats == "dataset" else None
@@ -99,7 +100,7 @@ class LerobotPolicy(Policy):
     def predict(self, batch: FrameBatch) -> Prediction:
         """See `Policy.predict`."""
         if self.spec.draws == "seeded" and len(batch) > 1:
-            single = [self.predict(batch.row(i)) for i in range(len(batch))]
+            single = [self.predict(batch[i : i + 1]) for i in range(len(batch))]
             values = np.concatenate([p.actions.values for p in single])
             return Prediction(
                 NativeActions(values, self._alignment.schema.units), sum(p.model_s for p in single)
@@ -160,7 +161,10 @@ class LerobotPolicy(Policy):
         queues = getattr(self._policy, "_queues", None) or {}
         stacked: Tensors = {}
         for step in steps:
-            raw = {key: step[source] for key, source in self._alignment.feeds.items()}
+            raw = {
+                key: unit_range(step[source].to(self._device), self._buffers)
+                for key, source in self._alignment.feeds.items()
+            }
             stacked = dict(self._pre({**raw, "task": list(batch.task)}))
             if OBS_IMAGES in queues and all_steps:
                 cameras = [stacked[key] for key in self._config.image_features]

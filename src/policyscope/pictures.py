@@ -1,0 +1,256 @@
+"""Pictures of demonstrations, each decoded once, forwards.
+
+Videos go through PyAV (which brings its own FFmpeg) or lerobot's torchcodec road; pictures stored
+in Parquet through Pillow. All of them equal `LeRobotDataset`'s bit for bit.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, final
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import DTypeLike, NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+Picture = NDArray[np.uint8]
+"""[H, W, C]"""
+
+TOLERANCE_S = 1e-4  # lerobot's default
+_FAR_S = 10.0  # a jump ahead that is worth a seek
+_SMALL = 256 * 256  # pixels: below, a decoder's threads cost more than they bring
+_KEPT = 8  # latest frames: observation steps look back
+_UNIT = np.arange(256, dtype=np.float32) / np.float32(255)
+
+
+@final
+class Buffers:
+    """Arrays that are used again as soon as nobody holds them: fresh pages cost more than decoding.
+
+    Args:
+        pinned: page-locked memory, from which a GPU copies while it computes.
+    """
+
+    def __init__(self, *, pinned: bool = False) -> None:
+        self._pinned = pinned
+        self._arrays: list[NDArray[Any]] = []
+
+    def take(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """An array with any content; it is the caller's until the last view of it is gone."""
+        n = math.prod(shape) * np.dtype(dtype).itemsize
+        for at in range(len(self._arrays)):
+            array = self._arrays[at]
+            if sys.getrefcount(array) == 3:  # the list, this name, the call
+                if array.nbytes >= n:
+                    return array[:n].view(dtype).reshape(shape)
+                del self._arrays[at]
+                break
+        self._arrays.append(self._new(n))
+        return self._arrays[-1][:n].view(dtype).reshape(shape)
+
+    def _new(self, n: int) -> NDArray[np.uint8]:
+        if not self._pinned:
+            return np.empty(n, np.uint8)
+        import torch
+
+        pinned: NDArray[np.uint8] = torch.empty(n, dtype=torch.uint8, pin_memory=True).numpy()
+        return pinned
+
+
+def unit_range(pictures: torch.Tensor, buffers: Buffers) -> torch.Tensor:
+    """uint8 pictures as float32 in [0, 1], bit for bit as lerobot makes them; floats pass.
+
+    Args:
+        pictures: [..., H, W].
+        buffers: where the result of a CPU may lie.
+    """
+    import torch
+
+    if pictures.dtype != torch.uint8:
+        return pictures
+    if pictures.device.type != "cpu":  # a divisor on the device: no multiplication by 1/255
+        return pictures.float() / torch.full((), 255.0, device=pictures.device)
+    import cv2
+
+    flat = pictures.contiguous().numpy().reshape(-1, pictures.shape[-1])
+    result = buffers.take(tuple(pictures.shape), np.float32)
+    cv2.LUT(flat, _UNIT, dst=result.reshape(flat.shape))
+    return torch.from_numpy(result)
+
+
+def lay(picture: Picture, place: NDArray[np.uint8]) -> None:
+    """Write a picture [H, W, C] into a place [C, H, W]."""
+    if picture.shape[2] == 3:
+        import cv2
+
+        for channel in range(3):
+            cv2.extractChannel(picture, channel, dst=place[channel])
+    else:
+        place[:] = np.moveaxis(picture, 2, 0)
+
+
+class Decoder(Protocol):
+    """Pictures of one video file."""
+
+    def read(self, seconds: Sequence[float]) -> Iterator[Picture]:
+        """The picture at each of the given times, which rise.
+
+        Raises:
+            ValueError: the file has no picture within 0.1 ms of a time.
+        """
+
+    def close(self) -> None:
+        """Close the file."""
+
+
+@final
+class PyavDecoder:
+    """Decodes a video forwards; goes back, or far ahead, by a seek.
+
+    Packets of groups of pictures that nobody asked for are passed over without decoding.
+
+    Args:
+        path: the video.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import av
+        from av.video.reformatter import VideoReformatter
+
+        self._path = path
+        self._container = av.open(str(path))
+        self._stream = self._container.streams.video[0]
+        codec = self._stream.codec_context
+        if codec.width * codec.height <= _SMALL:
+            codec.thread_count = 1
+        self._tick = float(self._stream.time_base or 0)
+        self._to_rgb = VideoReformatter()
+        self._recent: deque[tuple[float, Any]] = deque(maxlen=_KEPT)
+        self._wanted = 0.0
+        self._frames = self._decode()
+
+    def read(self, seconds: Sequence[float]) -> Iterator[Picture]:
+        """See `Decoder.read`."""
+        for second in seconds:
+            rgb = self._to_rgb.reformat(self._find(second), format="rgb24")
+            plane = rgb.planes[0]
+            yield np.ndarray(
+                (rgb.height, rgb.width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1)
+            )
+
+    def close(self) -> None:
+        """See `Decoder.close`."""
+        self._container.close()
+
+    def _find(self, second: float) -> Any:
+        for at, frame in self._recent:
+            if abs(at - second) <= TOLERANCE_S:
+                return frame
+        self._wanted = second
+        reached = self._recent[-1][0] if self._recent else 0.0
+        if not reached <= second < reached + _FAR_S:
+            self._recent.clear()
+            ticks = round(second / self._tick) - 1
+            self._container.seek(max(ticks, 0), backward=True, stream=self._stream)
+            self._frames = self._decode()
+        for frame in self._frames:
+            if frame.pts is None:
+                continue
+            at = frame.pts * self._tick
+            self._recent.append((at, frame))
+            if at >= second - TOLERANCE_S:
+                if at <= second + TOLERANCE_S:
+                    return frame
+                break
+        raise ValueError(f"no picture at {second:.4f} s of {self._path}")
+
+    def _decode(self) -> Iterator[Any]:
+        """Frames in order; what lies before the group of the wanted one is not decoded."""
+        held: list[Any] = []
+        for packet in self._container.demux(self._stream):
+            at = None if packet.pts is None else packet.pts * self._tick
+            if at is not None and packet.is_keyframe and at <= self._wanted + TOLERANCE_S:
+                held = []
+            held.append(packet)
+            if at is None or at >= self._wanted - TOLERANCE_S:
+                ready, held = held, []
+                for known in ready:
+                    yield from known.decode()
+
+
+@final
+class TorchcodecDecoder:
+    """lerobot's own torchcodec road, for whoever wants its pictures."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self, seconds: Sequence[float]) -> Iterator[Picture]:
+        """See `Decoder.read`."""
+        from lerobot.datasets.video_utils import decode_video_frames
+
+        frames = decode_video_frames(
+            self._path, list(seconds), TOLERANCE_S, "torchcodec", return_uint8=True
+        )
+        yield from frames.permute(0, 2, 3, 1).numpy()
+
+    def close(self) -> None:
+        """lerobot keeps the file open in its cache."""
+
+
+@final
+class StoredPictures:
+    """Pictures that a Parquet file holds, compressed one by one.
+
+    Args:
+        path: the file.
+        key: its column.
+        root: of the dataset; some files name pictures instead of holding them.
+    """
+
+    def __init__(self, path: Path, key: str, root: Path) -> None:
+        self._key, self._root = key, root
+        self._file = pq.ParquetFile(path)
+        sizes = [
+            self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)
+        ]
+        self._starts = np.concatenate([[0], np.cumsum(sizes)])
+        self._held: tuple[int, list[dict[str, Any]]] = (-1, [])
+        self._workers = ThreadPoolExecutor(4)
+
+    def read(self, rows: Sequence[int]) -> Iterator[Picture]:
+        """The pictures of the given rows of the file."""
+        yield from self._workers.map(_decoded, [self._stored(row) for row in rows])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._workers.shutdown(cancel_futures=True)
+        self._file.close()
+
+    def _stored(self, row: int) -> bytes | Path:
+        group = int(np.searchsorted(self._starts, row, side="right")) - 1
+        if self._held[0] != group:
+            column = self._file.read_row_group(group, columns=[self._key]).column(self._key)
+            self._held = (group, column.to_pylist())
+        value = self._held[1][row - int(self._starts[group])]
+        stored: bytes | None = value["bytes"]
+        return self._root / value["path"] if stored is None else stored
+
+
+def _decoded(stored: bytes | Path) -> Picture:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored) as image:
+        array = np.asarray(image)
+    if array.dtype != np.uint8:
+        raise ValueError(f"a picture of {array.dtype}, not of 8-bit colours")
+    return array if array.ndim == 3 else array[..., None]
