@@ -47,11 +47,11 @@ def test_equals_lerobots_items(video: bool, tmp_path: Path) -> None:
     rows = [(e, f, 0) for e in (0, 2) for f in range(source.facts.lengths[e])]
     keys = frozenset({*cameras, fakes.STATE})
     batch = source.batch(rows, keys=keys)
+    seen = {key: unit_range(value, Buffers()) for key, value in batch.observations[0].items()}
     for i, (episode, frame, _) in enumerate(rows):
         item = items[i]
         for key in keys:
-            value = unit_range(batch.observations[0][key][i], Buffers())
-            assert torch.equal(value, item[key]), (key, i)
+            assert torch.equal(seen[key][i], item[key]), (key, i)
         chunks, is_pad = source.episode(episode).chunks(H)
         assert np.array_equal(chunks.values[frame].astype(np.float32), item["action"].numpy())
         assert np.array_equal(is_pad[frame], item["action_is_pad"].numpy())

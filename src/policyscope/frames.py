@@ -33,18 +33,16 @@ from policyscope.hub import first_line
 from policyscope.pictures import (
     Buffers,
     Decoder,
-    Picture,
+    Exposure,
     PyavDecoder,
     StoredPictures,
     TorchcodecDecoder,
-    lay,
 )
 from policyscope.spaces import FloatArray, NativeActions
 
 if TYPE_CHECKING:
     import torch
 
-_AHEAD = 2  # batches that wait for the model
 _EPISODES = 64  # kept at hand
 
 
@@ -130,6 +128,18 @@ Row = tuple[int, int, int]
 
 
 @final
+@dataclass(frozen=True, eq=False)
+class _Negative:
+    """A batch that is decoded but not yet in colour."""
+
+    rows: NDArray[np.int64]
+    shape: tuple[int, ...]
+    task: tuple[str, ...]
+    columns: Mapping[str, NDArray[Any]]
+    pictures: Mapping[str, list[tuple[list[int], Exposure]]]
+
+
+@final
 class FrameSource:
     """A LeRobot dataset, opened for reading.
 
@@ -175,6 +185,7 @@ class FrameSource:
         self._episodes: OrderedDict[int, Episode] = OrderedDict()
         self._one_at_a_time = threading.RLock()
         self._decoders: dict[str, tuple[Path, Decoder]] = {}
+        self._clips: dict[tuple[str, int], tuple[Path, float]] = {}
         self._stored: dict[str, tuple[Path, StoredPictures]] = {}
         self._buffers: dict[bool, Buffers] = {}
         self.facts = read_facts(self._meta, repo_id, config.action_units)
@@ -239,46 +250,63 @@ class FrameSource:
             DatasetError: a picture can't be decoded.
         """
 
-        def read() -> Iterator[FrameBatch]:
-            for start in range(0, len(rows), batch_size):
-                some = rows[start : start + batch_size]
-                batch = self.batch(some, keys=keys, steps=steps, pinned=pinned)
+        negatives = (
+            self._expose(rows[start : start + batch_size], keys, steps)
+            for start in range(0, len(rows), batch_size)
+        )
+
+        def developed() -> Iterator[FrameBatch]:
+            for negative in ahead(negatives, 1):
+                batch = self._develop(negative, pinned)
                 yield batch if stage is None else stage(batch)
 
-        return ahead(read(), _AHEAD)
+        return ahead(developed(), 1)
 
     def batch(
-        self,
-        rows: Sequence[Row],
-        *,
-        keys: frozenset[str],
-        steps: tuple[int, ...] = (0,),
-        pinned: bool = False,
+        self, rows: Sequence[Row], *, keys: frozenset[str], steps: tuple[int, ...] = (0,)
     ) -> FrameBatch:
         """Observations of the given rows as one batch (arguments as in `batches`)."""
+        return self._develop(self._expose(rows, keys, steps), pinned=False)
+
+    def _expose(
+        self, rows: Sequence[Row], keys: frozenset[str], steps: tuple[int, ...]
+    ) -> _Negative:
+        """Everything that is read and decoded for a batch."""
+        index = np.asarray(rows, dtype=np.int64)
+        frames = np.maximum(index[:, 1] + np.asarray(steps)[:, None], 0)
+        return _Negative(
+            index,
+            frames.shape,
+            tuple(self.episode(e).tasks[f] for e, f, _ in rows),
+            {k: self._recall(k, index[:, 0], frames) for k in keys - self.facts.cameras.keys()},
+            {k: self._look(k, index[:, 0], frames) for k in keys & self.facts.cameras.keys()},
+        )
+
+    def _develop(self, negative: _Negative, pinned: bool) -> FrameBatch:
+        """The batch that was exposed, as tensors."""
         import torch
 
-        episode_index, frame_index, sample = np.asarray(rows, dtype=np.int64).T
-        wanted = np.maximum(frame_index + np.asarray(steps)[:, None], 0)  # [steps, rows]
-        observations: list[dict[str, torch.Tensor]] = [{} for _ in steps]
-        for key in sorted(keys):
-            read = self._look if key in self.facts.cameras else self._recall
-            values = read(key, episode_index, wanted, pinned)
-            for observation, value in zip(observations, values, strict=True):
-                observation[key] = torch.from_numpy(value)
+        values = dict(negative.columns)
+        for key, exposures in negative.pictures.items():
+            values[key] = self._lay(key, exposures, negative.shape, pinned)
+        episode_index, frame_index, sample = negative.rows.T
         return FrameBatch(
             episode_index,
             frame_index,
             sample,
-            tuple(self.episode(int(e)).tasks[int(f)] for e, f, _ in rows),
-            tuple(observations),
+            negative.task,
+            tuple(
+                {key: torch.from_numpy(values[key][step]) for key in sorted(values)}
+                for step in range(negative.shape[0])
+            ),
         )
 
     # ── columns ───────────────────────────────────────────────────────
 
     def _recall(
-        self, key: str, episodes: NDArray[np.int64], frames: NDArray[np.int64], _: bool
+        self, key: str, episodes: NDArray[np.int64], frames: NDArray[np.int64]
     ) -> NDArray[Any]:
+        """[steps, rows, …]"""
         values = [
             self.episode(int(e)).columns[key][at] for e, at in zip(episodes, frames.T, strict=True)
         ]
@@ -331,45 +359,55 @@ class FrameSource:
     # ── pictures ──────────────────────────────────────────────────────
 
     def _look(
-        self, key: str, episodes: NDArray[np.int64], frames: NDArray[np.int64], pinned: bool
-    ) -> NDArray[np.uint8]:
-        """[steps, rows, C, H, W]; each picture is decoded once, in order."""
-        shape = (*frames.shape, *self.facts.cameras[key])
-        values = self._buffers.setdefault(pinned, Buffers(pinned=pinned)).take(shape, np.uint8)
-        places = values.reshape(-1, *shape[2:])
+        self, key: str, episodes: NDArray[np.int64], frames: NDArray[np.int64]
+    ) -> list[tuple[list[int], Exposure]]:
+        """Where in the batch each picture stands, and the picture: decoded once, in order."""
         asked = np.stack([np.broadcast_to(episodes, frames.shape), frames], axis=-1).reshape(-1, 2)
         unique, place = np.unique(asked, axis=0, return_inverse=True)
-        followers: list[list[int]] = [[] for _ in unique]
+        places: list[list[int]] = [[] for _ in unique]
         for at, one in enumerate(place.reshape(-1).tolist()):
-            followers[one].append(at)
-        at = 0
+            places[one].append(at)
+        exposures: list[Exposure] = []
         for episode in np.unique(unique[:, 0]).tolist():
             wanted = unique[unique[:, 0] == episode, 1]
             try:
-                for picture in self._pictures(key, episode, wanted):
-                    first, *others = followers[at]
-                    if picture.shape[:2] != shape[3:] or picture.shape[2] != shape[2]:
-                        raise ValueError(f"a picture of shape {picture.shape}")
-                    lay(picture, places[first])
-                    for other in others:
-                        places[other] = places[first]
-                    at += 1
-            except Exception as error:
+                exposures += self._pictures(key, episode, wanted)
+            except Exception as error:  # whatever a decoder raises on a broken file
                 raise unreadable(
                     f"frames {wanted[0]}-{wanted[-1]} of {key}, episode {episode}", error
                 ) from error
-        return values
+        return list(zip(places, exposures, strict=True))
 
-    def _pictures(self, key: str, episode: int, frames: NDArray[np.int64]) -> Iterator[Picture]:
+    def _lay(
+        self,
+        key: str,
+        exposures: list[tuple[list[int], Exposure]],
+        shape: tuple[int, ...],
+        pinned: bool,
+    ) -> NDArray[np.uint8]:
+        """[steps, rows, C, H, W], channels last in memory."""
+        channels, *size = self.facts.cameras[key]
+        buffers = self._buffers.setdefault(pinned, Buffers(pinned=pinned))
+        values = buffers.take((*shape, *size, channels), np.uint8)
+        places = values.reshape(-1, *size, channels)
+        for (first, *others), develop in exposures:
+            try:
+                places[first] = develop()
+            except Exception as error:
+                raise unreadable(f"a picture of {key}", error) from error
+            for other in others:
+                places[other] = places[first]
+        return np.moveaxis(values, -1, 2)
+
+    def _pictures(self, key: str, episode: int, frames: NDArray[np.int64]) -> Iterator[Exposure]:
         if key in self._meta.video_keys:
-            path = self._meta.root / self._meta.get_video_file_path(episode, key)
+            path, start = self._clip(key, episode)
             if key not in self._decoders or self._decoders[key][0] != path:
                 if key in self._decoders:
                     self._decoders.pop(key)[1].close()
                 codec = self._config.video_backend
                 open_ = TorchcodecDecoder if codec == "torchcodec" else PyavDecoder
                 self._decoders[key] = (path, open_(path))
-            start = float(self._meta.episodes[episode][f"videos/{key}/from_timestamp"])
             times = self.episode(episode).timestamps[frames]
             return self._decoders[key][1].read([start + float(t) for t in times])
         path = self._meta.root / self._meta.get_data_file_path(episode)
@@ -379,6 +417,14 @@ class FrameSource:
             self._stored[key] = (path, StoredPictures(path, key, self._meta.root))
         first = self.episode(episode).first_row
         return self._stored[key][1].read([first + int(f) for f in frames])
+
+    def _clip(self, key: str, episode: int) -> tuple[Path, float]:
+        """The file that holds an episode's video, and when in it the episode begins."""
+        if (key, episode) not in self._clips:
+            path = self._meta.root / self._meta.get_video_file_path(episode, key)
+            start = float(self._meta.episodes[episode][f"videos/{key}/from_timestamp"])
+            self._clips[key, episode] = (path, start)
+        return self._clips[key, episode]
 
     # ── files ─────────────────────────────────────────────────────────
 

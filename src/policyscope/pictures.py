@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, final
 
@@ -25,9 +27,14 @@ if TYPE_CHECKING:
 Picture = NDArray[np.uint8]
 """[H, W, C]"""
 
+Exposure = Callable[[], Picture]
+"""A decoded picture that is not yet turned into colours: that can wait for another thread."""
+
 TOLERANCE_S = 1e-4  # lerobot's default
 _FAR_S = 10.0  # a jump ahead that is worth a seek
 _SMALL = 256 * 256  # pixels: below, a decoder's threads cost more than they bring
+_FEW_CORES = 2  # they are busy with colours, and with the model
+_CACHE = 1 << 20  # bytes
 _KEPT = 8  # latest frames: observation steps look back
 _UNIT = np.arange(256, dtype=np.float32) / np.float32(255)
 
@@ -70,38 +77,35 @@ def unit_range(pictures: torch.Tensor, buffers: Buffers) -> torch.Tensor:
     """uint8 pictures as float32 in [0, 1], bit for bit as lerobot makes them; floats pass.
 
     Args:
-        pictures: [..., H, W].
-        buffers: where the result of a CPU may lie.
+        pictures: [B, C, H, W] in any memory layout.
+        buffers: where the result may lie, on a CPU.
+
+    Returns:
+        [B, C, H, W], contiguous.
     """
     import torch
 
     if pictures.dtype != torch.uint8:
         return pictures
     if pictures.device.type != "cpu":  # a divisor on the device: no multiplication by 1/255
-        return pictures.float() / torch.full((), 255.0, device=pictures.device)
+        divisor = torch.full((), 255.0, device=pictures.device)
+        return pictures.contiguous().float() / divisor
     import cv2
 
-    flat = pictures.contiguous().numpy().reshape(-1, pictures.shape[-1])
-    result = buffers.take(tuple(pictures.shape), np.float32)
-    cv2.LUT(flat, _UNIT, dst=result.reshape(flat.shape))
-    return torch.from_numpy(result)
-
-
-def lay(picture: Picture, place: NDArray[np.uint8]) -> None:
-    """Write a picture [H, W, C] into a place [C, H, W]."""
-    if picture.shape[2] == 3:
-        import cv2
-
-        for channel in range(3):
-            cv2.extractChannel(picture, channel, dst=place[channel])
-    else:
-        place[:] = np.moveaxis(picture, 2, 0)
+    b, c, h, w = pictures.shape
+    rows = np.ascontiguousarray(pictures.permute(0, 2, 3, 1).numpy()).reshape(b, h * w, c)
+    result = buffers.take((b, c, h * w), np.float32)
+    some = max(1, _CACHE // (c * h * w))  # pictures that stay in the cache between two steps
+    for at in range(0, b, some):
+        for channel, plane in enumerate(cv2.split(rows[at : at + some])):
+            cv2.LUT(plane, _UNIT, dst=result[at : at + some, channel])
+    return torch.from_numpy(result.reshape(b, c, h, w))
 
 
 class Decoder(Protocol):
     """Pictures of one video file."""
 
-    def read(self, seconds: Sequence[float]) -> Iterator[Picture]:
+    def read(self, seconds: Sequence[float]) -> Iterator[Exposure]:
         """The picture at each of the given times, which rise.
 
         Raises:
@@ -130,7 +134,7 @@ class PyavDecoder:
         self._container = av.open(str(path))
         self._stream = self._container.streams.video[0]
         codec = self._stream.codec_context
-        if codec.width * codec.height <= _SMALL:
+        if codec.width * codec.height <= _SMALL or (os.cpu_count() or 1) <= _FEW_CORES:
             codec.thread_count = 1
         self._tick = float(self._stream.time_base or 0)
         self._to_rgb = VideoReformatter()
@@ -138,14 +142,17 @@ class PyavDecoder:
         self._wanted = 0.0
         self._frames = self._decode()
 
-    def read(self, seconds: Sequence[float]) -> Iterator[Picture]:
+    def read(self, seconds: Sequence[float]) -> Iterator[Exposure]:
         """See `Decoder.read`."""
         for second in seconds:
-            rgb = self._to_rgb.reformat(self._find(second), format="rgb24")
-            plane = rgb.planes[0]
-            yield np.ndarray(
-                (rgb.height, rgb.width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1)
-            )
+            yield partial(self._develop, self._find(second))
+
+    def _develop(self, frame: Any) -> Picture:
+        rgb = self._to_rgb.reformat(frame, format="rgb24")
+        plane = rgb.planes[0]
+        return np.ndarray(
+            (rgb.height, rgb.width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1)
+        )
 
     def close(self) -> None:
         """See `Decoder.close`."""
@@ -194,14 +201,15 @@ class TorchcodecDecoder:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def read(self, seconds: Sequence[float]) -> Iterator[Picture]:
+    def read(self, seconds: Sequence[float]) -> Iterator[Exposure]:
         """See `Decoder.read`."""
         from lerobot.datasets.video_utils import decode_video_frames
 
         frames = decode_video_frames(
             self._path, list(seconds), TOLERANCE_S, "torchcodec", return_uint8=True
         )
-        yield from frames.permute(0, 2, 3, 1).numpy()
+        for picture in frames.permute(0, 2, 3, 1).numpy():
+            yield partial(np.asarray, picture)
 
     def close(self) -> None:
         """lerobot keeps the file open in its cache."""
@@ -227,9 +235,10 @@ class StoredPictures:
         self._held: tuple[int, list[dict[str, Any]]] = (-1, [])
         self._workers = ThreadPoolExecutor(4)
 
-    def read(self, rows: Sequence[int]) -> Iterator[Picture]:
+    def read(self, rows: Sequence[int]) -> Iterator[Exposure]:
         """The pictures of the given rows of the file."""
-        yield from self._workers.map(_decoded, [self._stored(row) for row in rows])
+        for row in rows:
+            yield self._workers.submit(_decoded, self._stored(row)).result
 
     def close(self) -> None:
         """Close the file."""
