@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ import torch
 import fakes
 from policyscope.config import DatasetConfig
 from policyscope.facts import dataset_revision
-from policyscope.frames import FrameSource
-from policyscope.pictures import Buffers, unit_range
+from policyscope.frames import FrameSource, ahead
+from policyscope.pictures import Buffers, PyavDecoder, unit_range
 
 H = 5
 
@@ -58,17 +59,94 @@ def test_equals_lerobots_items(video: bool, tmp_path: Path) -> None:
         assert batch.task[i] == item["task"]
 
 
-def test_rows_in_any_order_and_batch(data: Path) -> None:
-    source = _open(data, [0, 1, 2])
-    keys = frozenset({fakes.IMAGE, fakes.STATE})
-    rows = [(2, 3, 0), (0, 8, 1), (2, 0, 0), (1, 5, 0), (0, 0, 0)]
-    whole = source.batch(sorted(rows), keys=keys).observations[0]
-    at = {row: i for i, row in enumerate(sorted(rows))}
-    # a batch keeps the episodes' first-seen order; single rows are the reference
-    for row in rows:
-        single = source.batch([row], keys=keys).observations[0]
-        for key in keys:
-            assert torch.equal(single[key][0], whole[key][at[row]])
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One video file of three episodes, in groups of two pictures."""
+    root = tmp_path_factory.mktemp("filmed") / "d"
+    return fakes.write_dataset(root, lengths=(25, 30, 20), video=True)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [(2, 3, 0), (0, 8, 1), (2, 0, 0), (1, 5, 0), (0, 0, 0), (0, 8, 0)],
+        [(e, f, 0) for e in range(3) for f in range(0, 20, 7)],
+        [(1, f, 0) for f in reversed(range(20))],
+    ],
+    ids=["any order", "stride", "backwards"],
+)
+def test_rows_in_any_order_and_batch(rows: list[tuple[int, int, int]], filmed: Path) -> None:
+    items, keys = _items(filmed, _open(filmed, [0]), [0, 1, 2]), frozenset({fakes.IMAGE})
+    starts = (0, 25, 55)
+    for size in (1, 4, len(rows)):
+        batches = _open(filmed, [0, 1, 2]).batches(rows, batch_size=size, keys=keys, steps=(-1, 0))
+        at = 0
+        for batch in batches:
+            seen = [unit_range(step[fakes.IMAGE], Buffers()) for step in batch.observations]
+            for i, (episode, frame, _) in enumerate(rows[at : at + size]):
+                now, before = starts[episode] + frame, starts[episode] + max(frame - 1, 0)
+                assert torch.equal(seen[1][i], items[now][fakes.IMAGE])
+                assert torch.equal(seen[0][i], items[before][fakes.IMAGE])
+            at += len(batch)
+        assert at == len(rows)
+
+
+def test_pictures_that_nobody_asked_for_are_not_decoded(filmed: Path) -> None:
+    import av
+
+    [path] = filmed.glob("videos/**/*.mp4")
+    decoded: list[int] = []
+
+    class Counted(PyavDecoder):  # type: ignore[misc]
+        def _decode(self):
+            for frame in super()._decode():
+                decoded.append(frame.pts)
+                yield frame
+
+    pictures = list(Counted(path).read([f / 10 for f in range(0, 70, 10)]))
+    assert len(pictures) == 7
+    with av.open(str(path)) as container:
+        n = sum(1 for _ in container.decode(video=0))
+    assert n == 75
+    assert len(decoded) < n / 2
+
+
+def test_a_reader_far_ahead_stops_with_its_caller() -> None:
+    made: list[int] = []
+
+    def numbers():
+        for n in range(1000):
+            made.append(n)
+            yield n
+
+    items = ahead(numbers(), 2)
+    assert [next(items) for _ in range(3)] == [0, 1, 2]
+    items.close()
+    assert len(made) <= 7
+    assert not [t for t in threading.enumerate() if t.name == "reader"]
+
+
+def test_an_error_of_the_reader_reaches_the_caller_in_its_place() -> None:
+    def broken():
+        yield 1
+        raise OSError("no such sector")
+
+    items = ahead(broken(), 2)
+    assert next(items) == 1
+    with pytest.raises(OSError, match="no such sector"):
+        next(items)
+
+
+def test_buffers_are_used_again_only_when_nobody_holds_them() -> None:
+    buffers = Buffers()
+    first = torch.from_numpy(buffers.take((4, 3), np.float32))
+    second = torch.from_numpy(buffers.take((4, 3), np.float32))
+    assert first.data_ptr() != second.data_ptr()
+    view, place = second[1:], second.data_ptr()
+    del second
+    assert torch.from_numpy(buffers.take((4, 3), np.float32)).data_ptr() != place
+    del view
+    assert torch.from_numpy(buffers.take((4, 3), np.float32)).data_ptr() == place
 
 
 def test_history_repeats_the_first_frame(data: Path) -> None:

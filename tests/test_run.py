@@ -16,7 +16,14 @@ from policyscope.errors import OutputError
 from policyscope.evaluation import check, evaluate
 from policyscope.findings import Finding
 from policyscope.policies.builtin import ReplayPolicy
-from policyscope.predict import Clock, Silent, predict_episodes
+from policyscope.predict import (
+    Clock,
+    Silent,
+    by_episode,
+    plan_frames,
+    predict_rows,
+    rows_of,
+)
 from policyscope.report import ReportConfig, render
 from policyscope.run.directory import RunDirectory
 from policyscope.run.record import dump_record, read_record, validate_record
@@ -41,10 +48,11 @@ def test_replay_plus_a_constant_scores_the_constant(c: float, data: Path, tmp_pa
 
     source = check(fakes.config_for(data, "replay", tmp_path / "o")).source
     policy = ReplayPolicy(source, dims=(0, 1), horizon=6, offset=c)
-    plan = [(e, source.facts.lengths[e]) for e in range(6)]
-    for found in predict_episodes(
-        policy, source, plan, samples=1, batch_size=4, clock=Clock(), progress=Silent()
-    ):
+    plan = plan_frames(source, tuple(range(6)), max_frames=None)
+    parts = predict_rows(
+        policy, source, rows_of(plan, 1), batch_size=4, clock=Clock(), progress=Silent()
+    )
+    for found in by_episode(parts, plan, 1):
         target, pad = source.episode(found.index).chunks(6)
         assert mae(found.predicted[0], target, pad) == pytest.approx([abs(c)] * 2, rel=1e-12)
         assert mse(found.predicted[0], target, pad) == pytest.approx([c * c] * 2, rel=1e-12)

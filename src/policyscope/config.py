@@ -69,14 +69,20 @@ class EvalConfig:
     """Run directory. Default: outputs/policyscope/<date>_<time>_<policy>."""
     max_frames: int | None = None
     """Stop after this many frames, taken in order from the chosen episodes."""
+    stride: int = 1
+    """Evaluate every n-th frame of an episode."""
     batch_size: str = "auto"
-    """Frames a model call: a number, or auto."""
+    """Frames a model call: a number, or auto, which looks for the best throughput."""
     samples: int = 1
     """Predictions a frame, for policies that start from noise."""
     seed: int = 0
     """Seed of all noise."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where the policy runs; auto takes cuda, then mps, then cpu."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 runs the model under autocast; the difference that it makes is measured."""
+    compile: bool = False
+    """Compile the model (torch.compile); the difference that it makes is measured."""
     n_action_steps: int | None = None
     """Steps a robot would run of each chunk. Default: the checkpoint's own."""
     rename_map: str | None = None
@@ -116,6 +122,7 @@ class EvalConfig:
         for name, value, least in (
             ("--samples", self.samples, 1),
             ("--max_frames", self.max_frames, 1),
+            ("--stride", self.stride, 1),
             ("--n_action_steps", self.n_action_steps, 1),
             ("--policy.chunk_size", self.policy.chunk_size, 1),
             ("--latency_calls", self.latency_calls, 0),

@@ -8,7 +8,8 @@
     │   ├── SpaceError        actions of different spaces, units or statistics were mixed
     │   │   └── MissingStatsError   a conversion lacks the statistics that it needs
     │   ├── OutputError       the run directory
-    │   └── NonFiniteError    NaN or inf in states, actions or predictions
+    │   ├── NonFiniteError    NaN or inf in states, actions or predictions
+    │   └── OutOfMemoryError  a batch does not fit; smaller ones are tried first
     └── RefusedError          preflight findings of severity error refuse the run (exit status 2)
 
 Each message is one line that says what was expected, what was found and how to mend it.
@@ -68,6 +69,10 @@ class OutputError(InputError):
 
 class NonFiniteError(InputError):
     """NaN or inf in states, actions or predictions."""
+
+
+class OutOfMemoryError(InputError):
+    """A batch does not fit into the device's memory."""
 
 
 class RefusedError(PolicyscopeError):

@@ -17,18 +17,19 @@ from policyscope.config import EvalConfig, parse_episodes
 from policyscope.errors import RefusedError
 from policyscope.facts import ACTION, DatasetFacts, dataset_revision
 from policyscope.findings import Finding, errors_in
-from policyscope.frames import FrameSource
+from policyscope.frames import FrameSource, Row
 from policyscope.metrics.intervals import MIN_EPISODES
 from policyscope.metrics.scorecard import Scorecard, ScoredEpisode
 from policyscope.policies.base import Policy
 from policyscope.policies.builtin import open_builtin
 from policyscope.predict import (
-    Clock,
+    Frames,
     Progress,
     Silent,
+    best_batch_size,
     measure_latency,
     plan_frames,
-    predict_episodes,
+    rows_of,
 )
 from policyscope.preflight import preflight
 from policyscope.run.directory import RECORD, RunDirectory, StoredEpisode, require_same_plan
@@ -38,6 +39,7 @@ from policyscope.run.record import (
     environment,
     read_record,
 )
+from policyscope.run.storing import predict_and_store
 from policyscope.spaces import NativeActions
 from policyscope.split import held_out, label, trained_on
 
@@ -161,32 +163,29 @@ def open_policy(config: EvalConfig, inputs: Inputs) -> Policy:
 def _run(
     config: EvalConfig, inputs: Inputs, policy: Policy, directory: RunDirectory, watch: Progress
 ) -> Run:
-    spec, source = policy.spec, inputs.source
-    frames = plan_frames(source, inputs.episodes, config.max_frames)
+    source = inputs.source
+    frames = plan_frames(
+        source, inputs.episodes, max_frames=config.max_frames, stride=config.stride
+    )
     watch.stage("timing single calls")
     latency = measure_latency(
         policy, source, frames[0][0], calls=config.latency_calls, fps=source.facts.fps
     )
-    clock, done = Clock(), directory.finished()
-    remaining = [(e, n) for e, n in frames if e not in done]
-    watch.begin(sum(n for _, n in frames))
-    watch.advance(sum(n for e, n in frames if e in done))
-    dims = list(inputs.alignment.dataset_dims)
-    for predictions in predict_episodes(
+    watch.stage("choosing a batch size")
+    rows = rows_of(frames, config.samples)
+    batch_size = _batch_size(config, inputs, policy, directory, rows)
+    watch.begin(sum(len(chosen) for _, chosen in frames))
+    clock = predict_and_store(
         policy,
         source,
-        remaining,
+        frames,
+        directory,
         samples=config.samples,
-        batch_size=_batch_size(config, spec.device),
-        clock=clock,
+        batch_size=batch_size,
+        schema=inputs.alignment.schema,
+        dims=inputs.alignment.dataset_dims,
         progress=watch,
-    ):
-        chunks, is_pad = source.episode(predictions.index).chunks(spec.chunk_size)
-        n = len(predictions.frame_index)
-        target = NativeActions(chunks.values[:n, :, dims], inputs.alignment.schema.units)
-        directory.add(
-            predictions, target, is_pad[:n], inputs.alignment.schema, spec.normalization.stats_id
-        )
+    )
     watch.stage("computing metrics")
     scores = _scorecard(config, inputs, policy, directory, [e for e, _ in frames])
     record = _record(config, inputs, policy=policy, status="complete")
@@ -194,8 +193,10 @@ def _run(
     record["dataset"]["n_frames"] = scores.n_frames
     record["dataset"]["episodes"] = [e for e, _ in frames]
     record["findings"] += [f.to_json() for f in _after(config, scores, policy)]
+    if not policy.exact:
+        record["findings"].append(_cost_of_speed(policy, source, frames, config).to_json())
     record |= _tables(scores)
-    record |= {"latency": latency, "throughput": clock.to_json()}
+    record |= {"latency": latency, "throughput": {**clock.to_json(), "batch_size": batch_size}}
     directory.merge([e for e, _ in frames])
     directory.write_text(RECORD, dump_record(record))
     directory.close()
@@ -234,19 +235,19 @@ def _scored(
 ) -> ScoredEpisode:
     episode = inputs.source.episode(stored.index)
     dims, units = list(inputs.alignment.dataset_dims), inputs.alignment.schema.units
-    n = len(stored.frame_index)
+    at = stored.frame_index
     baselines = baseline_chunks(
         episode, horizon, stats=inputs.source.facts.stats, action_kind=config.action_kind
     )
     return ScoredEpisode(
         index=stored.index,
         frame_index=stored.frame_index,
-        tasks=episode.tasks[:n],
+        tasks=tuple(episode.tasks[i] for i in at),
         predicted=stored.predicted,
         target=stored.target,
         is_pad=stored.is_pad,
         baselines={
-            name: NativeActions(chunks.values[:n, :, dims], units)
+            name: NativeActions(chunks.values[at][:, :, dims], units)
             for name, chunks in baselines.items()
         },
     )
@@ -410,6 +411,10 @@ def _plan(inputs: Inputs, config: EvalConfig) -> dict[str, Any]:
         "dataset": dataset_revision(inputs.source.facts.root),
         "episodes": list(inputs.episodes),
         "max_frames": config.max_frames,
+        "stride": config.stride,
+        "dtype": config.dtype,
+        "compile": config.compile,
+        "video_backend": config.dataset.video_backend,
         "samples": config.samples,
         "seed": config.seed,
         "n_action_steps": config.n_action_steps,
@@ -434,8 +439,34 @@ def _finished(directory: RunDirectory, plan: dict[str, Any]) -> Run | None:
     return Run(directory.path, record)
 
 
-def _batch_size(config: EvalConfig, device: str) -> int:
-    return _AUTO_BATCH[device] if config.batch_size == "auto" else int(config.batch_size)
+def _cost_of_speed(
+    policy: Policy, source: FrameSource, frames: list[Frames], config: EvalConfig
+) -> Finding:
+    """How far the fast road leads from float32 without compilation, on a few frames."""
+    some = [(e, f, 0) for e, chosen in frames[:4] for f in chosen[:: max(1, len(chosen) // 4)]]
+    batch = source.batch(some, keys=policy.spec.keys, steps=policy.spec.steps)
+    fast, plain = policy.predict(batch).actions.values, policy.predict_plain(batch).actions.values
+    apart = np.abs(fast - plain) / np.maximum(plain.std(axis=(0, 1)), 1e-12)
+    road = config.dtype + (", compiled" if config.compile else "")
+    return Finding(
+        "cost_of_speed",
+        "info",
+        f"expected the actions of float32 without compilation; found that {road} moves them by "
+        f"{apart.mean():.2g} of their standard deviation on average, {apart.max():.2g} at most "
+        f"({len(some)} frames).",
+        "--dtype float32 without --compile where this matters",
+    )
+
+
+def _batch_size(
+    config: EvalConfig, inputs: Inputs, policy: Policy, directory: RunDirectory, rows: list[Row]
+) -> int:
+    if config.batch_size != "auto":
+        return int(config.batch_size)
+    default = _AUTO_BATCH[policy.spec.device]
+    return directory.batch_size(
+        lambda: best_batch_size(policy, inputs.source, rows, default=default)
+    )
 
 
 def _output_dir(config: EvalConfig) -> Path:

@@ -33,7 +33,7 @@ from policyscope.hub import first_line
 from policyscope.pictures import (
     Buffers,
     Decoder,
-    Exposure,
+    Picture,
     PyavDecoder,
     StoredPictures,
     TorchcodecDecoder,
@@ -125,18 +125,6 @@ class FrameBatch:
 
 Row = tuple[int, int, int]
 """episode_index, frame_index, sample"""
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class _Negative:
-    """A batch that is decoded but not yet in colour."""
-
-    rows: NDArray[np.int64]
-    shape: tuple[int, ...]
-    task: tuple[str, ...]
-    columns: Mapping[str, NDArray[Any]]
-    pictures: Mapping[str, list[tuple[list[int], Exposure]]]
 
 
 @final
@@ -250,54 +238,41 @@ class FrameSource:
             DatasetError: a picture can't be decoded.
         """
 
-        negatives = (
-            self._expose(rows[start : start + batch_size], keys, steps)
-            for start in range(0, len(rows), batch_size)
-        )
-
-        def developed() -> Iterator[FrameBatch]:
-            for negative in ahead(negatives, 1):
-                batch = self._develop(negative, pinned)
+        def read() -> Iterator[FrameBatch]:
+            for start in range(0, len(rows), batch_size):
+                some = rows[start : start + batch_size]
+                batch = self.batch(some, keys=keys, steps=steps, pinned=pinned)
                 yield batch if stage is None else stage(batch)
 
-        return ahead(developed(), 1)
+        return ahead(read(), 1)
 
     def batch(
-        self, rows: Sequence[Row], *, keys: frozenset[str], steps: tuple[int, ...] = (0,)
+        self,
+        rows: Sequence[Row],
+        *,
+        keys: frozenset[str],
+        steps: tuple[int, ...] = (0,),
+        pinned: bool = False,
     ) -> FrameBatch:
         """Observations of the given rows as one batch (arguments as in `batches`)."""
-        return self._develop(self._expose(rows, keys, steps), pinned=False)
-
-    def _expose(
-        self, rows: Sequence[Row], keys: frozenset[str], steps: tuple[int, ...]
-    ) -> _Negative:
-        """Everything that is read and decoded for a batch."""
-        index = np.asarray(rows, dtype=np.int64)
-        frames = np.maximum(index[:, 1] + np.asarray(steps)[:, None], 0)
-        return _Negative(
-            index,
-            frames.shape,
-            tuple(self.episode(e).tasks[f] for e, f, _ in rows),
-            {k: self._recall(k, index[:, 0], frames) for k in keys - self.facts.cameras.keys()},
-            {k: self._look(k, index[:, 0], frames) for k in keys & self.facts.cameras.keys()},
-        )
-
-    def _develop(self, negative: _Negative, pinned: bool) -> FrameBatch:
-        """The batch that was exposed, as tensors."""
         import torch
 
-        values = dict(negative.columns)
-        for key, exposures in negative.pictures.items():
-            values[key] = self._lay(key, exposures, negative.shape, pinned)
-        episode_index, frame_index, sample = negative.rows.T
+        episode_index, frame_index, sample = np.asarray(rows, dtype=np.int64).T
+        wanted = np.maximum(frame_index + np.asarray(steps)[:, None], 0)  # [steps, rows]
+        values = {
+            key: self._look(key, episode_index, wanted, pinned)
+            if key in self.facts.cameras
+            else self._recall(key, episode_index, wanted)
+            for key in sorted(keys)
+        }
         return FrameBatch(
             episode_index,
             frame_index,
             sample,
-            negative.task,
+            tuple(self.episode(e).tasks[f] for e, f, _ in rows),
             tuple(
-                {key: torch.from_numpy(values[key][step]) for key in sorted(values)}
-                for step in range(negative.shape[0])
+                {key: torch.from_numpy(value[step]) for key, value in values.items()}
+                for step in range(len(steps))
             ),
         )
 
@@ -359,47 +334,34 @@ class FrameSource:
     # ── pictures ──────────────────────────────────────────────────────
 
     def _look(
-        self, key: str, episodes: NDArray[np.int64], frames: NDArray[np.int64]
-    ) -> list[tuple[list[int], Exposure]]:
-        """Where in the batch each picture stands, and the picture: decoded once, in order."""
+        self, key: str, episodes: NDArray[np.int64], frames: NDArray[np.int64], pinned: bool
+    ) -> NDArray[np.uint8]:
+        """[steps, rows, C, H, W], channels last in memory; each picture is decoded once."""
+        channels, *size = self.facts.cameras[key]
+        buffers = self._buffers.setdefault(pinned, Buffers(pinned=pinned))
+        values = buffers.take((*frames.shape, *size, channels), np.uint8)
+        places = values.reshape(-1, *size, channels)
         asked = np.stack([np.broadcast_to(episodes, frames.shape), frames], axis=-1).reshape(-1, 2)
-        unique, place = np.unique(asked, axis=0, return_inverse=True)
-        places: list[list[int]] = [[] for _ in unique]
-        for at, one in enumerate(place.reshape(-1).tolist()):
-            places[one].append(at)
-        exposures: list[Exposure] = []
+        unique, which = np.unique(asked, axis=0, return_inverse=True)
+        at: list[list[int]] = [[] for _ in unique]
+        for place, one in enumerate(which.reshape(-1).tolist()):
+            at[one].append(place)
+        left = iter(at)
         for episode in np.unique(unique[:, 0]).tolist():
             wanted = unique[unique[:, 0] == episode, 1]
             try:
-                exposures += self._pictures(key, episode, wanted)
+                for picture in self._pictures(key, episode, wanted):
+                    first, *others = next(left)
+                    places[first] = picture
+                    for other in others:
+                        places[other] = places[first]
             except Exception as error:  # whatever a decoder raises on a broken file
                 raise unreadable(
                     f"frames {wanted[0]}-{wanted[-1]} of {key}, episode {episode}", error
                 ) from error
-        return list(zip(places, exposures, strict=True))
-
-    def _lay(
-        self,
-        key: str,
-        exposures: list[tuple[list[int], Exposure]],
-        shape: tuple[int, ...],
-        pinned: bool,
-    ) -> NDArray[np.uint8]:
-        """[steps, rows, C, H, W], channels last in memory."""
-        channels, *size = self.facts.cameras[key]
-        buffers = self._buffers.setdefault(pinned, Buffers(pinned=pinned))
-        values = buffers.take((*shape, *size, channels), np.uint8)
-        places = values.reshape(-1, *size, channels)
-        for (first, *others), develop in exposures:
-            try:
-                places[first] = develop()
-            except Exception as error:
-                raise unreadable(f"a picture of {key}", error) from error
-            for other in others:
-                places[other] = places[first]
         return np.moveaxis(values, -1, 2)
 
-    def _pictures(self, key: str, episode: int, frames: NDArray[np.int64]) -> Iterator[Exposure]:
+    def _pictures(self, key: str, episode: int, frames: NDArray[np.int64]) -> Iterator[Picture]:
         if key in self._meta.video_keys:
             path, start = self._clip(key, episode)
             if key not in self._decoders or self._decoders[key][0] != path:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, final
 
@@ -27,13 +25,9 @@ if TYPE_CHECKING:
 Picture = NDArray[np.uint8]
 """[H, W, C]"""
 
-Exposure = Callable[[], Picture]
-"""A decoded picture that is not yet turned into colours: that can wait for another thread."""
-
 TOLERANCE_S = 1e-4  # lerobot's default
 _FAR_S = 10.0  # a jump ahead that is worth a seek
 _SMALL = 256 * 256  # pixels: below, a decoder's threads cost more than they bring
-_FEW_CORES = 2  # they are busy with colours, and with the model
 _CACHE = 1 << 20  # bytes
 _KEPT = 8  # latest frames: observation steps look back
 _UNIT = np.arange(256, dtype=np.float32) / np.float32(255)
@@ -105,7 +99,7 @@ def unit_range(pictures: torch.Tensor, buffers: Buffers) -> torch.Tensor:
 class Decoder(Protocol):
     """Pictures of one video file."""
 
-    def read(self, seconds: Sequence[float]) -> Iterator[Exposure]:
+    def read(self, seconds: Sequence[float]) -> Iterator[Picture]:
         """The picture at each of the given times, which rise.
 
         Raises:
@@ -116,7 +110,6 @@ class Decoder(Protocol):
         """Close the file."""
 
 
-@final
 class PyavDecoder:
     """Decodes a video forwards; goes back, or far ahead, by a seek.
 
@@ -134,7 +127,7 @@ class PyavDecoder:
         self._container = av.open(str(path))
         self._stream = self._container.streams.video[0]
         codec = self._stream.codec_context
-        if codec.width * codec.height <= _SMALL or (os.cpu_count() or 1) <= _FEW_CORES:
+        if codec.width * codec.height <= _SMALL:
             codec.thread_count = 1
         self._tick = float(self._stream.time_base or 0)
         self._to_rgb = VideoReformatter()
@@ -142,17 +135,14 @@ class PyavDecoder:
         self._wanted = 0.0
         self._frames = self._decode()
 
-    def read(self, seconds: Sequence[float]) -> Iterator[Exposure]:
+    def read(self, seconds: Sequence[float]) -> Iterator[Picture]:
         """See `Decoder.read`."""
         for second in seconds:
-            yield partial(self._develop, self._find(second))
-
-    def _develop(self, frame: Any) -> Picture:
-        rgb = self._to_rgb.reformat(frame, format="rgb24")
-        plane = rgb.planes[0]
-        return np.ndarray(
-            (rgb.height, rgb.width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1)
-        )
+            rgb = self._to_rgb.reformat(self._find(second), format="rgb24")
+            plane = rgb.planes[0]
+            yield np.ndarray(
+                (rgb.height, rgb.width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1)
+            )
 
     def close(self) -> None:
         """See `Decoder.close`."""
@@ -201,15 +191,14 @@ class TorchcodecDecoder:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def read(self, seconds: Sequence[float]) -> Iterator[Exposure]:
+    def read(self, seconds: Sequence[float]) -> Iterator[Picture]:
         """See `Decoder.read`."""
         from lerobot.datasets.video_utils import decode_video_frames
 
         frames = decode_video_frames(
             self._path, list(seconds), TOLERANCE_S, "torchcodec", return_uint8=True
         )
-        for picture in frames.permute(0, 2, 3, 1).numpy():
-            yield partial(np.asarray, picture)
+        yield from frames.permute(0, 2, 3, 1).numpy()
 
     def close(self) -> None:
         """lerobot keeps the file open in its cache."""
@@ -235,10 +224,9 @@ class StoredPictures:
         self._held: tuple[int, list[dict[str, Any]]] = (-1, [])
         self._workers = ThreadPoolExecutor(4)
 
-    def read(self, rows: Sequence[int]) -> Iterator[Exposure]:
+    def read(self, rows: Sequence[int]) -> Iterator[Picture]:
         """The pictures of the given rows of the file."""
-        for row in rows:
-            yield self._workers.submit(_decoded, self._stored(row)).result
+        yield from self._workers.map(_decoded, [self._stored(row) for row in rows])
 
     def close(self) -> None:
         """Close the file."""

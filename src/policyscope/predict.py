@@ -1,15 +1,21 @@
-"""Policy × frames → predictions: batched full chunks of every chosen frame."""
+"""Policy × frames → predictions: batched full chunks of every chosen frame.
+
+Batches follow one another on a grid that depends on the plan alone, so a run that goes on from
+where another stopped calls the policy on the very same batches.
+"""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from policyscope.errors import OutOfMemoryError
 from policyscope.frames import FrameSource, Row
 from policyscope.metrics.latency import budget, distribution
 from policyscope.policies.base import Policy
@@ -18,6 +24,9 @@ from policyscope.spaces import FloatArray, NativeActions
 _LATENCY_PATIENCE_S = 20.0
 _WARM_UP = 3
 _KEPT_SAMPLES = 500
+_WORTH_A_SEARCH_S = 30.0
+_WORTH_A_CHANGE = 0.95
+_LARGEST_BATCH = 1024
 
 
 class Progress(Protocol):
@@ -54,7 +63,7 @@ class EpisodePredictions:
 
     Attributes:
         index: episode index.
-        frame_index: [T] consecutive frames.
+        frame_index: [T], rising.
         predicted: K arrays of [T, H, A], one a sample.
         model_s: [T, K] seconds of the model call that made each prediction.
     """
@@ -86,89 +95,176 @@ class Clock:
         }
 
 
+Frames = tuple[int, range]
+"""An episode, and which of its frames."""
+
+
 @final
-@dataclass
-class _Pending:
-    n_rows: int
-    actions: list[FloatArray] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
+@dataclass(frozen=True, eq=False)
+class RowPredictions:
+    """Predictions of consecutive rows of the plan.
+
+    Attributes:
+        first: place in the plan of the first row.
+        actions: [N, H, A].
+        model_s: [N] seconds of the model call that made each.
+    """
+
+    first: int
+    actions: NativeActions
+    model_s: FloatArray
+
+    @property
+    def end(self) -> int:
+        """Place in the plan after the last row."""
+        return self.first + len(self.model_s)
 
 
 def plan_frames(
-    source: FrameSource, episodes: tuple[int, ...], max_frames: int | None
-) -> list[tuple[int, int]]:
-    """(episode, number of frames from its start), at most `max_frames` in all."""
+    source: FrameSource, episodes: tuple[int, ...], *, max_frames: int | None, stride: int = 1
+) -> list[Frames]:
+    """Every `stride`-th frame of each episode, at most `max_frames` in all."""
     plan, left = [], max_frames
     for index in episodes:
-        length = source.episode(index).length
-        n = length if left is None else min(length, left)
-        if n:
-            plan.append((index, n))
-        left = None if left is None else left - n
+        frames = range(0, source.facts.lengths[index], stride)[:left]
+        if frames:
+            plan.append((index, frames))
+        left = None if left is None else left - len(frames)
     return plan
 
 
-def predict_episodes(
+def rows_of(frames: Sequence[Frames], samples: int) -> list[Row]:
+    """The predictions that a plan asks for, in their order."""
+    return [(e, f, k) for e, chosen in frames for f in chosen for k in range(samples)]
+
+
+def predict_rows(
     policy: Policy,
     source: FrameSource,
-    frames: Sequence[tuple[int, int]],
+    rows: Sequence[Row],
     *,
-    samples: int,
+    start: int = 0,
     batch_size: int,
     clock: Clock,
     progress: Progress,
-) -> Iterator[EpisodePredictions]:
-    """Predict the first frames of each episode; batches run across episode borders.
+) -> Iterator[RowPredictions]:
+    """Predict the rows of a plan from `start` on; batches run across episode borders.
+
+    Where memory runs out, the batch is halved and the same rows are asked for again.
 
     Args:
         policy: what to ask.
-        source: loaded demonstrations.
-        frames: (episode index, number of frames from its start), in the order to predict.
-        samples: predictions a frame (K).
+        source: demonstrations.
+        rows: the plan.
+        start: place of the first row to predict.
         batch_size: predictions a model call.
         clock: filled while it runs.
         progress: told while it runs.
-
-    Yields:
-        Each episode as soon as it is complete.
     """
     spec = policy.spec
-    rows: list[Row] = [(e, f, k) for e, n in frames for f in range(n) for k in range(samples)]
-    pending = {e: _Pending(n * samples) for e, n in frames}
-    units: tuple[str, ...] = ()
-    batches = source.batches(rows, batch_size=batch_size, keys=spec.keys, steps=spec.steps)
+    batches = source.batches(
+        rows[start:],
+        batch_size=batch_size,
+        keys=spec.keys,
+        steps=spec.steps,
+        pinned=spec.device == "cuda",
+        stage=policy.stage,
+    )
+    limit = batch_size
     while True:
-        start = time.perf_counter()
+        begin = time.perf_counter()
         batch = next(batches, None)
         if batch is None:
             return
-        read = time.perf_counter()
-        prediction = policy.predict(batch)
-        units = prediction.actions.units
-        done = time.perf_counter()
-        clock.data_s += read - start
-        clock.model_s += prediction.model_s
-        clock.wall_s += done - start
-        clock.n_frames += int((batch.sample == 0).sum())
-        progress.advance(int((batch.sample == 0).sum()))
-        for i, episode in enumerate(batch.episode_index.tolist()):
-            waiting = pending[episode]
-            waiting.actions.append(prediction.actions.values[i])
-            waiting.seconds.append(prediction.model_s)
-            if len(waiting.actions) == waiting.n_rows:
-                yield _complete(episode, pending.pop(episode), samples, units)
+        clock.data_s += time.perf_counter() - begin
+        at = 0
+        while at < len(batch):
+            try:
+                prediction = policy.predict(batch[at : at + limit])
+            except OutOfMemoryError:
+                if limit == 1:
+                    raise
+                limit //= 2
+                continue
+            part = batch[at : at + limit]
+            done = RowPredictions(start, prediction.actions, np.full(len(part), prediction.model_s))
+            clock.model_s += prediction.model_s
+            clock.n_frames += int((part.sample == 0).sum())
+            progress.advance(int((part.sample == 0).sum()))
+            yield done
+            at, start = at + len(part), done.end
 
 
-def _complete(
-    episode: int, waiting: _Pending, samples: int, units: tuple[str, ...]
-) -> EpisodePredictions:
-    values = np.stack(waiting.actions).reshape(-1, samples, *waiting.actions[0].shape)
-    return EpisodePredictions(
-        episode,
-        np.arange(len(values)),
-        tuple(NativeActions(values[:, k], units) for k in range(samples)),
-        np.asarray(waiting.seconds).reshape(-1, samples),
-    )
+def by_episode(
+    predictions: Iterable[RowPredictions], frames: Sequence[Frames], samples: int
+) -> Iterator[EpisodePredictions]:
+    """Put rows together to episodes, each as soon as it is complete.
+
+    Args:
+        predictions: consecutive rows, from the first row of the first episode on.
+        frames: the episodes that they belong to.
+        samples: predictions a frame (K).
+    """
+    left = iter(frames)
+    episode, chosen = next(left, (0, range(0)))
+    actions: list[FloatArray] = []
+    seconds: list[FloatArray] = []
+    held = 0
+    for part in predictions:
+        values, model_s = part.actions.values, part.model_s
+        while len(values):
+            n = min(len(values), len(chosen) * samples - held)
+            actions.append(values[:n])
+            seconds.append(model_s[:n])
+            values, model_s, held = values[n:], model_s[n:], held + n
+            if held < len(chosen) * samples:
+                continue
+            whole = np.concatenate(actions)
+            whole = whole.reshape(-1, samples, *whole.shape[1:])
+            yield EpisodePredictions(
+                episode,
+                np.asarray(chosen),
+                tuple(NativeActions(whole[:, k], part.actions.units) for k in range(samples)),
+                np.concatenate(seconds).reshape(-1, samples),
+            )
+            episode, chosen = next(left, (0, range(0)))
+            actions, seconds, held = [], [], 0
+
+
+def best_batch_size(
+    policy: Policy, source: FrameSource, rows: Sequence[Row], *, default: int
+) -> int:
+    """The batch size with the best throughput: doubled, or halved, from the default.
+
+    A search costs calls: a run that the default brings to its end within half a minute, or a
+    policy that is asked one frame at a time, keeps it.
+    """
+    if policy.spec.draws == "seeded" or len(rows) < 2 * default:
+        return default
+
+    def seconds_a_row(size: int) -> float:
+        batch = policy.stage(
+            source.batch(rows[:size], keys=policy.spec.keys, steps=policy.spec.steps)
+        )
+        try:
+            return min(policy.predict(batch).model_s for _ in range(2)) / size
+        except OutOfMemoryError:
+            return math.inf
+
+    best = seconds_a_row(default)
+    if best * len(rows) < _WORTH_A_SEARCH_S:
+        return default
+    size = default
+    for factor in (2.0, 0.5):
+        candidate = int(size * factor)
+        while 1 <= candidate <= min(len(rows) // 2, _LARGEST_BATCH):
+            took = seconds_a_row(candidate)
+            if took > best * _WORTH_A_CHANGE:
+                break
+            size, best, candidate = candidate, took, int(candidate * factor)
+        if size != default:
+            break
+    return size
 
 
 def measure_latency(
@@ -180,9 +276,9 @@ def measure_latency(
     keep a slow policy busy for long; quantiles that the number of calls can't support are null.
     """
     spec = policy.spec
-    n = min(source.episode(episode).length, max(calls, 1))
+    n = min(source.facts.lengths[episode], max(calls, 1))
     rows = [(episode, f, 0) for f in range(n)]
-    first = next(source.batches(rows[:1], batch_size=1, keys=spec.keys, steps=spec.steps))
+    first = source.batch(rows[:1], keys=spec.keys, steps=spec.steps)
     cold = policy.predict(first).model_s * 1e3
     call_s: list[float] = []
     end_s: list[float] = []

@@ -38,7 +38,7 @@ class ScoredEpisode:
 
     Attributes:
         index: episode index.
-        frame_index: [T] consecutive frames.
+        frame_index: [T], rising.
         tasks: T texts.
         predicted: K arrays of [T, H, A], one a sample.
         target: [T, H, A].

@@ -65,10 +65,10 @@ def episode_shape[A: (NativeActions, NormalizedActions)](
     """Compare the chunks of one episode.
 
     Args:
-        predicted: [T, H, A] chunks of consecutive frames.
+        predicted: [T, H, A] chunks.
         target: [T, H, A].
         is_pad: [T, H].
-        frame_index: [T], rising by one.
+        frame_index: [T], rising.
         n_action_steps: steps a robot would run before it asks again.
         seams: whether chunks share an origin, so that the jump between two means something
             (integrated displacements do not).
@@ -82,7 +82,8 @@ def episode_shape[A: (NativeActions, NormalizedActions)](
     moves_demo = np.linalg.norm(np.diff(y, axis=1), axis=-1)
     m = n_action_steps
     asked = np.flatnonzero((frame_index - frame_index[0]) % m == 0)[: None if seams else 0]
-    now, then = asked[:-1], asked[1:]  # a chunk is asked for again only while the episode lasts
+    follows = np.diff(frame_index[asked]) == m  # not where a stride left the next chunk out
+    now, then = asked[:-1][follows], asked[1:][follows]
     executed = within[asked][:, : m - 1]
     overlap = a.shape[1] - m
     gap = np.linalg.norm(a[now][:, m:] - a[then][:, :overlap], axis=-1) * real[now][:, m:]

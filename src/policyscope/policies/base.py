@@ -106,6 +106,19 @@ class Policy(ABC):
         batches, or on earlier calls.
         """
 
+    @property
+    def exact(self) -> bool:
+        """Whether `predict` takes the plain road: float32, not compiled."""
+        return True
+
+    def predict_plain(self, batch: FrameBatch) -> Prediction:
+        """As `predict`, in float32 and not compiled."""
+        return self.predict(batch)
+
+    def stage(self, batch: FrameBatch) -> FrameBatch:
+        """Bring a batch to where the policy computes; called ahead of time, in another thread."""
+        return batch
+
     def control_step(self, batch: FrameBatch) -> ControlStep | None:
         """Time one control step as a robot would meet it (batch of one), or None if meaningless."""
         del batch

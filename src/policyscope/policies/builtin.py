@@ -73,6 +73,7 @@ class BaselinePolicy(Policy):
 
     def _of(self, episode: int) -> FloatArray:
         if episode not in self._actions:
+            self._actions.clear()  # frames come in order
             known = baseline_actions(
                 self._source.episode(episode),
                 stats=self._source.facts.stats,

@@ -10,7 +10,7 @@ import dataclasses
 import io
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -18,7 +18,13 @@ import numpy as np
 from policyscope.alignment import Alignment
 from policyscope.checkpoint import Checkpoint
 from policyscope.config import EvalConfig
-from policyscope.errors import CheckpointError, NonFiniteError, SpaceError, UsageError
+from policyscope.errors import (
+    CheckpointError,
+    NonFiniteError,
+    OutOfMemoryError,
+    SpaceError,
+    UsageError,
+)
 from policyscope.facts import ACTION, DatasetFacts
 from policyscope.frames import FrameBatch
 from policyscope.hub import first_line
@@ -63,6 +69,7 @@ class LerobotPolicy(Policy):
         """
         self._alignment, self._seed = alignment, config.seed
         self._device, self._buffers = pick_device(config.device), Buffers()
+        self._autocast, self._copy_stream = config.dtype == "bfloat16", None
         self._config = _policy_config(checkpoint, self._device)
         self._policy = _load(checkpoint, self._config)
         stats = facts_stats(facts, alignment) if config.stats == "dataset" else None
@@ -82,6 +89,9 @@ class LerobotPolicy(Policy):
         if hasattr(self._config, "chunk_size"):  # elsewhere it is the length of a prediction
             self._config.n_action_steps = n_action_steps
             self._policy.reset()
+        self._method = self._policy.predict_action_chunk
+        if config.compile:
+            self._method = torch.compile(self._method)
         self.spec = PolicySpec(
             path=checkpoint.path,
             type=checkpoint.type,
@@ -109,7 +119,7 @@ class LerobotPolicy(Policy):
             observation = self._observe(batch)
             noise = self._noise(batch)
             start = time.perf_counter()
-            chunk = self._call("predict_action_chunk", observation, noise, batch)
+            chunk = self._call(self._method, observation, noise, batch)
             self._synchronize()
             model_s = time.perf_counter() - start
         return Prediction(self._to_native(self._normalized(chunk), batch), model_s)
@@ -122,7 +132,7 @@ class LerobotPolicy(Policy):
         noise = self._noise(batch)
         self._synchronize()
         called = time.perf_counter()
-        action = self._call("select_action", observation, noise, batch)
+        action = self._call(self._policy.select_action, observation, noise, batch)
         self._synchronize()
         answered = time.perf_counter()
         self._post(action)
@@ -130,7 +140,7 @@ class LerobotPolicy(Policy):
         pops = []
         for _ in range(self.spec.n_action_steps - 1):
             start = time.perf_counter()
-            self._call("select_action", observation, noise, batch)
+            self._call(self._policy.select_action, observation, noise, batch)
             self._synchronize()
             pops.append(time.perf_counter() - start)
         self._policy.reset()
@@ -141,6 +151,13 @@ class LerobotPolicy(Policy):
         try:
             yield
         except Exception as error:  # whatever a policy class raises on inputs it can't use
+            if _is_out_of_memory(error):
+                raise OutOfMemoryError(
+                    f"{self.spec.path} on {self._device}",
+                    expected=f"memory for a batch of {len(batch)}",
+                    found=first_line(error),
+                    fix="--batch_size 1, a smaller checkpoint, or a larger device",
+                ) from error
             raise CheckpointError(
                 f"{self.spec.path}, called on episode {batch.episode_index[0]}, frame "
                 f"{batch.frame_index[0]}",
@@ -186,19 +203,59 @@ class LerobotPolicy(Policy):
         return [noise_seed(self._seed, int(e), int(f), int(k)) for e, f, k in rows]
 
     def _call(
-        self, method: str, observation: Tensors, noise: torch.Tensor | None, batch: FrameBatch
+        self,
+        call: Callable[..., torch.Tensor],
+        observation: Tensors,
+        noise: torch.Tensor | None,
+        batch: FrameBatch,
     ) -> torch.Tensor:
         import torch
 
         extra = {} if noise is None else {"noise": noise}
-        call = getattr(self._policy, method)
         with torch.inference_mode(), contextlib.ExitStack() as stack:
             if self.spec.draws == "seeded":
                 devices = range(torch.cuda.device_count()) if self._device == "cuda" else ()
                 stack.enter_context(torch.random.fork_rng(devices=devices))
                 torch.manual_seed(self._seeds(batch)[0])
+            if self._autocast:
+                stack.enter_context(torch.autocast(self._device, torch.bfloat16))
             answer: torch.Tensor = call(dict(observation), **extra)
         return answer
+
+    @property
+    def exact(self) -> bool:
+        """See `Policy.exact`."""
+        return not self._autocast and self._method == self._policy.predict_action_chunk
+
+    def predict_plain(self, batch: FrameBatch) -> Prediction:
+        """See `Policy.predict_plain`."""
+        road = self._autocast, self._method
+        self._autocast, self._method = False, self._policy.predict_action_chunk
+        try:
+            return self.predict(batch)
+        finally:
+            self._autocast, self._method = road
+
+    def stage(self, batch: FrameBatch) -> FrameBatch:
+        """See `Policy.stage`: copies of page-locked pictures overlap the model's work."""
+        if self._device != "cuda":
+            return batch
+        import torch
+
+        with torch.cuda.stream(self._copying()):
+            observations = tuple(
+                {key: value.to(self._device, non_blocking=True) for key, value in step.items()}
+                for step in batch.observations
+            )
+        self._copying().synchronize()  # of this thread alone
+        return dataclasses.replace(batch, observations=observations)
+
+    def _copying(self) -> Any:
+        import torch
+
+        if self._copy_stream is None:
+            self._copy_stream = torch.cuda.Stream()
+        return self._copy_stream
 
     def _normalized(self, chunk: torch.Tensor) -> NormalizedActions:
         n, declared = self.spec.chunk_size, int(self._config.action_feature.shape[0])
@@ -309,6 +366,14 @@ def _opening(what: str) -> Iterator[list[str]]:
         ) from error
     finally:
         root.handlers = others
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
 
 
 def _policy_config(checkpoint: Checkpoint, device: str) -> Any:

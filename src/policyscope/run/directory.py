@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, final
 
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from policyscope.errors import OutputError
-from policyscope.predict import EpisodePredictions
+from policyscope.predict import EpisodePredictions, RowPredictions
 from policyscope.spaces import ActionSchema, NativeActions
 
 RECORD = "run.json"
@@ -23,6 +24,7 @@ PICTURE = "report.png"
 PAGE = "report.html"
 _PARTS = "parts"
 _PLAN = "plan.json"
+_BATCH = "batch_size.json"
 _META = b"policyscope"
 
 
@@ -135,6 +137,48 @@ class RunDirectory:
     def part(self, episode: int) -> StoredEpisode:
         """The stored predictions of a finished episode."""
         return StoredEpisode(pq.read_table(self._part(episode)))
+
+    def hold(self, parts: list[RowPredictions]) -> None:
+        """Store rows whose episodes may not be complete yet."""
+        values = np.concatenate([part.actions.values for part in parts])
+        seconds = np.concatenate([part.model_s for part in parts])
+        units = np.array(parts[0].actions.units)
+
+        def write(tmp: Path) -> None:
+            with tmp.open("wb") as file:
+                np.savez(file, values=values, seconds=seconds, units=units)
+
+        _write_whole(self.path / _PARTS / f"rows-{parts[0].first:09d}.npz", write)
+
+    def held(self, first: int) -> Iterator[RowPredictions]:
+        """The stored rows from a place in the plan on, without a gap."""
+        for start, path in self._held():
+            with np.load(path, allow_pickle=False) as stored:
+                values, seconds, units = stored["values"], stored["seconds"], stored["units"]
+            if start <= first < start + len(values):
+                skip = first - start
+                actions = NativeActions(values[skip:], tuple(str(unit) for unit in units))
+                yield RowPredictions(first, actions, seconds[skip:])
+                first = start + len(values)
+
+    def release(self, end: int) -> None:
+        """Forget stored rows that lie before a place in the plan: their episodes are whole."""
+        held = self._held()
+        for (_, path), (after, _) in pairwise(held):
+            if after <= end:
+                path.unlink(missing_ok=True)
+
+    def batch_size(self, choose: Callable[[], int]) -> int:
+        """What the run began with, or what is chosen now: it decides which rows share a call."""
+        path = self.path / _PARTS / _BATCH
+        if not path.is_file():
+            chosen = choose()
+            _write_whole(path, lambda tmp: tmp.write_text(json.dumps(chosen)))
+        return int(json.loads(path.read_text(encoding="utf-8")))
+
+    def _held(self) -> list[tuple[int, Path]]:
+        files = sorted((self.path / _PARTS).glob("rows-*.npz"))
+        return [(int(file.stem.removeprefix("rows-")), file) for file in files]
 
     def merge(self, episodes: list[int]) -> None:
         """Turn the finished episodes into ``predictions.parquet``, one row group each."""
