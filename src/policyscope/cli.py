@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn, final
 
 import tyro
 
-from policyscope.config import DatasetConfig, EvalConfig, PolicyConfig
+from policyscope.config import BenchConfig, DatasetConfig, EvalConfig, PolicyConfig
 from policyscope.demo import NEXT, DemoConfig, demo_config
 from policyscope.errors import PolicyscopeError, RefusedError
 from policyscope.report import ReportConfig
@@ -30,6 +30,7 @@ units, against trivial baselines, with honest intervals.
   policyscope demo
   policyscope eval --policy.path DIR --dataset.repo_id lerobot/pusht
   policyscope eval --policy.type hold_state --dataset.repo_id my/data --dataset.root DIR
+  policyscope bench --policy.path DIR --dataset.repo_id lerobot/pusht
   policyscope report DIR
 
 --debug shows the traceback of an error. Exit status: 0 done; 1 done, and a check failed;
@@ -98,7 +99,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def _run(words: list[str]) -> int:
     command = tyro.extras.subcommand_cli_from_dict(
-        {"demo": DemoConfig, "eval": EvalConfig, "check": _Check, "report": _Report},
+        {
+            "demo": DemoConfig,
+            "eval": EvalConfig,
+            "check": _Check,
+            "bench": BenchConfig,
+            "report": _Report,
+        },
         args=words,
         prog="policyscope",
         description=_DESCRIPTION,
@@ -111,6 +118,8 @@ def _run(words: list[str]) -> int:
         return _demo(command)
     if isinstance(command, _Check):
         return _check(command)
+    if isinstance(command, BenchConfig):
+        return _bench(command)
     return _report(command)
 
 
@@ -182,6 +191,20 @@ def _check(command: _Check) -> int:
     else:
         print("no findings")
     return 1 if any(row["severity"] != "info" for row in rows) else 0
+
+
+def _bench(config: BenchConfig) -> int:
+    _quiet()
+    from policyscope.bench import bench
+    from policyscope.views.bench_picture import bench_table
+    from policyscope.watch import TerminalProgress
+
+    with TerminalProgress(_console(stderr=True)) as progress:
+        measured = bench(config, progress)
+    out = _console()
+    out.print(bench_table(measured.record))
+    out.print(f"{measured.directory}: bench.json, bench.png", markup=False)
+    return 0
 
 
 def _report(command: _Report) -> int:

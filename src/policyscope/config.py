@@ -155,6 +155,104 @@ class EvalConfig:
         return Path(self.dataset.root or ".").resolve().name
 
 
+@final
+@dataclass(frozen=True)
+class BenchConfig:
+    """Latency and throughput of a policy, by batch size, dtype and compilation.
+
+    policyscope bench --policy.path DIR --dataset.repo_id lerobot/pusht --batch_sizes 1,8,32
+
+    policyscope bench --policy.path DIR --dataset.repo_id lerobot/pusht --dtypes float32,bfloat16
+    --compile --device cuda
+    """
+
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    """Whose frames the policy is asked about."""
+    output_dir: str | None = None
+    """Where bench.json and bench.png go. Default: outputs/policyscope/bench_<date>_<time>."""
+    batch_sizes: str = "1,2,4,8,16,32,64"
+    """Frames a model call."""
+    dtypes: str = "float32"
+    """float32, bfloat16, or both."""
+    compile: bool = False
+    """Measure the compiled model beside the plain one."""
+    calls: int = 64
+    """Batch-1 control steps to time (59 support a p95, 299 a p99)."""
+    repeats: int = 5
+    """Calls a batch size, after two that do not count."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the policy runs."""
+    n_action_steps: int | None = None
+    """Steps a robot would run of each chunk. Default: the checkpoint's own."""
+    rename_map: str | None = None
+    """JSON, dataset key to policy key, or to a list of policy keys."""
+    action_dims: str | None = None
+    """Dims to compare where policy and dataset differ: indices or names."""
+    stats: Literal["checkpoint", "dataset"] = "checkpoint"
+    """Whose normalization statistics the policy's processors use."""
+    seed: int = 0
+    """Seed of all noise."""
+
+    def __post_init__(self) -> None:
+        self.sizes()
+        self.roads()
+        if min(self.calls, self.repeats) < 1:
+            raise UsageError(
+                "--calls / --repeats",
+                expected="at least 1",
+                found=f"{self.calls} and {self.repeats}",
+                fix="--calls 64 --repeats 5",
+            )
+
+    def sizes(self) -> tuple[int, ...]:
+        """The batch sizes, rising.
+
+        Raises:
+            UsageError: not a list of numbers.
+        """
+        parts = [part.strip() for part in self.batch_sizes.split(",")]
+        if not all(_is_positive_int(part) for part in parts):
+            raise UsageError(
+                "--batch_sizes",
+                expected="numbers of at least 1",
+                found=repr(self.batch_sizes),
+                fix="--batch_sizes 1,8,32",
+            )
+        return tuple(sorted({int(part) for part in parts}))
+
+    def roads(self) -> tuple[EvalConfig, ...]:
+        """An evaluation for each dtype, and for each compiled.
+
+        Raises:
+            UsageError: an unknown dtype, or no policy or dataset.
+        """
+        dtypes = tuple(dict.fromkeys(part.strip() for part in self.dtypes.split(",")))
+        if not set(dtypes) <= {"float32", "bfloat16"}:
+            raise UsageError(
+                "--dtypes",
+                expected="float32, bfloat16, or both",
+                found=repr(self.dtypes),
+                fix="--dtypes float32,bfloat16",
+            )
+        return tuple(
+            EvalConfig(
+                policy=self.policy,
+                dataset=self.dataset,
+                rename_map=self.rename_map,
+                action_dims=self.action_dims,
+                n_action_steps=self.n_action_steps,
+                stats=self.stats,
+                seed=self.seed,
+                device=self.device,
+                dtype="bfloat16" if dtype == "bfloat16" else "float32",
+                compile=compiled,
+            )
+            for dtype in dtypes
+            for compiled in ((False, True) if self.compile else (False,))
+        )
+
+
 def _is_positive_int(text: str) -> bool:
     return text.isascii() and text.isdigit() and int(text) >= 1
 

@@ -1,0 +1,138 @@
+"""How fast demonstrations are read, against LeRobotDataset's items and a bare decoding loop.
+
+python benchmarks/reader.py lerobot/pusht --root DATA --episodes 0:20
+
+Equal pictures are shown first. Every competitor gives the same float32 (or uint8) pictures of the
+same frames; the bare loop decodes them and keeps nothing. torchcodec takes part where it loads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import av
+import torch
+from lerobot.datasets import LeRobotDataset
+from ratios import interleaved, line, machine, ratio
+from torch.utils.data import DataLoader
+
+from policyscope.config import DatasetConfig, parse_episodes
+from policyscope.frames import FrameSource
+from policyscope.pictures import Buffers, unit_range
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("repo_id")
+    parser.add_argument("--root")
+    parser.add_argument("--episodes", default="0:5")
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--items", type=int, default=150, help="frames a round of the slow ones")
+    parser.add_argument("--workers", type=int, default=2, help="of the DataLoader")
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+
+    source = FrameSource(DatasetConfig(repo_id=args.repo_id, root=args.root), repo_id=args.repo_id)
+    episodes = parse_episodes(args.episodes, len(source.facts.lengths))
+    source.load(episodes)
+    cameras = sorted(source.facts.cameras)
+    rows = [(e, f, 0) for e in episodes for f in range(source.facts.lengths[e])]
+    keys, buffers = frozenset({*cameras, "observation.state"}), Buffers()
+
+    def dataset(backend: str, *, as_uint8: bool = False) -> Any:
+        return LeRobotDataset(
+            args.repo_id,
+            root=args.root,
+            episodes=list(episodes),
+            video_backend=backend,
+            return_uint8=as_uint8,
+        )
+
+    items = dataset("pyav")
+    some = [*range(0, len(rows), max(1, len(rows) // 40))]
+    whole = source.batches(rows, batch_size=args.batch_size, keys=keys)
+    place, compared = 0, 0
+    for batch in whole:
+        for at in [i - place for i in some if place <= i < place + len(batch)]:
+            item = items[place + at]
+            for key in cameras:
+                ours = unit_range(batch.observations[0][key][at : at + 1], buffers)[0]
+                if not torch.equal(ours, item[key]):
+                    raise SystemExit(f"frame {place + at} of {key} differs")
+                compared += 1
+        place += len(batch)
+    print(f"{compared} pictures over all {len(rows)} frames: equal bit for bit\n")
+
+    def ours(*, floats: bool) -> float:
+        start = time.perf_counter()
+        for batch in source.batches(rows, batch_size=args.batch_size, keys=keys):
+            for key in cameras:
+                seen = batch.observations[0][key]
+                seen = unit_range(seen, buffers) if floats else seen
+        return len(rows) / (time.perf_counter() - start)
+
+    ring = itertools.count()
+
+    def single(items: Any) -> float:
+        first = next(ring) * args.items
+        start = time.perf_counter()
+        for i in range(args.items):
+            items[(first + i) % len(rows)]
+        return args.items / (time.perf_counter() - start)
+
+    def loader() -> float:
+        batches = DataLoader(items, batch_size=args.batch_size, num_workers=args.workers)
+        seen, start = 0, 0.0
+        for batch in batches:
+            if not start:  # the workers' start does not count
+                start = time.perf_counter()
+                continue
+            seen += len(batch["index"])
+            if seen >= args.items:
+                break
+        return seen / (time.perf_counter() - start)
+
+    def bare() -> float:
+        path = source._meta.root / source._meta.get_video_file_path(episodes[0], cameras[0])
+        left, start = len(rows), time.perf_counter()
+        with av.open(str(path)) as container:
+            for _ in container.decode(video=0):
+                left -= 1
+                if not left:
+                    break
+        return (len(rows) - left) / (time.perf_counter() - start) / len(cameras)
+
+    competitors: dict[str, Callable[[], float]] = {
+        "policyscope, float32 in [0, 1]": lambda: ours(floats=True),
+        "policyscope, uint8 (what a policy is handed)": lambda: ours(floats=False),
+        "bare sequential PyAV decode, kept nothing": bare,
+        "LeRobotDataset[i], PyAV, float32": lambda: single(items),
+    }
+    bytes_ = dataset("pyav", as_uint8=True)
+    competitors["LeRobotDataset[i], PyAV, uint8"] = lambda: single(bytes_)
+    competitors[f"DataLoader over it, PyAV, {args.workers} workers"] = loader
+    try:
+        import torchcodec.decoders  # noqa: F401
+
+        codec = dataset("torchcodec")
+        competitors["LeRobotDataset[i], torchcodec, float32"] = lambda: single(codec)
+    except (ImportError, RuntimeError, OSError):
+        print("torchcodec does not load here: it takes no part\n")
+
+    found = interleaved(competitors, rounds=args.rounds)
+    print(f"{args.repo_id}, {len(rows)} frames, batches of {args.batch_size}; {machine()}\n")
+    print("| reader | frames a second | range |\n|---|---|---|")
+    for name, values in found.items():
+        print(line(name, values, ""))
+    floats, raw = found["policyscope, float32 in [0, 1]"], list(found.values())[1]
+    print("\n| policyscope against | float32 | uint8 |\n|---|---|---|")
+    for name, values in list(found.items())[2:]:
+        print(f"| {name} | {ratio(floats, values)} | {ratio(raw, values)} |")
+
+
+if __name__ == "__main__":
+    main()

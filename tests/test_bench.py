@@ -1,0 +1,76 @@
+"""The measurement of latency and throughput: what is counted, and what bad input says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from policyscope.bench import bench
+from policyscope.config import BenchConfig, DatasetConfig, PolicyConfig
+from policyscope.errors import OutOfMemoryError, UsageError
+from policyscope.policies.lerobot import LerobotPolicy
+from policyscope.views.bench_picture import bench_table, budget_line
+
+
+def _config(data: Path, policy: Path, out: Path, **changes: object) -> BenchConfig:
+    return BenchConfig(
+        policy=PolicyConfig(path=str(policy)),
+        dataset=DatasetConfig(repo_id="fake/data", root=str(data), action_units="px"),
+        output_dir=str(out),
+        device="cpu",
+        calls=5,
+        repeats=2,
+        **changes,  # type: ignore[arg-type]
+    )
+
+
+def test_every_road_and_size(
+    data: Path, smolvla: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = LerobotPolicy.predict
+
+    def predict(self, batch):
+        if len(batch) > 8:
+            raise OutOfMemoryError("here", expected="memory", found="none", fix="less")
+        return plain(self, batch)
+
+    monkeypatch.setattr(LerobotPolicy, "predict", predict)
+    config = _config(data, smolvla, tmp_path / "b", batch_sizes="2,1,16", dtypes="float32,bfloat16")
+    record = bench(config).record
+    assert [road["dtype"] for road in record["roads"]] == ["float32", "bfloat16"]
+    for road in record["roads"]:
+        assert [row["batch_size"] for row in road["throughput"]] == [1, 2, 16]
+        assert [row["out_of_memory"] for row in road["throughput"]] == [False, False, True]
+        one, two, _ = road["throughput"]
+        assert two["samples_per_s"] == pytest.approx(2e3 / two["model_ms"])
+        assert one["n"] == 2
+        assert road["latency"]["model_call"]["n"] == 5
+        assert road["latency"]["queue_pop"]["n"] == 5 * 2  # n_action_steps is three
+    assert (tmp_path / "b" / "bench.json").is_file()
+    assert (tmp_path / "b" / "bench.png").stat().st_size > 10_000
+    from rich.console import Console
+
+    console = Console(record=True, width=120)
+    console.print(bench_table(record))
+    assert "out of memory" in console.export_text()
+
+
+def test_the_budget_in_words() -> None:
+    steps = {"n": 400, "p99_ms": 120.0, "max_ms": 300.0}
+    budget = {"fps": 10.0, "sync_ms": 100.0, "async_ms": 800.0}
+    budget |= {"sync_miss_rate": 0.25, "async_miss_rate": 0.0}
+    text = budget_line({"latency": {"budget": budget, "end_to_end": steps}})
+    assert "120.0 ms (p99) misses one period of 100 ms at 10 Hz (missed 25%)" in text
+    assert "fits into the 800 ms" in text
+    few = {"n": 9, "p99_ms": None, "max_ms": 90.0}
+    text = budget_line({"latency": {"budget": budget, "end_to_end": few}})
+    assert "90.0 ms (slowest of 9) fits into one period" in text
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"batch_sizes": "1,x"}, {"dtypes": "float16"}, {"batch_sizes": ""}, {"dtypes": ""}]
+)
+def test_bad_input(wrong: dict[str, str], data: Path, act: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        _config(data, act, tmp_path / "b", **wrong)
