@@ -14,9 +14,10 @@ from policyscope.alignment import Alignment, align
 from policyscope.baselines import baseline_chunks
 from policyscope.checkpoint import Checkpoint, read_checkpoint
 from policyscope.config import EvalConfig, parse_episodes
-from policyscope.errors import RefusedError
+from policyscope.errors import DatasetError, RefusedError
 from policyscope.facts import ACTION, DatasetFacts, dataset_revision
 from policyscope.findings import Finding, errors_in
+from policyscope.footage import episode_clips
 from policyscope.frames import FrameSource
 from policyscope.metrics.intervals import MIN_EPISODES
 from policyscope.metrics.scorecard import Scorecard, ScoredEpisode
@@ -31,6 +32,7 @@ from policyscope.predict import (
     predict_episodes,
 )
 from policyscope.preflight import preflight
+from policyscope.run.clips import chosen_episodes, write_clips
 from policyscope.run.directory import RECORD, RunDirectory, StoredEpisode, require_same_plan
 from policyscope.run.record import (
     SCHEMA_VERSION,
@@ -40,6 +42,7 @@ from policyscope.run.record import (
 )
 from policyscope.spaces import NativeActions
 from policyscope.split import held_out, label, trained_on
+from policyscope.units import image_plane
 
 _OUT_OF_RANGE = 0.05
 _AUTO_BATCH = {"cpu": 32, "cuda": 64, "mps": 32}
@@ -196,10 +199,25 @@ def _run(
     record["findings"] += [f.to_json() for f in _after(config, scores, policy)]
     record |= _tables(scores)
     record |= {"latency": latency, "throughput": clock.to_json()}
+    watch.stage("keeping pictures for the page")
+    record["findings"] += [f.to_json() for f in _keep_clips(config, source, record, directory)]
     directory.merge([e for e, _ in frames])
     directory.write_text(RECORD, dump_record(record))
     directory.close()
     return Run(directory.path, read_record(directory.path))
+
+
+def _keep_clips(
+    config: EvalConfig, source: FrameSource, record: dict[str, Any], directory: RunDirectory
+) -> list[Finding]:
+    """Keep the pictures of the episodes that the page will play; a page can do without."""
+    lengths = {r["episode_index"]: r["n_frames"] for r in record["by_episode"]}
+    try:
+        for episode in chosen_episodes(record, config.report.episodes):
+            write_clips(directory.path, episode_clips(source, episode, lengths[episode]))
+    except DatasetError as error:
+        return [Finding("pictures_left_out", "warning", str(error), "mend the dataset's pictures")]
+    return []
 
 
 def _scorecard(
@@ -369,6 +387,7 @@ def _record(
             "kind": config.action_kind,
             "policy_dims": inputs.alignment.policy_dims,
             "dataset_dims": inputs.alignment.dataset_dims,
+            "image_plane": image_plane(facts.repo_id, schema.units),
         },
         "inputs": dict(inputs.alignment.feeds),
         "findings": [f.to_json() for f in inputs.findings],

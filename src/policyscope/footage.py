@@ -1,0 +1,44 @@
+"""From a dataset's camera pictures to the clips that a run keeps for its page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policyscope.frames import FrameSource
+from policyscope.run.clips import Clip, clip_layout, make_clip
+
+_BLOCK = 32
+
+
+def pictures(
+    source: FrameSource, episode: int, camera: str, frames: Sequence[int]
+) -> Iterator[NDArray[np.uint8]]:
+    """[H, W, C] camera pictures of the given frames of a loaded episode, decoded in blocks.
+
+    Raises:
+        DatasetError: a picture can't be decoded.
+    """
+    for start in range(0, len(frames), _BLOCK):
+        rows = [(episode, f, 0) for f in frames[start : start + _BLOCK]]
+        block = source.batch(rows, keys=frozenset({camera})).observations[0][camera]
+        scaled = (block * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
+        yield from np.asarray(scaled.numpy())
+
+
+def episode_clips(source: FrameSource, episode: int, n_frames: int) -> list[Clip]:
+    """A clip of each camera over the first frames of an episode.
+
+    Raises:
+        DatasetError: a picture can't be decoded.
+    """
+    cameras = source.facts.cameras
+    clips = []
+    for camera, (_, height, width) in cameras.items():
+        layout = clip_layout((width, height), n_frames, len(cameras))
+        frames = range(0, n_frames, layout[2])
+        shown = pictures(source, episode, camera, frames)
+        clips.append(make_clip(episode, camera, shown, n_frames=n_frames, layout=layout))
+    return clips
