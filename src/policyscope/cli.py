@@ -15,7 +15,7 @@ import tyro
 
 from policyscope.config import DatasetConfig, EvalConfig, Language, PageConfig, PolicyConfig
 from policyscope.demo import NEXT, DemoConfig, demo_config
-from policyscope.errors import PolicyscopeError, RefusedError
+from policyscope.errors import PolicyscopeError, RefusedError, UsageError
 from policyscope.report import ReportConfig
 
 if TYPE_CHECKING:
@@ -203,7 +203,14 @@ def _report(command: _Report) -> int:
         page = render_together(command.runs, command.output, command.lang)
         out.print(str(page), markup=False)
         return 0
-    (run,) = command.runs
+    if not command.runs:
+        raise UsageError(
+            "policyscope report",
+            expected="a run directory",
+            found="none",
+            fix="policyscope report DIR",
+        )
+    run = command.runs[0]
     page = render(ReportConfig(run, command.report, command.lang))
     out.print(run_table(read_record(Path(run).expanduser())))
     out.print(f"{page}, beside report.png", markup=False)

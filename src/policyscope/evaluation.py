@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
@@ -17,9 +17,10 @@ from policyscope.config import EvalConfig, parse_episodes
 from policyscope.errors import DatasetError, RefusedError
 from policyscope.facts import ACTION, DatasetFacts, dataset_revision
 from policyscope.findings import Finding, errors_in
-from policyscope.footage import episode_clips
+from policyscope.footage import episode_clips, footage
 from policyscope.frames import FrameSource
 from policyscope.metrics.intervals import MIN_EPISODES
+from policyscope.metrics.running import RunningScore
 from policyscope.metrics.scorecard import Scorecard, ScoredEpisode
 from policyscope.policies.base import Policy
 from policyscope.policies.builtin import open_builtin
@@ -43,6 +44,9 @@ from policyscope.run.record import (
 from policyscope.spaces import NativeActions
 from policyscope.split import held_out, label, trained_on
 from policyscope.units import image_plane
+
+if TYPE_CHECKING:
+    from policyscope.live import LiveStream
 
 _OUT_OF_RANGE = 0.05
 _AUTO_BATCH = {"cpu": 32, "cuda": 64, "mps": 32}
@@ -124,6 +128,11 @@ def evaluate(config: EvalConfig, progress: Progress | None = None) -> Run:
     watch = progress or Silent()
     directory = RunDirectory(_output_dir(config))
     directory.require_free(resume=config.resume, overwrite=config.overwrite)
+    live: LiveStream | None = None
+    if config.live:
+        from policyscope.live import LiveStream
+
+        watch = live = LiveStream(directory.path, watch)
     watch.stage("reading policy and dataset")
     inputs = check(config)
     blocking = [f for f in errors_in(inputs.findings) if not (config.force and f.forceable)]
@@ -144,6 +153,9 @@ def evaluate(config: EvalConfig, progress: Progress | None = None) -> Run:
         record = _record(config, inputs, policy=policy, status="partial")
         directory.write_text(RECORD, dump_record(record))
         raise KeyboardInterrupt(str(directory.path)) from None
+    finally:
+        if live is not None:
+            live.close()
 
 
 def open_policy(config: EvalConfig, inputs: Inputs) -> Policy:
@@ -175,6 +187,16 @@ def _run(
     watch.begin(sum(n for _, n in frames))
     watch.advance(sum(n for e, n in frames if e in done))
     dims = list(inputs.alignment.dataset_dims)
+    running = RunningScore(
+        inputs.alignment.schema, np.asarray(source.facts.stats[ACTION]["std"]).reshape(-1)[dims]
+    )
+
+    def tell(episode: int) -> None:
+        scored = _scored(directory.part(episode), inputs, config, spec.chunk_size)
+        watch.episode(running.add(scored, footage(source, episode, len(scored.frame_index))))
+
+    for episode in (e for e, _ in frames if e in done):
+        tell(episode)
     for predictions in predict_episodes(
         policy,
         source,
@@ -190,6 +212,7 @@ def _run(
         directory.add(
             predictions, target, is_pad[:n], inputs.alignment.schema, spec.normalization.stats_id
         )
+        tell(predictions.index)
     watch.stage("computing metrics")
     scores = _scorecard(config, inputs, policy, directory, [e for e, _ in frames])
     record = _record(config, inputs, policy=policy, status="complete")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from policyscope.frames import FrameSource
+from policyscope.metrics.running import Footage
 from policyscope.run.clips import Clip, clip_layout, make_clip
 
 _BLOCK = 32
@@ -26,6 +28,14 @@ def pictures(
         block = source.batch(rows, keys=frozenset({camera})).observations[0][camera]
         scaled = (block * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
         yield from np.asarray(scaled.numpy())
+
+
+def footage(source: FrameSource, episode: int, n_frames: int) -> Footage:
+    """What yields the pictures of each camera over the first frames of an episode."""
+    return {
+        camera: partial(pictures, source, episode, camera, range(n_frames))
+        for camera in source.facts.cameras
+    }
 
 
 def episode_clips(source: FrameSource, episode: int, n_frames: int) -> list[Clip]:

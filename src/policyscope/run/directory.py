@@ -20,6 +20,7 @@ from policyscope.spaces import ActionSchema, NativeActions
 RECORD = "run.json"
 PREDICTIONS = "predictions.parquet"
 CLIPS = "clips.parquet"
+RECORDING = "live.rrd"
 PICTURE = "report.png"
 PAGE = "report.html"
 _PARTS = "parts"
@@ -105,7 +106,7 @@ class RunDirectory:
 
     def _clear(self) -> None:
         shutil.rmtree(self.path / _PARTS, ignore_errors=True)
-        for name in (RECORD, PREDICTIONS, CLIPS, PICTURE, PAGE):
+        for name in (RECORD, PREDICTIONS, CLIPS, RECORDING, PICTURE, PAGE):
             (self.path / name).unlink(missing_ok=True)
 
     # ── predictions ───────────────────────────────────────────────────
