@@ -1,16 +1,7 @@
 "use strict";
 // Every chart is a function of the width it has; what it draws is in `data`, how in `page.view`.
 
-const FONT = { fontSize: "12px", background: "transparent", color: "currentColor" };
-const shorten = (text, most) => (text.length <= most ? text : `${text.slice(0, most - 1)}…`);
 const baselines = () => data.baseline_order;
-
-function plot(options) {
-  const node = Plot.plot({ style: FONT, ...options });
-  const svg = node.tagName.toLowerCase() === "svg" ? node : node.querySelector("svg");
-  svg.setAttribute("role", "img");
-  return node;
-}
 
 function errorAxis(view, label = "MAE") {
   return `${label} (${viewUnit(view)})`;

@@ -332,7 +332,7 @@ class Player {
     [low, high] = [Math.min(low, first ?? low), Math.max(high, last ?? high)];
     const margin = (high - low) * 0.07 || 1;
     const width = cell.clientWidth;
-    const node = Plot.plot({
+    const node = plot({
       width, height: count > 3 ? 128 : Math.min(230, 150 + 40 * (3 - count)), marginLeft: 46, marginRight: 10, marginTop: 8, marginBottom: 24,
       style: { ...FONT, fontSize: "11px" }, clip: true,
       ariaLabel: t("{name} over time", { name: this.data.names[d] }),
@@ -343,7 +343,6 @@ class Player {
         ...(demonstrated ? [Plot.lineY(demonstrated, { x: "s", y: "value", stroke: COLOURS.demo, strokeWidth: 1.5, clip: true })] : []),
       ],
     });
-    node.setAttribute("role", "img");
     cell.append(make("h4", { title: this.data.names[d] }, `${this.data.names[d]} (${unit})`), node);
     const [x, y] = [node.scale("x"), node.scale("y")];
     const layer = d3.select(node).append("g").attr("aria-hidden", "true");

@@ -154,6 +154,17 @@ function noteOnUnits() {
     : "";
 }
 
+const FONT = { fontSize: "12px", background: "transparent", color: "currentColor" };
+const shorten = (text, most) => (text.length <= most ? text : `${text.slice(0, most - 1)}…`);
+
+// A chart is one picture with one label: readers find its numbers in the table beside it.
+function plot(options) {
+  const node = Plot.plot({ style: FONT, ...options });
+  for (const part of node.querySelectorAll("[aria-label]")) part.removeAttribute("aria-label");
+  node.setAttribute("role", "img");
+  return node;
+}
+
 // A key above a chart: the mark as it is drawn, then its name.
 function key(entries) {
   return make("p", { class: "key" }, ...keySpans(entries));

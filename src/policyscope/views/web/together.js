@@ -6,14 +6,6 @@ const LINES = ["", "7,3", "2,3", "10,3,2,3", "4,2", "1,2"];
 const hue = (i) => HUES[i % HUES.length];
 const runs = data.runs.map((run, i) => ({ ...run, i }));
 const runKey = () => key(runs.map((run) => ({ name: run.name, stroke: hue(run.i), dash: LINES[run.i % LINES.length] })));
-const FONT = { fontSize: "12px", background: "transparent", color: "currentColor" };
-const shorten = (text, most) => (text.length <= most ? text : `${text.slice(0, most - 1)}…`);
-
-function plot(options) {
-  const node = Plot.plot({ style: FONT, ...options });
-  node.setAttribute("role", "img");
-  return node;
-}
 
 const charts = {
   skills(width) {
