@@ -20,10 +20,15 @@ from policyscope.report import ReportConfig, render, render_together
 pytestmark = pytest.mark.slow
 
 CHROMIUM = "/usr/bin/chromium"
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 WIDTHS = (390, 1280, 1920)
 EVIL = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 SMALL, LARGE = 40, 42

@@ -169,7 +169,7 @@ const charts = {
     const rows = data.progress[view === "relative" ? (data.one_unit ? "native" : "normalized") : view] ?? [];
     const y = (name) => (d) => d[name] / divisor;
     return plot({
-      width, height: 280, marginLeft: 52, marginBottom: 40, marginRight: 14,
+      width, height: 280, marginLeft: 52, marginBottom: 40, marginRight: 24,
       ariaLabel: t("Over the course of an episode"),
       x: { label: t("share of the episode"), domain: [0, 1], tickFormat: ".0%", labelAnchor: "center", labelArrow: "none", ticks: 5 },
       y: { label: errorAxis(view), zero: true, grid: true, nice: true, labelArrow: "none" },

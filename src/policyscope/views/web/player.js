@@ -231,7 +231,7 @@ class Player {
       };
       context.lineJoin = context.lineCap = "round";
       if (onPicture) {
-        context.strokeStyle = "rgba(255,255,255,.85)";
+        context.strokeStyle = halo;
         context.lineWidth = (width + 2.4) * unit;
         trace();
       }
@@ -241,11 +241,15 @@ class Player {
       for (const [x, y] of dots ? kept : []) {
         context.beginPath();
         context.arc(x, y, dots * unit, 0, 7);
+        if (onPicture && dots > 4) {
+          context.lineWidth = 2.4 * unit;
+          context.strokeStyle = halo;
+          context.stroke();
+        }
         context.fill();
       }
     };
-    const demo = onPicture ? "#16181b" : colour("demo");
-    const policy = onPicture ? "#0072b2" : colour("policy");
+    const [demo, policy, halo] = [colour("demo"), colour("policy"), colour("paper")];
     const known = this.arrays.demonstrated ?? this.arrays.executed;
     const point = (array, row) => [array.values[row * array.shape[1] + plane.x], array.values[row * array.shape[1] + plane.y]];
     const { n, samples, horizon } = this.chunkAt(this.frame);
