@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ def test_what_does_not_fit_is_left_out_and_said(run: Path, monkeypatch: pytest.M
     record = read_record(run)
     chosen = chosen_episodes(record, None)
     with monkeypatch.context() as small:
-        small.setattr(series, "_CLIP_BYTES", 1)
+        small.setattr(series, "_PAGE_BYTES", 501)
         small.setattr(series, "_ACTION_BYTES", 500)
         page = render(ReportConfig(str(run)))
         text = page.read_text()
@@ -153,6 +154,19 @@ def test_what_does_not_fit_is_left_out_and_said(run: Path, monkeypatch: pytest.M
     worst = next(iter(chosen))
     assert worst in [e["index"] for e in found["episodes"]]  # it comes first
     assert sum(bool(e["clips"]) for e in embedded(render(ReportConfig(str(run))))["episodes"]) == 3
+
+
+def test_the_page_stays_below_15_mb(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    evaluate(fakes.config_for(data, "repeat_last", out))
+    noise = np.random.default_rng(0).bytes(4_500_000)
+    heavy = [replace(clip, sheets=(noise,)) for clip in read_clips(out)]
+    assert len(heavy) == 3
+    write_clips(out, heavy)
+    page = render(ReportConfig(str(out)))
+    assert 12e6 < page.stat().st_size < 15e6
+    assert "larger than 15 MB" in page.read_text()
+    assert [bool(e["clips"]) for e in embedded(page)["episodes"]].count(True) == 2
 
 
 def test_more_pictures_come_from_the_dataset(data: Path, tmp_path: Path) -> None:

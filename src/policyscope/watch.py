@@ -15,7 +15,6 @@ from rich.progress import (
     SpinnerColumn,
     Task,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
@@ -43,9 +42,8 @@ class TerminalProgress:
             BarColumn(),
             MofNCompleteColumn(),
             _Rate(),
-            TimeElapsedColumn(),
-            TextColumn("left", style="dim"),
             TimeRemainingColumn(),
+            TextColumn("left", style="dim"),
             console=console,
         )
         self._task = self._bar.add_task("starting", total=None)

@@ -58,12 +58,6 @@ class PlayerEpisode:
     clips: tuple[Clip, ...] = ()
     left_out: str = ""
 
-    @property
-    def n_bytes(self) -> int:
-        """Roughly what it adds to a page."""
-        values = self.chunks.size + 2 * self.n_frames * self.chunks.shape[-1]
-        return round((2 * values + sum(clip.n_bytes for clip in self.clips)) * 4 / 3)
-
     def to_json(self) -> dict[str, Any]:
         """As the page's script reads it."""
         return {

@@ -17,8 +17,8 @@ from policyscope.views.player import PlayerEpisode
 _CELLS = 36
 _PARTS = 20
 _QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+_PAGE_BYTES = 10_200_000  # as text 4/3 of it: with libraries and tables, less than 15 MB
 _ACTION_BYTES = 3_000_000
-_CLIP_BYTES = 9_800_000
 _MOST_SAMPLES = 8
 
 
@@ -60,8 +60,8 @@ def collect(
     scaled = _Scaled(record)
     low, high = _edges(directory)
     counts = np.zeros((len(low), _CELLS, _CELLS), dtype=np.int64)
-    played, left_out = _plan(record, chosen)
-    shown, unseen = _fitting(chosen, clips)
+    played, left_out, used = _plan(record, chosen)
+    shown, unseen = _fitting(chosen, clips, _PAGE_BYTES - used)
     progress: dict[str, list[tuple[FloatArray, FloatArray]]] = {}
     episodes = []
     for stored in directory.stored():
@@ -168,8 +168,8 @@ def _quantile_rows(parts: list[tuple[FloatArray, FloatArray]]) -> list[dict[str,
     return rows
 
 
-def _plan(record: dict[str, Any], chosen: dict[int, str]) -> tuple[dict[int, int], list[int]]:
-    """Episodes whose actions fit the page → how many samples of each; and those left out."""
+def _plan(record: dict[str, Any], chosen: dict[int, str]) -> tuple[dict[int, int], list[int], int]:
+    """Episodes whose actions fit the page → samples of each; those left out; bytes they take."""
     horizon, dim = record["policy"]["chunk_size"], len(record["actions"]["names"])
     samples = min(record["policy"]["samples"], _MOST_SAMPLES)
     rows = {r["episode_index"]: r["n_frames"] for r in ranked_episodes(record)}
@@ -178,20 +178,21 @@ def _plan(record: dict[str, Any], chosen: dict[int, str]) -> tuple[dict[int, int
     played: dict[int, int] = {}
     for episode in order:
         one = rows[episode] * horizon * dim * 2
-        k = max(1, min(samples, _ACTION_BYTES // (4 * one or 1)))
-        if one * k <= room or not played:
+        k = max(1, min(samples, _ACTION_BYTES // (4 * one)))
+        if one * k <= room:
             played[episode] = k
             room -= one * k
         else:
             left_out.append(episode)
-    return played, sorted(left_out)
+    return played, sorted(left_out), _ACTION_BYTES - room
 
 
 def _fitting(
-    chosen: dict[int, str], clips: list[Clip]
+    chosen: dict[int, str], clips: list[Clip], room: int
 ) -> tuple[dict[int, tuple[Clip, ...]], list[int]]:
     """Pictures that fit the page, in the order of choice; and the episodes whose don't."""
-    room, shown, unseen = _CLIP_BYTES, {}, []
+    shown: dict[int, tuple[Clip, ...]] = {}
+    unseen = []
     for episode in chosen:
         held = tuple(c for c in clips if c.episode == episode)
         size = sum(c.n_bytes for c in held)

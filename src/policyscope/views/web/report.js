@@ -108,20 +108,22 @@ function setUpTheme() {
   button.textContent = wanted() === "dark" ? t("Light") : t("Dark");
 }
 
+const PAPER = 700; // CSS pixels between the margins of a printed page
+
 // Charts are drawn when they come near the window, and again when their width, view or theme changes.
 function setUpCharts(charts) {
   const boxes = [...document.querySelectorAll("[data-chart]")];
   const state = new Map(boxes.map((box) => [box, { near: false, stale: true, width: 0 }]));
-  const draw = (box) => {
+  const draw = (box, width = null) => {
     const plot = box.querySelector("[data-plot]");
     const known = state.get(box);
-    known.width = plot.clientWidth;
+    known.width = width ?? plot.clientWidth;
     known.stale = false;
     plot.replaceChildren(...[charts[box.dataset.chart](known.width)].flat().filter(Boolean));
     plot.style.minHeight = "0";
   };
-  const refresh = (every = false) => {
-    for (const [box, known] of state) if (known.stale && (known.near || every)) draw(box);
+  const refresh = () => {
+    for (const [box, known] of state) if (known.stale && known.near) draw(box);
   };
   const near = new IntersectionObserver((entries) => {
     for (const entry of entries) state.get(entry.target).near = entry.isIntersecting;
@@ -141,7 +143,7 @@ function setUpCharts(charts) {
     for (const known of state.values()) known.stale = true;
     refresh();
   });
-  addEventListener("beforeprint", () => refresh(true));
+  addEventListener("beforeprint", () => boxes.forEach((box) => draw(box, PAPER)));
 }
 
 function noteOnUnits() {
