@@ -19,10 +19,12 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 import fakes
-from policyscope.config import PageConfig
+from policyscope.config import DatasetConfig, PageConfig
 from policyscope.errors import UsageError
 from policyscope.evaluation import evaluate
 from policyscope.findings import Finding
+from policyscope.footage import pictures
+from policyscope.frames import FrameSource
 from policyscope.report import ReportConfig, render, render_together
 from policyscope.run.clips import chosen_episodes, clip_layout, make_clip, read_clips, write_clips
 from policyscope.run.directory import RunDirectory
@@ -88,6 +90,21 @@ def test_every_picture_is_where_the_clip_says(tmp_path: Path) -> None:
         sheet = Image.open(io.BytesIO(held.sheets[i // per_sheet]))
         row, column = divmod(i % per_sheet, held.columns)
         assert abs(sheet.getpixel((column * 30 + 15, row * 20 + 10))[0] - shade) <= 2
+
+
+@pytest.mark.parametrize("video", [False, True])
+def test_footage_is_what_lerobot_reads(video: bool, tmp_path: Path) -> None:
+    from lerobot.datasets import LeRobotDataset
+
+    root = fakes.write_dataset(tmp_path / "d", video=video)
+    source = FrameSource(DatasetConfig(root=str(root)), repo_id="fake/data")
+    source.load([1, 2])
+    items = LeRobotDataset("fake/data", root=root, episodes=[1, 2])
+    shown = list(pictures(source, 2, fakes.IMAGE, range(0, 7, 2)))
+    assert len(shown) == 4
+    for at, picture in zip(range(0, 7, 2), shown, strict=True):
+        wanted = items[12 + at][fakes.IMAGE].permute(1, 2, 0).numpy() * 255
+        np.testing.assert_allclose(picture, wanted, atol=0.51)
 
 
 def test_worst_median_and_best_are_chosen() -> None:

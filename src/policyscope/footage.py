@@ -26,8 +26,9 @@ def pictures(
     for start in range(0, len(frames), _BLOCK):
         rows = [(episode, f, 0) for f in frames[start : start + _BLOCK]]
         block = source.batch(rows, keys=frozenset({camera})).observations[0][camera]
-        scaled = (block * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
-        yield from np.asarray(scaled.numpy())
+        if block.is_floating_point():  # in [0, 1]
+            block = (block * 255).round().clamp(0, 255).byte()
+        yield from np.asarray(block.permute(0, 2, 3, 1).numpy())
 
 
 def footage(source: FrameSource, episode: int, n_frames: int) -> Footage:
