@@ -14,10 +14,10 @@ from policyscope.alignment import Alignment, align
 from policyscope.baselines import baseline_chunks
 from policyscope.checkpoint import Checkpoint, read_checkpoint
 from policyscope.config import EvalConfig, parse_episodes
-from policyscope.errors import DatasetError, RefusedError
+from policyscope.errors import RefusedError
 from policyscope.facts import ACTION, DatasetFacts, dataset_revision
 from policyscope.findings import Finding, errors_in
-from policyscope.footage import episode_clips, footage
+from policyscope.footage import footage, keep_clips
 from policyscope.frames import FrameSource
 from policyscope.metrics.intervals import MIN_EPISODES
 from policyscope.metrics.running import RunningScore
@@ -33,7 +33,6 @@ from policyscope.predict import (
     predict_episodes,
 )
 from policyscope.preflight import preflight
-from policyscope.run.clips import chosen_episodes, write_clips
 from policyscope.run.directory import RECORD, RunDirectory, StoredEpisode, require_same_plan
 from policyscope.run.record import (
     SCHEMA_VERSION,
@@ -223,24 +222,13 @@ def _run(
     record |= _tables(scores)
     record |= {"latency": latency, "throughput": clock.to_json()}
     watch.stage("keeping pictures for the page")
-    record["findings"] += [f.to_json() for f in _keep_clips(config, source, record, directory)]
+    record["findings"] += [
+        f.to_json() for f in keep_clips(source, record, config.report, directory.path)
+    ]
     directory.merge([e for e, _ in frames])
     directory.write_text(RECORD, dump_record(record))
     directory.close()
     return Run(directory.path, read_record(directory.path))
-
-
-def _keep_clips(
-    config: EvalConfig, source: FrameSource, record: dict[str, Any], directory: RunDirectory
-) -> list[Finding]:
-    """Keep the pictures of the episodes that the page will play; a page can do without."""
-    lengths = {r["episode_index"]: r["n_frames"] for r in record["by_episode"]}
-    try:
-        for episode in chosen_episodes(record, config.report.episodes):
-            write_clips(directory.path, episode_clips(source, episode, lengths[episode]))
-    except DatasetError as error:
-        return [Finding("pictures_left_out", "warning", str(error), "mend the dataset's pictures")]
-    return []
 
 
 def _scorecard(

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from policyscope.config import PageConfig
+from policyscope.errors import DatasetError
+from policyscope.findings import Finding
 from policyscope.frames import FrameSource
 from policyscope.metrics.running import Footage
-from policyscope.run.clips import Clip, clip_layout, make_clip
+from policyscope.run.clips import Clip, chosen_episodes, clip_layout, make_clip, write_clips
 
 _BLOCK = 32
 
@@ -53,3 +58,20 @@ def episode_clips(source: FrameSource, episode: int, n_frames: int) -> list[Clip
         shown = pictures(source, episode, camera, frames)
         clips.append(make_clip(episode, camera, shown, n_frames=n_frames, layout=layout))
     return clips
+
+
+def keep_clips(
+    source: FrameSource, record: dict[str, Any], page: PageConfig, directory: Path
+) -> list[Finding]:
+    """Keep the pictures of the episodes that a page will play; a page can do without.
+
+    Returns:
+        A finding where pictures can't be decoded.
+    """
+    lengths = {r["episode_index"]: r["n_frames"] for r in record["by_episode"]}
+    try:
+        for episode in chosen_episodes(record, page.episodes):
+            write_clips(directory, episode_clips(source, episode, lengths[episode]))
+    except DatasetError as error:
+        return [Finding("pictures_left_out", "warning", str(error), "mend the dataset's pictures")]
+    return []

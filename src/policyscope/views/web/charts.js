@@ -3,6 +3,9 @@
 
 const baselines = () => data.baseline_order;
 
+// Skill is of order one; a baseline that hardly errs makes it large and negative.
+const ratio = (value) => (Math.abs(value) < 10 ? value.toFixed(2) : value.toFixed(0)).replace("-", "−");
+
 function errorAxis(view, label = "MAE") {
   return `${label} (${viewUnit(view)})`;
 }
@@ -16,7 +19,7 @@ const charts = {
       for (const scope of ["step1", "executed", "chunk"]) {
         const { value, ci_low, ci_high } = data.skill[name][scope];
         if (value == null) continue;
-        const text = ci_low == null ? number(value, 2) : `${value.toFixed(2)} [${ci_low.toFixed(2)}, ${ci_high.toFixed(2)}]`;
+        const text = ci_low == null ? ratio(value) : `${ratio(value)} [${ratio(ci_low)}, ${ratio(ci_high)}]`;
         rows.push({
           against: data.baseline_names[name], scope: data.scopes[scope], text,
           value: Math.max(value, low), low: Math.max(ci_low ?? value, low), high: Math.max(ci_high ?? value, low),
@@ -27,7 +30,8 @@ const charts = {
     }
     const side = (d) => `var(--${d.side})`;
     const narrow = width < 520;
-    const [left, right] = narrow ? [92, 112] : [104, 140];
+    const left = narrow ? 92 : 104;
+    const right = 14 + (narrow ? 6.3 : 6.9) * d3.max(rows, (d) => d.text.length);
     const fy = (name) => data.baseline_names[name];
     return plot({
       width, height: 58 + 118 * names.length, marginLeft: left, marginRight: right, marginTop: 22, marginBottom: 34,
