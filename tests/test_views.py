@@ -32,6 +32,7 @@ from policyscope.run.record import read_record
 from policyscope.views import series, words
 from policyscope.views.language import catalogue, english, speaker
 from policyscope.views.player import packed
+from test_watch import Notes
 
 VIEWS = Path(words.__file__).parent
 
@@ -120,6 +121,16 @@ def test_worst_median_and_best_are_chosen() -> None:
         chosen_episodes(record, "7")
     with pytest.raises(UsageError, match=r"--report\.episodes"):
         chosen_episodes(record, "all")
+
+
+def test_episodes_to_play_are_checked_before_the_run(data: Path, tmp_path: Path) -> None:
+    config = fakes.config_for(data, "repeat_last", tmp_path / "o", episodes="0:3")
+    notes = Notes()
+    with pytest.raises(UsageError, match="5, which was not evaluated"):
+        evaluate(replace(config, report=PageConfig("5")), notes)
+    assert notes.news == []
+    evaluate(replace(config, report=PageConfig("1"), overwrite=True))
+    assert {clip.episode for clip in read_clips(tmp_path / "o")} == {1}
 
 
 @pytest.fixture(scope="module")

@@ -33,6 +33,7 @@ from policyscope.predict import (
     predict_episodes,
 )
 from policyscope.preflight import preflight
+from policyscope.run.clips import named_episodes
 from policyscope.run.directory import RECORD, RunDirectory, StoredEpisode, require_same_plan
 from policyscope.run.record import (
     SCHEMA_VERSION,
@@ -177,6 +178,8 @@ def _run(
 ) -> Run:
     spec, source = policy.spec, inputs.source
     frames = plan_frames(source, inputs.episodes, config.max_frames)
+    if config.report.episodes is not None:  # said now, not after hours
+        named_episodes(config.report.episodes, [e for e, _ in frames])
     watch.stage("timing single calls")
     latency = measure_latency(
         policy, source, frames[0][0], calls=config.latency_calls, fps=source.facts.fps

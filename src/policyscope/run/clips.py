@@ -84,16 +84,25 @@ def chosen_episodes(record: dict[str, Any], wanted: str | None) -> dict[int, str
     roles = {ranked[0]: "best", ranked[len(ranked) // 2]: "median", ranked[-1]: "worst"}
     if wanted is None:
         return dict(reversed(roles.items()))
-    chosen = parse_episodes(wanted, max(ranked) + 1, "--report.episodes")
-    strange = [e for e in chosen if e not in ranked]
+    return {e: roles.get(e, "") for e in named_episodes(wanted, ranked)}
+
+
+def named_episodes(wanted: str, known: Sequence[int]) -> tuple[int, ...]:
+    """The episodes that ``--report.episodes`` names.
+
+    Raises:
+        UsageError: not a list of episodes, or one that the run has not.
+    """
+    named = parse_episodes(wanted, max(known) + 1, "--report.episodes")
+    strange = [e for e in named if e not in known]
     if strange:
         raise UsageError(
             "--report.episodes",
             expected="episodes of this run",
             found=f"{strange[0]}, which was not evaluated",
-            fix=f"choose among {', '.join(map(str, sorted(ranked)[:12]))}, ...",
+            fix=f"choose among {', '.join(map(str, sorted(known)[:12]))}, ...",
         )
-    return {e: roles.get(e, "") for e in chosen}
+    return named
 
 
 def clip_layout(size: tuple[int, int], n_frames: int, n_cameras: int) -> tuple[int, int, int]:
