@@ -205,7 +205,7 @@ def parse_episodes(text: str, total: int, flag: str = "--dataset.episodes") -> t
                 flag,
                 expected=f"indices from 0 to {total - 1}",
                 found=f"{outside[0]} in {text!r}",
-                fix=f"the dataset has {total} episodes: choose among 0:{total}",
+                fix=f"choose among 0:{total}",
             )
         chosen.update(picked)
     if not chosen:
