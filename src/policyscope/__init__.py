@@ -21,12 +21,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from policyscope.config import DatasetConfig, EvalConfig, PolicyConfig
+    from policyscope.config import DatasetConfig, EvalConfig, PageConfig, PolicyConfig
     from policyscope.errors import InputError, PolicyscopeError, RefusedError
     from policyscope.evaluation import Run, check, evaluate
     from policyscope.findings import Finding
     from policyscope.metrics import mae, mse
-    from policyscope.report import ReportConfig, render
+    from policyscope.report import ReportConfig, render, render_together
     from policyscope.run.record import read_record
     from policyscope.spaces import ActionSchema, NativeActions, NormalizedActions, Normalizer
 
@@ -39,6 +39,7 @@ _HOME = {
     "NativeActions": "spaces",
     "NormalizedActions": "spaces",
     "Normalizer": "spaces",
+    "PageConfig": "config",
     "PolicyConfig": "config",
     "PolicyscopeError": "errors",
     "RefusedError": "errors",
@@ -50,6 +51,7 @@ _HOME = {
     "mse": "metrics",
     "read_record": "run.record",
     "render": "report",
+    "render_together": "report",
 }
 
 __all__ = [
@@ -61,6 +63,7 @@ __all__ = [
     "NativeActions",
     "NormalizedActions",
     "Normalizer",
+    "PageConfig",
     "PolicyConfig",
     "PolicyscopeError",
     "RefusedError",
@@ -72,6 +75,7 @@ __all__ = [
     "mse",
     "read_record",
     "render",
+    "render_together",
 ]
 
 

@@ -13,9 +13,16 @@ from typing import TYPE_CHECKING, Literal, NoReturn, final
 
 import tyro
 
-from policyscope.config import BenchConfig, DatasetConfig, EvalConfig, PolicyConfig
+from policyscope.config import (
+    BenchConfig,
+    DatasetConfig,
+    EvalConfig,
+    Language,
+    PageConfig,
+    PolicyConfig,
+)
 from policyscope.demo import NEXT, DemoConfig, demo_config
-from policyscope.errors import PolicyscopeError, RefusedError
+from policyscope.errors import PolicyscopeError, RefusedError, UsageError
 from policyscope.report import ReportConfig
 
 if TYPE_CHECKING:
@@ -66,11 +73,18 @@ class _Check:
 class _Report:
     """Render a stored run again, without the policy: the page, the picture and the table.
 
-    policyscope report out
+    policyscope report out --report.episodes 190,193 --lang zh
+
+    policyscope report out_a out_b --output side_by_side.html
     """
 
-    run: tyro.conf.Positional[str]
-    """Run directory."""
+    runs: tyro.conf.Positional[tuple[str, ...]]
+    """Run directory; several are put side by side on one page."""
+    report: PageConfig = field(default_factory=PageConfig)
+    lang: Language = "en"
+    """Language of the page."""
+    output: str = "policyscope.html"
+    """Where the page of several runs goes; that of one run is report.html in its directory."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -160,7 +174,7 @@ def _eval(config: EvalConfig) -> int:
     from policyscope.report import render
     from policyscope.views.table import run_table
 
-    page = render(ReportConfig(str(run.directory)))
+    page = render(ReportConfig(str(run.directory), config.report, config.lang))
     out = _console()
     out.print(run_table(run.record))
     out.print(f"{page}, beside report.png, run.json and predictions.parquet", markup=False)
@@ -210,13 +224,25 @@ def _bench(config: BenchConfig) -> int:
 def _report(command: _Report) -> int:
     from pathlib import Path
 
-    from policyscope.report import render
+    from policyscope.report import render, render_together
     from policyscope.run.record import read_record
     from policyscope.views.table import run_table
 
-    page = render(ReportConfig(command.run))
     out = _console()
-    out.print(run_table(read_record(Path(command.run).expanduser())))
+    if len(command.runs) > 1:
+        page = render_together(command.runs, command.output, command.lang)
+        out.print(str(page), markup=False)
+        return 0
+    if not command.runs:
+        raise UsageError(
+            "policyscope report",
+            expected="a run directory",
+            found="none",
+            fix="policyscope report DIR",
+        )
+    run = command.runs[0]
+    page = render(ReportConfig(run, command.report, command.lang))
+    out.print(run_table(read_record(Path(run).expanduser())))
     out.print(f"{page}, beside report.png", markup=False)
     return 0
 

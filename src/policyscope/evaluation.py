@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
@@ -17,8 +17,10 @@ from policyscope.config import EvalConfig, parse_episodes
 from policyscope.errors import RefusedError
 from policyscope.facts import ACTION, DatasetFacts, dataset_revision
 from policyscope.findings import Finding, errors_in
+from policyscope.footage import footage, keep_clips
 from policyscope.frames import FrameSource, Row
 from policyscope.metrics.intervals import MIN_EPISODES
+from policyscope.metrics.running import RunningScore
 from policyscope.metrics.scorecard import Scorecard, ScoredEpisode
 from policyscope.policies.base import Policy
 from policyscope.policies.builtin import open_builtin
@@ -32,6 +34,7 @@ from policyscope.predict import (
     rows_of,
 )
 from policyscope.preflight import preflight
+from policyscope.run.clips import named_episodes
 from policyscope.run.directory import RECORD, RunDirectory, StoredEpisode, require_same_plan
 from policyscope.run.record import (
     SCHEMA_VERSION,
@@ -42,6 +45,10 @@ from policyscope.run.record import (
 from policyscope.run.storing import predict_and_store
 from policyscope.spaces import NativeActions
 from policyscope.split import held_out, label, trained_on
+from policyscope.units import image_plane
+
+if TYPE_CHECKING:
+    from policyscope.live import LiveStream
 
 _OUT_OF_RANGE = 0.05
 _AUTO_BATCH = {"cpu": 32, "cuda": 64, "mps": 32}
@@ -123,6 +130,11 @@ def evaluate(config: EvalConfig, progress: Progress | None = None) -> Run:
     watch = progress or Silent()
     directory = RunDirectory(_output_dir(config))
     directory.require_free(resume=config.resume, overwrite=config.overwrite)
+    live: LiveStream | None = None
+    if config.live:
+        from policyscope.live import LiveStream
+
+        watch = live = LiveStream(directory.path, watch)
     watch.stage("reading policy and dataset")
     inputs = check(config)
     blocking = [f for f in errors_in(inputs.findings) if not (config.force and f.forceable)]
@@ -143,6 +155,9 @@ def evaluate(config: EvalConfig, progress: Progress | None = None) -> Run:
         record = _record(config, inputs, policy=policy, status="partial")
         directory.write_text(RECORD, dump_record(record))
         raise KeyboardInterrupt(str(directory.path)) from None
+    finally:
+        if live is not None:
+            live.close()
 
 
 def open_policy(config: EvalConfig, inputs: Inputs) -> Policy:
@@ -163,10 +178,12 @@ def open_policy(config: EvalConfig, inputs: Inputs) -> Policy:
 def _run(
     config: EvalConfig, inputs: Inputs, policy: Policy, directory: RunDirectory, watch: Progress
 ) -> Run:
-    source = inputs.source
+    spec, source = policy.spec, inputs.source
     frames = plan_frames(
         source, inputs.episodes, max_frames=config.max_frames, stride=config.stride
     )
+    if config.report.episodes is not None:  # said now, not after hours
+        named_episodes(config.report.episodes, [e for e, _ in frames])
     watch.stage("timing single calls")
     latency = measure_latency(
         policy, source, frames[0][0], calls=config.latency_calls, fps=source.facts.fps
@@ -175,6 +192,16 @@ def _run(
     rows = rows_of(frames, config.samples)
     batch_size = _batch_size(config, inputs, policy, directory, rows)
     watch.begin(sum(len(chosen) for _, chosen in frames))
+    dims = inputs.alignment.dataset_dims
+    running = RunningScore(
+        inputs.alignment.schema,
+        np.asarray(source.facts.stats[ACTION]["std"]).reshape(-1)[list(dims)],
+    )
+
+    def tell(episode: int) -> None:
+        scored = _scored(directory.part(episode), inputs, config, spec.chunk_size)
+        watch.episode(running.add(scored, footage(source, episode, scored.frame_index.tolist())))
+
     clock = predict_and_store(
         policy,
         source,
@@ -183,8 +210,9 @@ def _run(
         samples=config.samples,
         batch_size=batch_size,
         schema=inputs.alignment.schema,
-        dims=inputs.alignment.dataset_dims,
+        dims=dims,
         progress=watch,
+        tell=tell,
     )
     watch.stage("computing metrics")
     scores = _scorecard(config, inputs, policy, directory, [e for e, _ in frames])
@@ -197,6 +225,10 @@ def _run(
         record["findings"].append(_cost_of_speed(policy, source, frames, config).to_json())
     record |= _tables(scores)
     record |= {"latency": latency, "throughput": {**clock.to_json(), "batch_size": batch_size}}
+    watch.stage("keeping pictures for the page")
+    record["findings"] += [
+        f.to_json() for f in keep_clips(source, record, config.report, directory.path)
+    ]
     directory.merge([e for e, _ in frames])
     directory.write_text(RECORD, dump_record(record))
     directory.close()
@@ -370,6 +402,7 @@ def _record(
             "kind": config.action_kind,
             "policy_dims": inputs.alignment.policy_dims,
             "dataset_dims": inputs.alignment.dataset_dims,
+            "image_plane": image_plane(facts.repo_id, schema.units),
         },
         "inputs": dict(inputs.alignment.feeds),
         "findings": [f.to_json() for f in inputs.findings],

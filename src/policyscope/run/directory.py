@@ -20,6 +20,8 @@ from policyscope.spaces import ActionSchema, NativeActions
 
 RECORD = "run.json"
 PREDICTIONS = "predictions.parquet"
+CLIPS = "clips.parquet"
+RECORDING = "live.rrd"
 PICTURE = "report.png"
 PAGE = "report.html"
 _PARTS = "parts"
@@ -70,7 +72,7 @@ class RunDirectory:
         try:
             self._clear()
             (self.path / _PARTS).mkdir(parents=True)
-            _write_whole(held, lambda tmp: tmp.write_text(json.dumps(plan, indent=1)))
+            write_whole(held, lambda tmp: tmp.write_text(json.dumps(plan, indent=1)))
         except OSError as error:
             raise OutputError(
                 f"--output_dir {self.path}",
@@ -106,7 +108,7 @@ class RunDirectory:
 
     def _clear(self) -> None:
         shutil.rmtree(self.path / _PARTS, ignore_errors=True)
-        for name in (RECORD, PREDICTIONS, PICTURE, PAGE):
+        for name in (RECORD, PREDICTIONS, CLIPS, RECORDING, PICTURE, PAGE):
             (self.path / name).unlink(missing_ok=True)
 
     # ── predictions ───────────────────────────────────────────────────
@@ -126,7 +128,7 @@ class RunDirectory:
     ) -> None:
         """Store the predictions of one episode."""
         table = _table(predictions, target, is_pad, schema, stats_id)
-        _write_whole(
+        write_whole(
             self._part(predictions.index),
             lambda tmp: pq.write_table(table, tmp, compression="zstd"),
         )
@@ -148,7 +150,7 @@ class RunDirectory:
             with tmp.open("wb") as file:
                 np.savez(file, values=values, seconds=seconds, units=units)
 
-        _write_whole(self.path / _PARTS / f"rows-{parts[0].first:09d}.npz", write)
+        write_whole(self.path / _PARTS / f"rows-{parts[0].first:09d}.npz", write)
 
     def held(self, first: int) -> Iterator[RowPredictions]:
         """The stored rows from a place in the plan on, without a gap."""
@@ -173,7 +175,7 @@ class RunDirectory:
         path = self.path / _PARTS / _BATCH
         if not path.is_file():
             chosen = choose()
-            _write_whole(path, lambda tmp: tmp.write_text(json.dumps(chosen)))
+            write_whole(path, lambda tmp: tmp.write_text(json.dumps(chosen)))
         return int(json.loads(path.read_text(encoding="utf-8")))
 
     def _held(self) -> list[tuple[int, Path]]:
@@ -189,7 +191,7 @@ class RunDirectory:
                 for episode in episodes:
                     writer.write_table(pq.read_table(self._part(episode)))
 
-        _write_whole(self.path / PREDICTIONS, write)
+        write_whole(self.path / PREDICTIONS, write)
 
     def close(self) -> None:
         """Remove what only an unfinished run needs."""
@@ -216,7 +218,7 @@ class RunDirectory:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file whole."""
-        _write_whole(self.path / name, lambda tmp: tmp.write_text(text, encoding="utf-8"))
+        write_whole(self.path / name, lambda tmp: tmp.write_text(text, encoding="utf-8"))
 
 
 @final
@@ -303,7 +305,12 @@ def _table(
     ).replace_schema_metadata({_META: json.dumps(meta).encode()})
 
 
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file beside its place, then move it there: it is whole, or it is not.
+
+    Raises:
+        OutputError: it can't be written.
+    """
     tmp = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
