@@ -77,6 +77,9 @@ def write_policy(
     action_dim: int = 2,
     state_dim: int = 2,
     stats: dict[str, Any] | None = None,
+    vlm_width: int = 32,
+    vlm_image: int = 32,
+    seed: int = 0,
     **settings: Any,
 ) -> Path:
     """A checkpoint with random weights and saved processors, in lerobot's own hand.
@@ -89,6 +92,9 @@ def write_policy(
         action_dim: of its output.
         state_dim: of its input.
         stats: statistics instead of the dataset's.
+        vlm_width: hidden size of a SmolVLA's language and vision models.
+        vlm_image: pixels of its pictures' sides.
+        seed: of the weights.
         settings: further fields of its config.
     """
     from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
@@ -98,7 +104,7 @@ def write_policy(
         make_pre_post_processors,
     )
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     cameras = {IMAGE: 64} if cameras is None else cameras
     mode = NormalizationMode.MEAN_STD
     common: dict[str, Any] = {
@@ -118,7 +124,7 @@ def write_policy(
     path.mkdir(parents=True)
     sizes = _SMALL[kind]
     if kind == "smolvla":
-        write_vlm(path / "vlm")
+        write_vlm(path / "vlm", width=vlm_width, image=vlm_image)
         common["vlm_model_name"] = str(path / "vlm")
         sizes = {**sizes, "max_action_dim": action_dim + 2, "max_state_dim": state_dim + 1}
     config = make_policy_config(kind, **{**common, **sizes, **settings})
@@ -170,7 +176,7 @@ _SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-def write_vlm(folder: Path) -> None:
+def write_vlm(folder: Path, *, width: int = 32, image: int = 32) -> None:
     """Config, tokenizer and processor of a tiny SmolVLM, without weights."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import SmolVLMConfig
@@ -189,8 +195,8 @@ def write_vlm(folder: Path) -> None:
         "do_resize": True,
         "do_rescale": True,
         "do_normalize": True,
-        "size": {"longest_edge": 32},
-        "max_image_size": {"longest_edge": 32},
+        "size": {"longest_edge": image},
+        "max_image_size": {"longest_edge": image},
     }
     files = {
         "tokenizer_config.json": {
@@ -209,7 +215,7 @@ def write_vlm(folder: Path) -> None:
     }
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content))
-    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    small = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 2}
     SmolVLMConfig(
         image_token_id=3,
         pad_token_id=0,
@@ -219,14 +225,14 @@ def write_vlm(folder: Path) -> None:
             **small,
             "num_attention_heads": 2,
             "num_key_value_heads": 1,
-            "head_dim": 16,
+            "head_dim": width // 2,
             "vocab_size": len(specials) + len(alphabet),
             "pad_token_id": 0,
         },
         vision_config={
             "model_type": "smolvlm_vision",
             **small,
-            "image_size": 32,
+            "image_size": image,
             "patch_size": 8,
             "num_attention_heads": 2,
         },
