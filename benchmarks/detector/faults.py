@@ -27,7 +27,7 @@ class Case:
         door: the network's own normalizer.
         stats: the dataset's, statistic → [A].
         angles: [A] true for dims in radians.
-        alive: [A] true for dims that vary.
+        alive: [A] true for dims that move within episodes.
     """
 
     predicted: Array
@@ -134,7 +134,8 @@ def radians(case: Case, _draw: np.random.Generator) -> Case:
     """The dataset is in degrees, the policy was trained in radians."""
     factor = np.where(case.angles, 180 / np.pi, 1.0)
     state = None if case.state is None else case.state * factor
-    return replace(case, target=case.target * factor, state=state)
+    stats = {k: v * factor if v.size == factor.size else v for k, v in case.stats.items()}
+    return replace(case, target=case.target * factor, state=state, stats=stats)
 
 
 def delta(case: Case, _draw: np.random.Generator) -> Case:

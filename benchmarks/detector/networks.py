@@ -76,6 +76,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "down_dims": (64, 128),
         "n_groups": 8,
         "num_inference_steps": 8,
+        "prediction_type": "sample",  # usable after fewer steps than noise
         "spatial_softmax_num_keypoints": 16,
         "diffusion_step_embed_dim": 32,
         "use_group_norm": True,

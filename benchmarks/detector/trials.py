@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from policyscope.frames import FrameSource
 from policyscope.spaces import ActionSchema, NativeActions, Normalizer
 
 EPISODES = (1, 2, 3, 5, 8)
-FRAMES = 40
+FRAMES = 32
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,15 @@ class Network:
     facts: DatasetFacts
     door: Normalizer
     arrays: dict[str, np.ndarray]
+
+    @cached_property
+    def moving(self) -> np.ndarray:
+        """[A] dims that move within episodes; flipping a resting joint would change nothing."""
+        episode, actions = self.arrays["episode"], self.arrays["target"][:, 0]
+        within = np.mean([actions[episode == e].std(axis=0) for e in np.unique(episode)], axis=0)
+        std = np.asarray(self.facts.stats["action"]["std"]).reshape(-1)
+        distinct = np.array([len(np.unique(column)) > 8 for column in actions.T])
+        return (within > 0.3 * std) & distinct
 
 
 def networks(nets: Path, datasets: Path, fold: str) -> Iterator[Network]:
@@ -83,7 +93,7 @@ def sampled(
         network.door,
         {k: np.asarray(v).reshape(-1) for k, v in network.facts.stats["action"].items()},
         np.array([unit == "rad" for unit in units]),
-        np.array([len(np.unique(column)) > 8 for column in target[:, 0].T]),
+        network.moving,
     )
     return case, network.arrays["is_pad"][at], episode[at]
 
@@ -102,8 +112,9 @@ def trial(network: Network, fault: str, n_episodes: int, seed: int) -> str:
     declared = Declared(
         ActionSchema(network.facts.actions.names, units),
         door,
-        case.stats.get("min"),
-        case.stats.get("max"),
+        case.stats["std"],
+        case.stats["min"],
+        case.stats["max"],
     )
     sample = Sample(
         NativeActions(case.predicted, units),

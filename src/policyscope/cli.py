@@ -59,7 +59,7 @@ class _Check:
     """Whose normalization statistics the policy's processors use."""
     n_action_steps: int | None = None
     """Steps a robot would run of each chunk."""
-    frames: int = 320
+    frames: int = 256
     """Frames to ask the policy about, spread over at most eight episodes; 0 reads files alone."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where the policy runs; auto takes cuda, then mps, then cpu."""
@@ -186,7 +186,7 @@ def _check(command: _Check) -> int:
     )
     if command.frames < 0:
         raise UsageError(
-            "--frames", expected="at least 0", found=str(command.frames), fix="--frames 320"
+            "--frames", expected="at least 0", found=str(command.frames), fix="--frames 256"
         )
     inputs = check(config)
     findings = inputs.findings

@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from policyscope.detector.hypotheses import Declared, Hypothesis, Sample, hypotheses
-from policyscope.detector.statistics import Fit, fit, free_cost, spearman
+from policyscope.detector.statistics import (
+    Fit,
+    fit,
+    free_cost,
+    location,
+    spearman,
+    spread,
+)
 from policyscope.spaces import FloatArray
 
 MIN_EPISODES = 3
@@ -21,11 +28,14 @@ _EXACT_COST = 4.5  # C(h)
 _EXACT_OVER_FREE = 2.5  # C(h) - C(free)
 _CORRELATED = 0.3
 _TELLING = 4.0  # the hypothesis's own cost against right actions: else not checkable here
-_MOVED_RHO = 0.5
+_MOVED_RHO = 0.4
 _MOVED_GAIN = 0.35
-_MOVED_COST = 4.0
-_FLIPPED_RHO = -0.5
-_UPRIGHT_RHO = 0.4
+_MOVED_COST = 5.0
+_MOVED_COST_GAIN = 4.0
+_FLIPPED_FAR = 8.0
+_FLIPPED_NEAR = 1.0
+_FLIPPED_RHO = -0.4
+_UPRIGHT_RHO = 0.2
 _AFFINE_COST = 5.0
 _AFFINE_GAIN = 4.0
 _DIM_COST = 10.0
@@ -34,6 +44,7 @@ _DIM_RHO = 0.6
 _UNEXPLAINED = 6.0
 _COLLAPSED = 0.1
 _DISTINCT = 8
+_AWAKE = 0.3  # of the dataset's standard deviation
 
 
 @final
@@ -67,11 +78,18 @@ class _Facts:
     raw: Fit
     rho: FloatArray  # [M, M]
     free: FloatArray  # [M]
+    floor: FloatArray  # [M]
+    awake: NDArray[np.bool_]  # [M] dims that move in this sample as in the whole dataset
 
     @property
     def own(self) -> FloatArray:
         """[M] rank correlation of each dim with its own target."""
         return np.diag(self.rho)
+
+    @property
+    def follows(self) -> float:
+        """Median rank correlation of the dims that move."""
+        return float(np.median(self.own[self.awake]))
 
 
 @final
@@ -83,6 +101,7 @@ class _Trial:
     predicted: FloatArray
     target: FloatArray
     turned: FloatArray
+    floors: tuple[FloatArray, FloatArray]  # [M] of the right actions, of the turned ones
 
 
 def judge(sample: Sample, declared: Declared) -> Verdict:
@@ -100,18 +119,28 @@ def judge(sample: Sample, declared: Declared) -> Verdict:
         )
     p, y = predicted[:, dims], target[:, dims]
     names = tuple(n for n, used in zip(declared.schema.names, dims, strict=True) if used)
-    facts = _Facts(p, y, names, fit(p, y), spearman(p, y), free_cost(p, y))
+    floor = declared.std[dims]
+    awake = spread(y) > _AWAKE * floor
+    facts = _Facts(
+        p,
+        y,
+        names,
+        fit(p, y, floor),
+        spearman(p, y),
+        free_cost(p, y),
+        floor,
+        awake if awake.any() else np.ones_like(awake),
+    )
     telling, unchecked = [], []
     for h in hypotheses(declared, has_state=sample.state is not None):
-        trial = _trial(h, sample, dims)
-        if fit(trial.turned, trial.target).cost.mean() > _TELLING:
+        trial = _trial(h, sample, declared, dims)
+        if fit(trial.turned, trial.target, trial.floors[0]).cost.mean() > _TELLING:
             telling.append(trial)
         else:
             unchecked.append(h.code)
     verdict = (
         _exact(facts, telling)
-        or _permuted(facts)
-        or _flipped(facts)
+        or _rearranged(facts)
         or _affine(facts)
         or _collapsed(facts)
         or _unexplained(facts)
@@ -120,14 +149,20 @@ def judge(sample: Sample, declared: Declared) -> Verdict:
     return Verdict(verdict.code, verdict.says, verdict.fix, verdict.evidence, tuple(unchecked))
 
 
-def _trial(hypothesis: Hypothesis, sample: Sample, dims: NDArray[np.bool_]) -> _Trial:
+def _trial(
+    hypothesis: Hypothesis, sample: Sample, declared: Declared, dims: NDArray[np.bool_]
+) -> _Trial:
     step = sample.target.values.shape[1] // 2 if hypothesis.late else 0
     rows = ~sample.is_pad[:, step]
     target = sample.target.values[rows, step]
     state = None if sample.state is None else sample.state[rows]
     turned = hypothesis.turns_into(target, state)
     predicted = sample.predicted.values[rows, step]
-    return _Trial(hypothesis, predicted[:, dims], target[:, dims], turned[:, dims])
+    floors = (np.zeros(int(dims.sum())),) * 2
+    if not hypothesis.late:  # displacements are small against the dataset's spread
+        ends = hypothesis.turns_into(np.stack([0 * declared.std, declared.std]), None)
+        floors = (declared.std[dims], np.abs(ends[1] - ends[0])[dims])
+    return _Trial(hypothesis, predicted[:, dims], target[:, dims], turned[:, dims], floors)
 
 
 def _varies(values: FloatArray) -> bool:
@@ -138,7 +173,7 @@ def _numbers(facts: _Facts) -> dict[str, float]:
     return {
         "cost": float(facts.raw.cost.mean()),
         "cost_free": float(facts.free.mean()),
-        "rank_correlation": float(np.median(facts.own)),
+        "rank_correlation": facts.follows,
         "shift": float(np.median(np.abs(facts.raw.shift))),
         "scale": float(np.exp(np.median(facts.raw.log_scale))),
     }
@@ -147,10 +182,11 @@ def _numbers(facts: _Facts) -> dict[str, float]:
 def _exact(facts: _Facts, trials: list[_Trial]) -> Verdict | None:
     best: tuple[float, float, float, Hypothesis] | None = None
     for trial in trials:
-        raw = float(fit(trial.predicted, trial.target).cost.mean())
-        cost = float(fit(trial.predicted, trial.turned).cost.mean())
+        raw = float(fit(trial.predicted, trial.target, trial.floors[0]).cost.mean())
+        cost = float(fit(trial.predicted, trial.turned, trial.floors[1]).cost.mean())
         free = float(free_cost(trial.predicted, trial.turned).mean())
-        rho = float(np.median(np.diag(spearman(trial.predicted, trial.turned))))
+        own = np.diag(spearman(trial.predicted, trial.turned))
+        rho = float(np.median(own[facts.awake]))
         if (
             raw - cost > _EXACT_GAIN
             and cost < _EXACT_COST
@@ -171,61 +207,97 @@ def _exact(facts: _Facts, trials: list[_Trial]) -> Verdict | None:
     )
 
 
-def _permuted(facts: _Facts) -> Verdict | None:
+def _rearranged(facts: _Facts) -> Verdict | None:
+    """Dims in another order, or with another sign: whichever explains more."""
+    known = [_permuted(facts), _flipped(facts)]
+    found = [(cost, verdict) for cost, verdict in known if verdict is not None]
+    if found:
+        return min(found, key=lambda pair: pair[0])[1]
+    return _permuted_ranks(facts)
+
+
+def _permuted(facts: _Facts) -> tuple[float, Verdict | None]:
+    """Each dim against each other dim's demonstrations, in native units."""
     n = facts.predicted.shape[1]
-    if n < 2:
-        return None
-    native = np.stack(
+    cost = np.stack(
         [
-            fit(np.repeat(facts.predicted[:, i : i + 1], n, axis=1), facts.target).cost
+            fit(np.repeat(facts.predicted[:, i : i + 1], n, axis=1), facts.target, facts.floor).cost
             for i in range(n)
         ]
     )
-    for by, cost in (("native", native - 2 * facts.rho), ("rank", -2 * facts.rho)):
-        rows, to = linear_sum_assignment(cost)
-        moved = rows[rows != to]
-        if not len(moved):
-            continue
-        there, here = facts.rho[moved, to[moved]], facts.rho[moved, moved]
-        gain = float((there - here).mean())
-        before, after = native[moved, moved].mean(), native[moved, to[moved]].mean()
-        if by == "native":
-            found = before - after > _AFFINE_GAIN and after < _MOVED_COST
-            found = found and bool(np.median(there) > _MOVED_RHO)
-        else:
-            found = gain > _MOVED_GAIN and bool((there > _MOVED_RHO).all())
-        if found:
-            pairs = [f"{facts.names[i]} like {facts.names[to[i]]}" for i in moved[:4]]
-            more = ", ..." if len(moved) > 4 else ""
-            return Verdict(
-                "suspect_permuted",
-                f"{len(moved)} of {n} dims that follow another dim's demonstrations "
-                f"({', '.join(pairs)}{more}; rank correlation {here.mean():.2f} with their own, "
-                f"{there.mean():.2f} with the other's)",
-                "the checkpoint's dims are in another order than the dataset's: reorder the "
-                "dataset's action, or take the dataset of the training",
-                {
-                    **_numbers(facts),
-                    "n_dims": len(moved),
-                    "rank_gain": gain,
-                    "cost_gain": float(before - after),
-                },
-            )
-    return None
+    rows, to = linear_sum_assignment(cost - 2 * facts.rho)
+    moved = rows[rows != to]
+    if not len(moved):
+        return np.inf, None
+    there, here = facts.rho[moved, to[moved]].mean(), facts.rho[moved, moved].mean()
+    before, after = cost[moved, moved].mean(), cost[moved, to[moved]].mean()
+    if before - after < _MOVED_COST_GAIN or after > _MOVED_COST or there < max(here, _CORRELATED):
+        return np.inf, None
+    return float(cost[rows, to].mean()), _permutation(facts, moved, to, float(before - after))
 
 
-def _flipped(facts: _Facts) -> Verdict | None:
-    own = facts.own
-    flipped = own < _FLIPPED_RHO
-    rest = own[~flipped]
-    if not flipped.any() or 2 * flipped.sum() > len(own) or np.median(rest) < _UPRIGHT_RHO:
+def _permuted_ranks(facts: _Facts) -> Verdict | None:
+    """The same by rank correlation alone, for dims swapped before they were unnormalized."""
+    alive = np.flatnonzero(facts.awake)
+    rho = facts.rho[np.ix_(alive, alive)]
+    rows, to = linear_sum_assignment(-rho)
+    moved = rows[rows != to]
+    if not len(moved):
         return None
-    names = [f"{facts.names[i]} ({own[i]:.2f})" for i in np.flatnonzero(flipped)[:4]]
+    there, here = rho[moved, to[moved]].mean(), rho[moved, moved].mean()
+    if there - here < _MOVED_GAIN or there < _MOVED_RHO:
+        return None
+    order = np.arange(len(facts.awake))
+    order[alive] = alive[to]
+    return _permutation(facts, alive[moved], order, 0.0)
+
+
+def _permutation(
+    facts: _Facts, moved: NDArray[np.int64], to: NDArray[np.int64], gain: float
+) -> Verdict:
+    there, here = facts.rho[moved, to[moved]].mean(), facts.rho[moved, moved].mean()
+    pairs = [f"{facts.names[i]} like {facts.names[to[i]]}" for i in moved[:4]]
+    more = ", ..." if len(moved) > 4 else ""
     return Verdict(
+        "suspect_permuted",
+        f"{len(moved)} of {len(to)} dims that follow another dim's demonstrations "
+        f"({', '.join(pairs)}{more}; rank correlation {here:.2f} with their own, {there:.2f} with "
+        "the other's)",
+        "the checkpoint's dims are in another order than the dataset's: reorder the dataset's "
+        "action, or take the dataset of the training",
+        {
+            **_numbers(facts),
+            "n_dims": len(moved),
+            "rank_gain": float(there - here),
+            "cost_gain": gain,
+        },
+    )
+
+
+def _flipped(facts: _Facts) -> tuple[float, Verdict | None]:
+    """Dims that run against their demonstrations, mirrored about zero or about their mean."""
+    own, raw = facts.own, facts.raw.cost
+    middle = location(facts.target)
+    mirrored = np.minimum(
+        *(
+            fit(facts.predicted, turned, facts.floor).cost
+            for turned in (-facts.target, 2 * middle - facts.target)
+        )
+    )
+    far = (raw - mirrored > _FLIPPED_FAR) & (mirrored < _MOVED_COST) & (own < _UPRIGHT_RHO)
+    near = (raw - mirrored > _FLIPPED_NEAR) & facts.awake & (own < _FLIPPED_RHO)
+    flipped = far | near
+    rest = own[~flipped & facts.awake]
+    if not flipped.any() or 2 * flipped.sum() > len(own):
+        return np.inf, None
+    if len(rest) and np.median(rest) < _UPRIGHT_RHO:
+        return np.inf, None
+    names = [f"{facts.names[i]} ({own[i]:.2f})" for i in np.flatnonzero(flipped)[:4]]
+    elsewhere = f"; {np.median(rest):.2f} elsewhere" if len(rest) else ""
+    return float(np.where(flipped, mirrored, raw).mean()), Verdict(
         "suspect_sign_flip",
         f"{flipped.sum()} of {len(own)} dims that move against the demonstrations (rank "
-        f"correlation {', '.join(names)}{', ...' if flipped.sum() > 4 else ''}; "
-        f"{np.median(rest):.2f} elsewhere)",
+        f"correlation {', '.join(names)}{', ...' if flipped.sum() > 4 else ''}{elsewhere})",
         "the sign convention of these dims differs between training and this dataset: flip them in "
         "one of the two",
         {**_numbers(facts), "n_dims": int(flipped.sum())},
@@ -235,7 +307,7 @@ def _flipped(facts: _Facts) -> Verdict | None:
 def _affine(facts: _Facts) -> Verdict | None:
     cost, free, own = facts.raw.cost, facts.free, facts.own
     whole = (
-        np.median(own) >= _CORRELATED
+        facts.follows >= _CORRELATED
         and cost.mean() - free.mean() > _AFFINE_GAIN
         and cost.mean() > _AFFINE_COST
     )
@@ -250,7 +322,7 @@ def _affine(facts: _Facts) -> Verdict | None:
     )
     return Verdict(
         "suspect_stats",
-        f"predictions that follow the demonstrations (rank correlation {np.median(own):.2f}) at "
+        f"predictions that follow the demonstrations (rank correlation {facts.follows:.2f}) at "
         f"another place or scale ({named}). Likely, in this order: unnormalized with another "
         "dataset's statistics, with another mode's, or trained on another robot's calibration",
         "compare the unnormalizer's statistics with the dataset's meta/stats.json; --stats dataset "
@@ -266,7 +338,7 @@ def _collapsed(facts: _Facts) -> Verdict | None:
     return Verdict(
         "suspect_collapsed",
         f"predictions that hardly vary from frame to frame ({np.median(scale):.2g} of the "
-        f"demonstrations' spread, rank correlation {np.median(facts.own):.2f})",
+        f"demonstrations' spread, rank correlation {facts.follows:.2f})",
         "the network ignores its inputs: check that pictures and state reach it as in training, "
         "and that the training converged",
         _numbers(facts),
@@ -280,7 +352,7 @@ def _unexplained(facts: _Facts) -> Verdict | None:
     return Verdict(
         "suspect_unexplained",
         f"predictions far from the demonstrations (misfit {cost:.1f}, rank correlation "
-        f"{np.median(facts.own):.2f}) in a way that no known mistake explains",
+        f"{facts.follows:.2f}) in a way that no known mistake explains",
         "an untrained or diverged policy, another task or robot, or inputs it was not trained "
         "with: look at report.html",
         _numbers(facts),

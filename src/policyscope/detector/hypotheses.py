@@ -51,6 +51,7 @@ class Declared:
         schema: names and units of the dims.
         normalizer: of the mode that the checkpoint declares, with its statistics, or with the
             dataset's where it has none; None where nothing is normalized.
+        std: [A] standard deviations of the dataset's actions.
         low: [A] smallest action in the dataset's statistics, or None.
         high: [A] largest, or None.
         kind: ``absolute`` or ``delta``.
@@ -58,6 +59,7 @@ class Declared:
 
     schema: ActionSchema
     normalizer: Normalizer | None
+    std: FloatArray
     low: FloatArray | None = None
     high: FloatArray | None = None
     kind: str = "absolute"

@@ -18,7 +18,7 @@ from policyscope.spaces import FloatArray, NativeActions, Normalizer, missing_st
 
 MOST_EPISODES = 8
 _BATCH = 32
-_PATIENCE_S = 12.0
+_PATIENCE_S = 8.0
 _STORED = 64  # frames of a stored episode
 
 
@@ -93,7 +93,8 @@ def declared(
         if known and mode != "IDENTITY"
         else None
     )
-    return Declared(alignment.schema, door, ours.get("min"), ours.get("max"), action_kind)
+    std = ours.get("std", np.zeros(len(units)))
+    return Declared(alignment.schema, door, std, ours.get("min"), ours.get("max"), action_kind)
 
 
 def _against(

@@ -36,14 +36,24 @@ class Fit:
     cost: FloatArray
 
 
-def fit(predicted: FloatArray, target: FloatArray) -> Fit:
+def fit(predicted: FloatArray, target: FloatArray, floor: FloatArray | float = 0.0) -> Fit:
     """Compare [N, A] predictions with [N, A] targets.
 
-    C = min(δ², 16) + min((λ/τ)², 16) + 2 ln(1 + e²), with shift δ, log-scale λ and residual e.
+    C = min(δ², 16) + min((λ/τ)², 16) + 2 ln(1 + e²), with shift δ, log-scale λ and residual e. All
+    count in spreads of the target, or in `floor` where the target rests in this sample: a joint
+    that hardly moves says little, and a policy that misses its resting place by less than the
+    dataset's standard deviation is weak, not wrong.
+
+    Args:
+        predicted: [N, A].
+        target: [N, A].
+        floor: [A] smallest spread to count in, the dataset's standard deviation.
     """
-    scale = np.maximum(spread(target), _TINY)
+    own = np.maximum(spread(target), _TINY)
+    scale = np.maximum(own, floor)
     shift = (location(predicted) - location(target)) / scale
-    log_scale = np.log(np.maximum(spread(predicted), _TINY) / scale)
+    found = np.maximum(spread(predicted), _TINY)
+    log_scale = np.maximum(np.log(found / scale), 0.0) + np.minimum(np.log(found / own), 0.0)
     gap = np.clip((predicted - target) / scale, -_CLIP, _CLIP)
     residual = np.sqrt((gap**2).mean(axis=0))
     tau = np.where(log_scale > 0, _TAU[1], _TAU[0])
