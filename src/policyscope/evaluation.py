@@ -44,7 +44,7 @@ from policyscope.run.record import (
 )
 from policyscope.run.storing import predict_and_store
 from policyscope.spaces import NativeActions
-from policyscope.split import held_out, label, trained_on
+from policyscope.split import held_out, label, leakage, trained_on
 
 _AUTO_BATCH = {"cpu": 32, "cuda": 64, "mps": 32}
 
@@ -104,6 +104,8 @@ def check(config: EvalConfig) -> Inputs:
         else held_out(trained, n)
     )
     source.load(episodes)
+    leak = leakage(trained, episodes)
+    findings = (*findings, leak) if leak else findings
     return Inputs(checkpoint, source, alignment, episodes, trained, findings)
 
 

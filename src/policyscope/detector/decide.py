@@ -36,6 +36,7 @@ _FLIPPED_FAR = 8.0
 _FLIPPED_NEAR = 1.0
 _FLIPPED_RHO = -0.4
 _UPRIGHT_RHO = 0.2
+_RANKS_WIN = 0.2
 _AFFINE_COST = 5.0
 _AFFINE_GAIN = 4.0
 _DIM_COST = 10.0
@@ -134,7 +135,7 @@ def judge(sample: Sample, declared: Declared) -> Verdict:
     telling, unchecked = [], []
     for h in hypotheses(declared, has_state=sample.state is not None):
         trial = _trial(h, sample, declared, dims)
-        if fit(trial.turned, trial.target, trial.floors[0]).cost.mean() > _TELLING:
+        if trial and fit(trial.turned, trial.target, trial.floors[0]).cost.mean() > _TELLING:
             telling.append(trial)
         else:
             unchecked.append(h.code)
@@ -151,17 +152,18 @@ def judge(sample: Sample, declared: Declared) -> Verdict:
 
 def _trial(
     hypothesis: Hypothesis, sample: Sample, declared: Declared, dims: NDArray[np.bool_]
-) -> _Trial:
+) -> _Trial | None:
     step = sample.target.values.shape[1] // 2 if hypothesis.late else 0
     rows = ~sample.is_pad[:, step]
+    if rows.sum() < MIN_FRAMES:
+        return None
     target = sample.target.values[rows, step]
     state = None if sample.state is None else sample.state[rows]
     turned = hypothesis.turns_into(target, state)
     predicted = sample.predicted.values[rows, step]
-    floors = (np.zeros(int(dims.sum())),) * 2
-    if not hypothesis.late:  # displacements are small against the dataset's spread
-        ends = hypothesis.turns_into(np.stack([0 * declared.std, declared.std]), None)
-        floors = (declared.std[dims], np.abs(ends[1] - ends[0])[dims])
+    ends = hypothesis.turns_into(np.stack([0 * declared.std, declared.std]), None)
+    keep = 0.0 if hypothesis.late else 1.0  # displacements are small against the dataset's spread
+    floors = keep * declared.std[dims], keep * np.abs(ends[1] - ends[0])[dims]
     return _Trial(hypothesis, predicted[:, dims], target[:, dims], turned[:, dims], floors)
 
 
@@ -209,14 +211,17 @@ def _exact(facts: _Facts, trials: list[_Trial]) -> Verdict | None:
 
 def _rearranged(facts: _Facts) -> Verdict | None:
     """Dims in another order, or with another sign: whichever explains more."""
-    known = [_permuted(facts), _flipped(facts)]
-    found = [(cost, verdict) for cost, verdict in known if verdict is not None]
-    if found:
-        return min(found, key=lambda pair: pair[0])[1]
-    return _permuted_ranks(facts)
+    permuted, flipped, ranks = _permuted(facts), _flipped(facts), _permuted_ranks(facts)
+    if permuted and flipped:
+        return min(permuted, flipped, key=lambda found: found[0])[1]
+    if permuted:
+        return permuted[1]
+    if ranks and (flipped is None or ranks[0] > flipped[1].evidence["rank_upright"] + _RANKS_WIN):
+        return ranks[1]
+    return flipped[1] if flipped else None
 
 
-def _permuted(facts: _Facts) -> tuple[float, Verdict | None]:
+def _permuted(facts: _Facts) -> tuple[float, Verdict] | None:
     """Each dim against each other dim's demonstrations, in native units."""
     n = facts.predicted.shape[1]
     cost = np.stack(
@@ -228,15 +233,15 @@ def _permuted(facts: _Facts) -> tuple[float, Verdict | None]:
     rows, to = linear_sum_assignment(cost - 2 * facts.rho)
     moved = rows[rows != to]
     if not len(moved):
-        return np.inf, None
+        return None
     there, here = facts.rho[moved, to[moved]].mean(), facts.rho[moved, moved].mean()
     before, after = cost[moved, moved].mean(), cost[moved, to[moved]].mean()
     if before - after < _MOVED_COST_GAIN or after > _MOVED_COST or there < max(here, _CORRELATED):
-        return np.inf, None
+        return None
     return float(cost[rows, to].mean()), _permutation(facts, moved, to, float(before - after))
 
 
-def _permuted_ranks(facts: _Facts) -> Verdict | None:
+def _permuted_ranks(facts: _Facts) -> tuple[float, Verdict] | None:
     """The same by rank correlation alone, for dims swapped before they were unnormalized."""
     alive = np.flatnonzero(facts.awake)
     rho = facts.rho[np.ix_(alive, alive)]
@@ -249,7 +254,7 @@ def _permuted_ranks(facts: _Facts) -> Verdict | None:
         return None
     order = np.arange(len(facts.awake))
     order[alive] = alive[to]
-    return _permutation(facts, alive[moved], order, 0.0)
+    return float(rho[rows, to].mean()), _permutation(facts, alive[moved], order, 0.0)
 
 
 def _permutation(
@@ -274,7 +279,7 @@ def _permutation(
     )
 
 
-def _flipped(facts: _Facts) -> tuple[float, Verdict | None]:
+def _flipped(facts: _Facts) -> tuple[float, Verdict] | None:
     """Dims that run against their demonstrations, mirrored about zero or about their mean."""
     own, raw = facts.own, facts.raw.cost
     middle = location(facts.target)
@@ -289,10 +294,11 @@ def _flipped(facts: _Facts) -> tuple[float, Verdict | None]:
     flipped = far | near
     rest = own[~flipped & facts.awake]
     if not flipped.any() or 2 * flipped.sum() > len(own):
-        return np.inf, None
+        return None
     if len(rest) and np.median(rest) < _UPRIGHT_RHO:
-        return np.inf, None
+        return None
     names = [f"{facts.names[i]} ({own[i]:.2f})" for i in np.flatnonzero(flipped)[:4]]
+    upright = float(np.where(flipped, np.abs(own), own)[facts.awake].mean())
     elsewhere = f"; {np.median(rest):.2f} elsewhere" if len(rest) else ""
     return float(np.where(flipped, mirrored, raw).mean()), Verdict(
         "suspect_sign_flip",
@@ -300,7 +306,7 @@ def _flipped(facts: _Facts) -> tuple[float, Verdict | None]:
         f"correlation {', '.join(names)}{', ...' if flipped.sum() > 4 else ''}{elsewhere})",
         "the sign convention of these dims differs between training and this dataset: flip them in "
         "one of the two",
-        {**_numbers(facts), "n_dims": int(flipped.sum())},
+        {**_numbers(facts), "n_dims": int(flipped.sum()), "rank_upright": upright},
     )
 
 

@@ -73,7 +73,7 @@ class LerobotPolicy(Policy):
         self._config = _policy_config(checkpoint, self._device)
         self._policy = _load(checkpoint, self._config)
         stats = facts_stats(facts, alignment) if config.stats == "dataset" else None
-        self._pre, self._post = _processors(checkpoint, self._device, stats)
+        self._pre, self._post = _processors(checkpoint, self._config, self._device, stats)
         normalization = _normalization(checkpoint, stats, force=config.force)
         self._noise_shape = _noise_shape(checkpoint.type, self._config)
         steps = tuple(int(i) for i in self._config.observation_delta_indices or (0,))
@@ -414,14 +414,23 @@ def _load(checkpoint: Checkpoint, config: Any) -> Any:
 
 
 def _processors(
-    checkpoint: Checkpoint, device: str, stats: Mapping[str, Any] | None
+    checkpoint: Checkpoint, config: Any, device: str, stats: Mapping[str, Any] | None
 ) -> tuple[Any, Any]:
+    """The saved processors, or lerobot's own made anew where they can be repaired."""
     from lerobot.policies.factory import make_pre_post_processors
 
     with _opening(f"processors of {checkpoint.path}"):
         from lerobot.configs import PreTrainedConfig
 
-        pair: tuple[Any, Any] = make_pre_post_processors(
+        pair: tuple[Any, Any]
+        if checkpoint.recovered or (stats is not None and checkpoint.incomplete):
+            have = stats if stats is not None else checkpoint.recovered_stats
+            pair = make_pre_post_processors(config, dataset_stats=have)
+            for step in pair[0].steps:
+                if hasattr(step, "rename_map"):
+                    step.rename_map = checkpoint.renames
+            return pair
+        pair = make_pre_post_processors(
             PreTrainedConfig.from_pretrained(checkpoint.directory),
             pretrained_path=str(checkpoint.directory),
             preprocessor_overrides=_overrides(checkpoint, checkpoint.preprocessor, device, stats),
@@ -455,7 +464,8 @@ def _normalization(
 ) -> Normalization:
     step = checkpoint.unnormalizer
     mode = checkpoint.action_mode
-    source = "checkpoint" if stats is None else "dataset"
+    kept = "weights" if checkpoint.recovered else "checkpoint"
+    source = kept if stats is None else "dataset"
     have = stats if stats is not None else (step.stats if step else {})
     if force and (step is None or (stats is None and ACTION not in have)):
         return Normalization(mode, "forced-without-statistics", "none")

@@ -18,6 +18,10 @@ BASELINE_NAMES = {
     "dataset_mean": "dataset mean",
     "zero": "no motion",
 }
+SOURCE_NOTES = {
+    "dataset": "with the dataset's normalization statistics (--stats dataset), not its own",
+    "weights": "with normalization statistics recovered from its weights",
+}
 SPLIT_NAMES = {
     "held_out": "held-out episodes",
     "in_sample": "in-sample episodes",
@@ -104,9 +108,11 @@ def subject(record: dict[str, Any]) -> str:
         else f"{policy['type']} ({_tail(policy['path'])})"
     )
     seen = "" if policy["sha256"] is None else f", {SPLIT_NAMES[data['split']]}"
+    source = SOURCE_NOTES.get(record["actions"]["normalization"]["source"])
     return (
         f"{who} on {data['repo_id']}: {data['n_frames']} frames of "
         f"{n_episodes} episode{'s' if n_episodes != 1 else ''}{seen}"
+        + (f"; {source}" if source else "")
     )
 
 
@@ -143,8 +149,10 @@ def beside(right: dict[str, Any], wrong: dict[str, Any]) -> str:
 
 
 def forced_notice(record: dict[str, Any]) -> str | None:
-    """What must stand beside every number of a forced run."""
-    if not record["forced"]:
-        return None
+    """What must stand beside every number of a forced run, or of suspicious predictions."""
     codes = ", ".join(f["code"] for f in record["findings"] if f["severity"] == "error")
-    return f"FORCED in spite of {codes}: these numbers may mean nothing"
+    if record["forced"]:
+        return f"FORCED in spite of {codes}: these numbers may mean nothing"
+    if codes:
+        return f"{codes.upper()}: these numbers may mean nothing (see the findings)"
+    return None
