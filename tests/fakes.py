@@ -87,7 +87,7 @@ def write_policy(
     Args:
         path: where to write it.
         root: the dataset whose statistics it is "trained" with.
-        kind: ``smolvla``, ``act`` or ``diffusion``.
+        kind: one of `_SMALL`.
         cameras: policy camera key → size.
         action_dim: of its output.
         state_dim: of its input.
@@ -106,7 +106,8 @@ def write_policy(
 
     torch.manual_seed(seed)
     cameras = {IMAGE: 64} if cameras is None else cameras
-    mode = NormalizationMode.MEAN_STD
+    bounded = kind in ("vqbet", "tdmpc", "gaussian_actor")  # their outputs lie in [-1, 1]
+    mode = NormalizationMode.MIN_MAX if bounded else NormalizationMode.MEAN_STD
     common: dict[str, Any] = {
         "device": "cpu",
         "push_to_hub": False,
@@ -172,6 +173,42 @@ _SMALL: dict[str, dict[str, Any]] = {
         "pretrained_backbone_weights": None,
         "spatial_softmax_num_keypoints": 4,
         "diffusion_step_embed_dim": 16,
+    },
+    "vqbet": {
+        "n_obs_steps": 2,
+        "n_action_pred_token": 3,
+        "action_chunk_size": 4,
+        "crop_shape": (56, 56),
+        "pretrained_backbone_weights": None,
+        "use_group_norm": True,
+        "spatial_softmax_num_keypoints": 4,
+        "vqvae_n_embed": 4,
+        "vqvae_embedding_dim": 16,
+        "vqvae_enc_hidden_dim": 16,
+        "gpt_block_size": 32,
+        "gpt_input_dim": 32,
+        "gpt_output_dim": 32,
+        "gpt_n_layer": 1,
+        "gpt_n_head": 2,
+        "gpt_hidden_dim": 32,
+    },
+    "tdmpc": {
+        "horizon": 3,
+        "n_action_repeats": 1,
+        "n_action_steps": 3,
+        "image_encoder_hidden_dim": 8,
+        "state_encoder_hidden_dim": 16,
+        "latent_dim": 8,
+        "mlp_dim": 16,
+        "cem_iterations": 2,
+        "n_gaussian_samples": 16,
+        "n_pi_samples": 4,
+        "n_elites": 4,
+    },
+    "gaussian_actor": {
+        "image_encoder_hidden_dim": 8,
+        "state_encoder_hidden_dim": 16,
+        "latent_dim": 8,
     },
 }
 

@@ -10,10 +10,11 @@ import argparse
 import itertools
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,14 +24,16 @@ from networks import DATA, KINDS
 
 from policyscope.checkpoint import read_checkpoint
 from policyscope.config import DatasetConfig, PolicyConfig
-from policyscope.detector.decide import judge
+from policyscope.detector.decide import MIN_EPISODES, judge
 from policyscope.detector.findings import ERRORS
 from policyscope.detector.hypotheses import Declared, Sample
+from policyscope.detector.statistics import spearman
 from policyscope.facts import DatasetFacts
 from policyscope.frames import FrameSource
 from policyscope.spaces import ActionSchema, NativeActions, Normalizer
 
-EPISODES = (1, 2, 3, 5, 8)
+EPISODES = (2, 3, 4, 8)
+MARKERS = ("<!-- tables -->", "<!-- end of tables -->")
 FRAMES = 32
 
 
@@ -59,7 +62,7 @@ def networks(nets: Path, datasets: Path, fold: str) -> Iterator[Network]:
     for data, kind in itertools.product(DATA, KINDS):
         folder = nets / f"{data}-{kind}-{fold}"
         if not (folder / "predictions.npz").is_file():
-            print(f"<!-- {folder.name}: not trained -->")
+            print(f"{folder.name}: not trained", file=sys.stderr)
             continue
         source = FrameSource(DatasetConfig(root=str(datasets / DATA[data].folder)), repo_id=data)
         checkpoint = read_checkpoint(PolicyConfig(path=str(folder)))
@@ -76,13 +79,14 @@ def networks(nets: Path, datasets: Path, fold: str) -> Iterator[Network]:
 def sampled(
     network: Network, n_episodes: int, draw: np.random.Generator
 ) -> tuple[Case, np.ndarray, np.ndarray]:
-    """A case on some episodes' frames, evenly spaced; their padding and episode indices."""
+    """A case on some episodes' frames, spread over each; their padding and episode indices."""
     episode = network.arrays["episode"]
     chosen = draw.choice(np.unique(episode), n_episodes, replace=False)
     rows = []
     for e in chosen:
         own = np.flatnonzero(episode == e)
-        rows.append(own[np.linspace(0, len(own) - 1, FRAMES).astype(int)])
+        edges = np.linspace(0, len(own), FRAMES + 1)
+        rows.append(own[draw.uniform(edges[:-1], edges[1:]).astype(int)])
     at = np.concatenate(rows)
     target, units = network.arrays["target"][at], network.facts.actions.units
     state = network.arrays["state"][at]
@@ -141,26 +145,102 @@ def count(nets: list[Network], n_trials: int) -> dict[tuple[str, str, str, int],
     for network, fault, n in itertools.product(nets, FAULTS, EPISODES):
         if not applies(fault, network) or n > len(np.unique(network.arrays["episode"])):
             continue
-        verdicts = Counter(trial(network, fault, n, seed) for seed in range(n_trials))
+        more = 4 if fault == "clean" else 1  # false alarms are rare: count them with care
+        verdicts = Counter(trial(network, fault, n, seed) for seed in range(more * n_trials))
         table[fault, network.data, network.kind, n] = verdicts
     return table
 
 
-def share(counts: list[Counter[str]], wanted: set[str] | None) -> str:
-    """Percentage of the given verdicts (None: any alarm), with the number of trials."""
-    total = sum(sum(c.values()) for c in counts)
-    if not total:
-        return "–"
-    hit = sum(
-        v
-        for c in counts
-        for k, v in c.items()
-        if (k in wanted if wanted is not None else k not in QUIET)
-    )
-    return f"{100 * hit / total:.1f}"
-
-
+Table = dict[tuple[str, str, str, int], Counter[str]]
 QUIET = {"clear", "too_little"}
+
+
+def share(counts: Iterable[Counter[str]], wanted: set[str] | None) -> str:
+    """Percentage of the given verdicts; None stands for any alarm."""
+    every = [(code, n) for c in counts for code, n in c.items()]
+    total = sum(n for _, n in every)
+    hit = sum(n for code, n in every if (code not in QUIET if wanted is None else code in wanted))
+    return f"{100 * hit / total:.1f}" if total else "–"
+
+
+def pick(table: Table, *, least: int = MIN_EPISODES, **wanted: Any) -> list[Counter[str]]:
+    """The counts of some mistakes, datasets, policies or sizes."""
+    names = ("fault", "data", "kind", "episodes")
+    return [
+        counts
+        for key, counts in table.items()
+        if key[3] >= (0 if "episodes" in wanted else least)
+        and all(key[names.index(name)] == value for name, value in wanted.items())
+    ]
+
+
+def rows(head: list[str], body: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(line) + " |" for line in body])
+
+
+def report(nets: list[Network], table: Table) -> str:
+    """All tables as Markdown."""
+    parts = [
+        "### The networks",
+        rows(*_networks(nets)),
+        f"### Trials with {MIN_EPISODES} or more episodes",
+    ]
+    body = []
+    for fault, (_, exact) in FAULTS.items():
+        counts = pick(table, fault=fault)
+        n = sum(sum(c.values()) for c in counts)
+        exact_share = "" if fault == "clean" else share(counts, {exact})
+        body.append([fault, str(n), exact_share, share(counts, None), share(counts, set(ERRORS))])
+    parts.append(rows(["mistake", "trials", "exact %", "any alarm %", "severity error %"], body))
+    parts.append("### By policy and dataset: exact % / any alarm %")
+    groups = list(dict.fromkeys((n.data, n.kind) for n in nets))
+    body = []
+    for fault, (_, exact) in FAULTS.items():
+        cells = [pick(table, fault=fault, data=d, kind=k) for d, k in groups]
+        body.append(
+            [fault, *(f"{share(c, {exact})} / {share(c, None)}" if c else "–" for c in cells)]
+        )
+    parts.append(rows(["mistake", *(f"{d} {k}" for d, k in groups)], body))
+    parts.append("### By number of episodes: exact % / any alarm %")
+    body = []
+    for fault, (_, exact) in FAULTS.items():
+        cells = [pick(table, fault=fault, episodes=n) for n in EPISODES]
+        body.append(
+            [fault, *(f"{share(c, {exact})} / {share(c, None)}" if c else "–" for c in cells)]
+        )
+    parts.append(rows(["mistake", *map(str, EPISODES)], body))
+    parts.append(f"### Verdicts, counted, with {MIN_EPISODES} or more episodes")
+    verdicts = ["clear", *dict.fromkeys(exact for _, exact in FAULTS.values() if exact != "clear")]
+    verdicts.append("suspect_unexplained")
+    body = []
+    for fault in FAULTS:
+        total: Counter[str] = sum(pick(table, fault=fault), Counter())
+        body.append([fault, *(str(total[v] or "") for v in verdicts)])
+    head = [v.removeprefix("suspect_").replace("_", " ") for v in verdicts]
+    parts.append(rows(["mistake", *head], body))
+    return "\n\n".join(parts) + "\n"
+
+
+def _networks(nets: list[Network]) -> tuple[list[str], list[list[str]]]:
+    body = []
+    for net in nets:
+        first, target = net.arrays["predicted"][:, 0], net.arrays["target"][:, 0]
+        std = np.asarray(net.facts.stats["action"]["std"]).reshape(-1)
+        error = float((np.abs(first - target) / std).mean())
+        rho = np.diag(spearman(first, target))[net.moving]
+        body.append(
+            [
+                net.data,
+                net.kind,
+                str(len(np.unique(net.arrays["episode"]))),
+                f"{error:.2f}",
+                f"{np.median(rho):.2f}",
+            ]
+        )
+    head = ["dataset", "policy", "unseen episodes", "step-1 error in std", "rank correlation"]
+    return head, body
 
 
 def main() -> None:
@@ -168,18 +248,16 @@ def main() -> None:
     parser.add_argument("--datasets", type=Path, required=True)
     parser.add_argument("--nets", type=Path, required=True)
     parser.add_argument("--fold", default="b", help="a: thresholds were tuned on it")
-    parser.add_argument("--trials", type=int, default=100, help="a network, mistake and size")
-    parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--trials", type=int, default=50, help="a network, mistake and size")
+    parser.add_argument("--write", type=Path, help="a Markdown file with the two markers")
     args = parser.parse_args()
     nets = list(networks(args.nets, args.datasets, args.fold))
-    table = count(nets, args.trials)
-    if args.verbose:
-        for key, verdicts in table.items():
-            if key[3] in (3, 8):
-                print(*key, dict(verdicts))
-    for fault, (_, exact) in FAULTS.items():
-        cells = [[c for k, c in table.items() if k[0] == fault and k[3] == n] for n in EPISODES]
-        print(fault, [(share(c, {exact}), share(c, None), share(c, set(ERRORS))) for c in cells])
+    text = report(nets, count(nets, args.trials))
+    print(text)
+    if args.write:
+        before, rest = args.write.read_text().split(MARKERS[0])
+        after = rest.split(MARKERS[1])[1]
+        args.write.write_text(f"{before}{MARKERS[0]}\n\n{text}\n{MARKERS[1]}{after}")
 
 
 if __name__ == "__main__":

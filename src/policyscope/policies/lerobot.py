@@ -122,7 +122,7 @@ class LerobotPolicy(Policy):
             chunk = self._call(self._method, observation, noise, batch)
             self._synchronize()
             model_s = time.perf_counter() - start
-        return Prediction(self._to_native(self._normalized(chunk), batch), model_s)
+        return Prediction(self._to_native(self._normalized(chunk, len(batch)), batch), model_s)
 
     def control_step(self, batch: FrameBatch) -> ControlStep:
         """See `Policy.control_step`. The queue pops are those of the policy's own action queue."""
@@ -257,12 +257,14 @@ class LerobotPolicy(Policy):
             self._copy_stream = torch.cuda.Stream()
         return self._copy_stream
 
-    def _normalized(self, chunk: torch.Tensor) -> NormalizedActions:
+    def _normalized(self, chunk: torch.Tensor, rows: int) -> NormalizedActions:
+        if self.spec.type == "tdmpc" and chunk.ndim == 3:  # which answers [H, B, A]
+            chunk = chunk.transpose(0, 1)
         n, declared = self.spec.chunk_size, int(self._config.action_feature.shape[0])
-        if chunk.ndim != 3 or chunk.shape[1] < n or chunk.shape[2] < declared:
+        if chunk.ndim != 3 or len(chunk) != rows or chunk.shape[1] < n or chunk.shape[2] < declared:
             raise CheckpointError(
                 f"predictions of {self.spec.path}",
-                expected=f"chunks of shape [B, {n}, {declared}]",
+                expected=f"chunks of shape [{rows}, {n}, {declared}]",
                 found=str(list(chunk.shape)),
                 fix="check chunk_size and output_features in config.json",
             )
