@@ -235,7 +235,8 @@ def test_the_founding_case_is_refused(
     record = read_record(out)
     assert record["status"] == "refused"
     assert "summary" not in record
-    assert [f["code"] for f in record["findings"]] == ["action_dim_mismatch"]
+    errors = [f["code"] for f in record["findings"] if f["severity"] == "error"]
+    assert errors == ["action_dim_mismatch"]
     assert run_cli(*eval_words(data, policy, out, "--force")) == 2  # no meaning to force
     picked = tmp_path / "picked"
     assert run_cli(*eval_words(data, policy, picked, "--action_dims", "3,5")) == 0

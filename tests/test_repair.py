@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import fakes
 from policyscope.errors import PolicyscopeError, RefusedError
-from policyscope.evaluation import check, evaluate
+from policyscope.evaluation import check, evaluate, open_policy
 from policyscope.run.directory import RunDirectory
 from policyscope.views.words import forced_notice, subject
 
@@ -149,6 +149,24 @@ def test_multi_dataset_statistics_name_their_choices(
         "2 datasets it was trained on (so100, so100-blue)" in found["action_stats_missing"].message
     )
     assert found["input_stats_missing"].severity == "error"
+
+
+def test_dataset_statistics_reach_a_checkpoint_that_renames_its_inputs(
+    checkpoints: dict[str, Path], data: Path, tmp_path: Path
+) -> None:
+    """Its preprocessor renames first and normalizes then, under the policy's keys."""
+    ours = "observation.images.top"
+    policy = fakes.write_policy(tmp_path / "p", data, "act", cameras={ours: 64})
+    file = policy / "policy_preprocessor.json"
+    content = json.loads(file.read_text())
+    for step in content["steps"]:
+        if step["registry_name"] == "rename_observations_processor":
+            step["config"]["rename_map"] = {fakes.IMAGE: ours}
+    file.write_text(json.dumps(content))
+    config = fakes.config_for(data, policy, tmp_path / "o", stats="dataset")
+    opened = open_policy(config, check(config))
+    (normalizer,) = (s for s in opened._pre.steps if hasattr(s, "norm_map"))
+    assert set(normalizer.stats) == {fakes.STATE, ours, "action"}
 
 
 def test_inputs_without_statistics_are_refused(

@@ -228,7 +228,8 @@ def _run(
     found = postflight(config, scores, policy.spec)
     if inputs.checkpoint is not None:
         parts = (directory.part(e) for e, _ in frames)
-        sample = stored(source, inputs.alignment, ((p.index, p.predicted[0].values) for p in parts))
+        native = ((part.index, part.predicted[0].values) for part in parts)
+        sample = stored(source, inputs.alignment, native, len(frames))
         found += [*examine(sample, _declared(config, inputs))]
     record["findings"] += [f.to_json() for f in found]
     if not policy.exact:

@@ -19,7 +19,8 @@ from policyscope.spaces import FloatArray, NativeActions, Normalizer, missing_st
 MOST_EPISODES = 8
 _BATCH = 32
 _PATIENCE_S = 8.0
-_STORED = 64  # frames of a stored episode
+_STORED = 4096  # frames of a stored run, spread over its episodes
+_LEAST = 8  # of each episode
 
 
 def ask(
@@ -50,7 +51,10 @@ def ask(
 
 
 def stored(
-    source: FrameSource, alignment: Alignment, predictions: Iterable[tuple[int, FloatArray]]
+    source: FrameSource,
+    alignment: Alignment,
+    predictions: Iterable[tuple[int, FloatArray]],
+    n_episodes: int,
 ) -> Sample:
     """The sample that a run has stored already.
 
@@ -58,11 +62,12 @@ def stored(
         source: the loaded demonstrations.
         alignment: which dims are compared.
         predictions: (episode, [T, H, A] native chunks of its first T frames).
+        n_episodes: how many of them there are.
     """
     rows: list[Row] = []
     kept = []
     for episode, values in predictions:
-        frames = _evenly(np.arange(len(values)), _STORED)
+        frames = _evenly(np.arange(len(values)), max(_STORED // n_episodes, _LEAST))
         rows += [(episode, int(f), 0) for f in frames]
         kept.append(values[frames])
     return _against(source, alignment, rows, np.concatenate(kept))

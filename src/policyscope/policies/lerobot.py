@@ -72,7 +72,7 @@ class LerobotPolicy(Policy):
         self._autocast, self._copy_stream = config.dtype == "bfloat16", None
         self._config = _policy_config(checkpoint, self._device)
         self._policy = _load(checkpoint, self._config)
-        stats = facts_stats(facts, alignment) if config.stats == "dataset" else None
+        stats = facts_stats(facts, alignment, checkpoint) if config.stats == "dataset" else None
         self._pre, self._post = _processors(checkpoint, self._config, self._device, stats)
         normalization = _normalization(checkpoint, stats, force=config.force)
         self._noise_shape = _noise_shape(checkpoint.type, self._config)
@@ -329,10 +329,41 @@ def pick_device(wanted: str) -> str:
     return wanted
 
 
-def facts_stats(facts: DatasetFacts, alignment: Alignment) -> dict[str, Mapping[str, Any]]:
-    """The dataset's statistics under the policy's keys (for ``--stats dataset``)."""
-    renamed = {key: facts.stats[src] for key, src in alignment.feeds.items() if src in facts.stats}
-    return {**renamed, ACTION: facts.stats[ACTION]}
+def facts_stats(
+    facts: DatasetFacts, alignment: Alignment, checkpoint: Checkpoint
+) -> dict[str, Mapping[str, Any]]:
+    """The dataset's statistics under the policy's keys (for ``--stats dataset``).
+
+    Args:
+        facts: of the dataset.
+        alignment: which dataset key feeds which key of the preprocessor, and which dims meet.
+        checkpoint: its preprocessor normalizes after it renames.
+    """
+    renames, action_dim = checkpoint.renames, checkpoint.action_dim
+    renamed = {
+        renames.get(key, key): facts.stats[source]
+        for key, source in alignment.feeds.items()
+        if source in facts.stats
+    }
+    return {**renamed, ACTION: _action_stats(facts, alignment, action_dim)}
+
+
+def _action_stats(facts: DatasetFacts, alignment: Alignment, action_dim: int) -> dict[str, Any]:
+    """The dataset's statistics of actions, in the order of the policy's dims."""
+    table = facts.stats[ACTION]
+    met = dict(zip(alignment.policy_dims, alignment.dataset_dims, strict=True))
+    if action_dim == facts.actions.dim and all(p == d for p, d in met.items()):
+        return dict(table)
+    if sorted(met) != list(range(action_dim)):
+        raise UsageError(
+            "--stats dataset",
+            expected=f"a dim of the dataset for each of the policy's {action_dim}",
+            found=f"{len(met)} in --action_dims",
+            fix="leave --stats dataset out, or name all dims",
+        )
+    order = [met[p] for p in range(action_dim)]
+    flat = {name: np.asarray(values).reshape(-1) for name, values in table.items()}
+    return {name: values[order] for name, values in flat.items() if values.size > max(order)}
 
 
 @contextlib.contextmanager
