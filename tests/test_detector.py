@@ -139,9 +139,9 @@ def test_dataset_that_looks_normalized_is_not_checkable() -> None:
     )
     declared = Declared(ActionSchema(tuple("abcd"), units), door, np.ones(4))
     pad = np.zeros(z.shape[:2], dtype=bool)
-    found = judge(
-        Sample(NativeActions(z, units), NativeActions(z, units), pad, episode, None), declared
-    )
+    alike = Sample(NativeActions(z, units), NativeActions(z, units), pad, episode, None)
+    assert [f.code for f in examine(alike, declared)] == ["predictions_not_checkable"]
+    found = judge(alike, declared)
     assert found.code == "clear"
     assert "suspect_not_unnormalized" in found.unchecked
 

@@ -152,7 +152,7 @@ def test_multi_dataset_statistics_name_their_choices(
 
 
 def test_dataset_statistics_reach_a_checkpoint_that_renames_its_inputs(
-    checkpoints: dict[str, Path], data: Path, tmp_path: Path
+    data: Path, tmp_path: Path
 ) -> None:
     """Its preprocessor renames first and normalizes then, under the policy's keys."""
     ours = "observation.images.top"

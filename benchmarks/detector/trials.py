@@ -60,7 +60,7 @@ class Network:
 
 def networks(nets: Path, datasets: Path, fold: str) -> Iterator[Network]:
     for data, kind in itertools.product(DATA, KINDS):
-        folder = nets / f"{data}-{kind}-{fold}"
+        folder = nets / f"{data}-{kind}-{DATA[data].report if fold == 'report' else fold}"
         if not (folder / "predictions.npz").is_file():
             print(f"{folder.name}: not trained", file=sys.stderr)
             continue
@@ -247,7 +247,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--datasets", type=Path, required=True)
     parser.add_argument("--nets", type=Path, required=True)
-    parser.add_argument("--fold", default="b", help="a: thresholds were tuned on it")
+    parser.add_argument("--fold", default="report", help="or a, b: thresholds were tuned on these")
     parser.add_argument("--trials", type=int, default=50, help="a network, mistake and size")
     parser.add_argument("--write", type=Path, help="a Markdown file with the two markers")
     args = parser.parse_args()

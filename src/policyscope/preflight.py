@@ -325,7 +325,8 @@ def _check_inputs(
     for key, source in alignment.feeds.items():
         findings += _check_camera(checkpoint, facts, renames.get(key, key), source)
     trained = checkpoint.training.get("dataset") or {}
-    fps = checkpoint.config.get("fps") or trained.get("fps")
+    environment = checkpoint.training.get("env") or {}
+    fps = checkpoint.config.get("fps") or trained.get("fps") or environment.get("fps")
     if isinstance(fps, int | float) and abs(float(fps) - facts.fps) > 1e-6:
         findings.append(
             Finding(

@@ -27,24 +27,28 @@ _EXACT_GAIN = 2.0  # C(raw) - C(h)
 _EXACT_COST = 4.5  # C(h)
 _EXACT_OVER_FREE = 2.5  # C(h) - C(free)
 _CORRELATED = 0.3
+_SURE_GAIN = 8.0  # so much better than right predictions that a weak policy may be ...
+_SURE_COST = 6.5  # ... this far off, whether it follows the demonstrations or not
+_RESTING = -1.5  # log-scale of displacements below which they are no more than rest
 _TELLING = 4.0  # the hypothesis's own cost against right actions: else not checkable here
-_MOVED_RHO = 0.4
-_MOVED_GAIN = 0.35
-_MOVED_COST = 5.0
-_MOVED_COST_GAIN = 4.0
-_FLIPPED_FAR = 8.0
-_FLIPPED_NEAR = 1.0
-_FLIPPED_RHO = -0.4
-_UPRIGHT_RHO = 0.2
-_RANKS_WIN = 0.2
+_MOVED_RHO = 0.4  # with the other dim's demonstrations
+_MOVED_GAIN = 0.35  # of rank correlation
+_MOVED_COST = 5.0  # of a dim, once it is moved or mirrored
+_MOVED_COST_GAIN = 4.0  # of a moved dim
+_FLIPPED_FAR = 8.0  # gain of a dim that lies where its mirror image should be
+_FLIPPED_NEAR = 1.0  # gain of a dim that only moves against its demonstrations ...
+_FLIPPED_RHO = -0.4  # ... with this rank correlation
+_UPRIGHT_RHO = 0.2  # of the other dims
+_RANKS_WIN = 0.2  # by which another order must explain more than signs do
 _AFFINE_COST = 5.0
-_AFFINE_GAIN = 4.0
-_DIM_COST = 10.0
-_DIM_FREE = 2.0
-_DIM_RHO = 0.6
+_AFFINE_GAIN = 4.0  # C(raw) - C(free)
+_AFFINE_RATIO = 4.0  # C(raw) / C(free): a weak policy is off in shape as well as in place
+_DIM_COST = 10.0  # of a single dim elsewhere, ...
+_DIM_FREE = 2.0  # ... that fits once shifted and scaled ...
+_DIM_RHO = 0.6  # ... and follows
 _UNEXPLAINED = 6.0
-_COLLAPSED = 0.1
-_DISTINCT = 8
+_COLLAPSED = 0.1  # of the demonstrations' spread
+_DISTINCT = 8  # values of a dim that counts
 _AWAKE = 0.3  # of the dataset's standard deviation
 
 
@@ -141,6 +145,7 @@ def judge(sample: Sample, declared: Declared) -> Verdict:
             unchecked.append(h.code)
     verdict = (
         _exact(facts, telling)
+        or _displaced(facts, sample, declared, dims)
         or _rearranged(facts)
         or _affine(facts)
         or _collapsed(facts)
@@ -189,13 +194,10 @@ def _exact(facts: _Facts, trials: list[_Trial]) -> Verdict | None:
         free = float(free_cost(trial.predicted, trial.turned).mean())
         own = np.diag(spearman(trial.predicted, trial.turned))
         rho = float(np.median(own[facts.awake]))
-        if (
-            raw - cost > _EXACT_GAIN
-            and cost < _EXACT_COST
-            and cost - free < _EXACT_OVER_FREE
-            and rho > _CORRELATED
-            and (best is None or cost < best[0])
-        ):
+        near = raw - cost > _EXACT_GAIN and cost < _EXACT_COST
+        near = near and cost - free < _EXACT_OVER_FREE and rho > _CORRELATED
+        sure = raw - cost > _SURE_GAIN and cost < _SURE_COST and not trial.hypothesis.late
+        if (near or sure) and (best is None or cost < best[0]):
             best = (cost, raw, rho, trial.hypothesis)
     if best is None:
         return None
@@ -206,6 +208,30 @@ def _exact(facts: _Facts, trials: list[_Trial]) -> Verdict | None:
         f"rank correlation {rho:.2f})",
         h.fix,
         {**_numbers(facts), "cost_hypothesis": cost, "rank_correlation": rho},
+    )
+
+
+def _displaced(
+    facts: _Facts, sample: Sample, declared: Declared, dims: NDArray[np.bool_]
+) -> Verdict | None:
+    """Displacements too small to be recognized, that make right actions with the state added."""
+    found = [h for h in hypotheses(declared, has_state=sample.state is not None) if h.late]
+    trial = _trial(found[0], sample, declared, dims) if found else None
+    if trial is None or declared.kind != "absolute":
+        return None
+    floor = declared.std[dims]
+    raw = float(fit(trial.predicted, trial.target, floor).cost.mean())
+    restored = trial.predicted + (trial.target - trial.turned)
+    cost = float(fit(restored, trial.target, floor).cost.mean())
+    moves = float(np.median(fit(trial.predicted, trial.turned).log_scale))
+    if raw - cost < _AFFINE_GAIN or cost > min(_EXACT_COST, raw / 2) or moves < _RESTING:
+        return None
+    return Verdict(
+        trial.hypothesis.code,
+        f"predictions that look like {trial.hypothesis.says} (misfit {raw:.1f} as they are, "
+        f"{cost:.1f} with the state added)",
+        trial.hypothesis.fix,
+        {**_numbers(facts), "cost_hypothesis": cost},
     )
 
 
@@ -315,7 +341,7 @@ def _affine(facts: _Facts) -> Verdict | None:
     whole = (
         facts.follows >= _CORRELATED
         and cost.mean() - free.mean() > _AFFINE_GAIN
-        and cost.mean() > _AFFINE_COST
+        and cost.mean() > max(_AFFINE_COST, _AFFINE_RATIO * free.mean())
     )
     off = (cost > _DIM_COST) & (free < _DIM_FREE) & (own > _DIM_RHO)
     if not whole and not off.any():

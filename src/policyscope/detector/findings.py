@@ -32,6 +32,17 @@ def examine(sample: Sample, declared: Declared) -> tuple[Finding, ...]:
     if verdict.code not in ("clear", "too_little"):
         return (_suspicion(verdict),)
     found = [_still(sample), _saturated(sample, declared), _outside(sample, declared)]
+    hidden = [code for code in verdict.unchecked if code in ERRORS]
+    if hidden:
+        found.append(
+            Finding(
+                "predictions_not_checkable",
+                "info",
+                "expected actions that differ from what a mistake would make of them; found that "
+                f"{', '.join(hidden)} would look right on this dataset.",
+                "nothing to do: the statistics leave these numbers nearly as they are",
+            )
+        )
     if verdict.code == "too_little":
         found.append(
             Finding(
