@@ -19,8 +19,8 @@ BASELINE_NAMES = {
     "zero": "no motion",
 }
 SOURCE_NOTES = {
-    "dataset": "with the dataset's normalization statistics (--stats dataset), not its own",
-    "weights": "with normalization statistics recovered from its weights",
+    "dataset": "statistics from the dataset (--stats dataset)",
+    "weights": "statistics recovered from its weights",
 }
 SPLIT_NAMES = {
     "held_out": "held-out episodes",
