@@ -32,13 +32,13 @@ FOLDS = ("a", "b", "c")
 
 @dataclass(frozen=True)
 class Data:
-    """A dataset and its splits: thresholds are tuned on all folds but the one that is reported.
+    """A dataset and its splits: thresholds are tuned on other folds than the one reported.
 
     Attributes:
         folder: under the root of all datasets.
         train: episodes of training, by fold.
         test: episodes that this fold's networks never saw, by fold.
-        report: the fold whose networks the thresholds never met.
+        report: the fold in the tables of docs/detector.md, which says what was tuned on which.
     """
 
     folder: str
@@ -62,9 +62,9 @@ DATA = {
     ),
     "aloha": Data(
         "aloha-sim-transfer-cube",
-        {"a": range(0, 2), "b": range(3, 5), "c": range(1, 5, 2)},
-        {"a": range(2, 5), "b": range(0, 3), "c": range(0, 5, 2)},
-        report="c",
+        {"a": range(0, 2), "b": range(3, 5)},
+        {"a": range(2, 5), "b": range(0, 3)},
+        report="b",
     ),
 }
 
