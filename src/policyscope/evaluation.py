@@ -228,7 +228,7 @@ def _run(
     found = postflight(config, scores, policy.spec)
     if inputs.checkpoint is not None:
         parts = (directory.part(e) for e, _ in frames)
-        native = ((part.index, part.predicted[0].values) for part in parts)
+        native = ((p.index, p.frame_index, p.predicted[0].values) for p in parts)
         sample = stored(source, inputs.alignment, native, len(frames))
         found += [*examine(sample, _declared(config, inputs))]
     record["findings"] += [f.to_json() for f in found]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from policyscope.alignment import Alignment
 from policyscope.checkpoint import Checkpoint
@@ -53,7 +54,7 @@ def ask(
 def stored(
     source: FrameSource,
     alignment: Alignment,
-    predictions: Iterable[tuple[int, FloatArray]],
+    predictions: Iterable[tuple[int, NDArray[np.int64], FloatArray]],
     n_episodes: int,
 ) -> Sample:
     """The sample that a run has stored already.
@@ -61,14 +62,14 @@ def stored(
     Args:
         source: the loaded demonstrations.
         alignment: which dims are compared.
-        predictions: (episode, [T, H, A] native chunks of its first T frames).
+        predictions: (episode, [T] frame indices, their [T, H, A] native chunks).
         n_episodes: how many of them there are.
     """
     rows: list[Row] = []
     kept = []
-    for episode, values in predictions:
+    for episode, index, values in predictions:
         frames = _evenly(np.arange(len(values)), max(_STORED // n_episodes, _LEAST))
-        rows += [(episode, int(f), 0) for f in frames]
+        rows += [(episode, int(index[f]), 0) for f in frames]
         kept.append(values[frames])
     return _against(source, alignment, rows, np.concatenate(kept))
 
