@@ -47,9 +47,12 @@ units, against trivial baselines, with honest intervals.
 @final
 @dataclass(frozen=True)
 class _Check:
-    """Preflight: finds what would make the numbers meaningless, without running the policy.
+    """Finds what would make the numbers meaningless, in seconds: in the files of policy and
+    dataset, then in the predictions of a few hundred frames.
 
     policyscope check --policy.path DIR --dataset.repo_id lerobot/pusht --dataset.root DATA
+
+    Exit status: 0 no findings but hints; 1 warnings or errors; 2 bad usage or input.
     """
 
     policy: PolicyConfig = field(default_factory=PolicyConfig)
@@ -64,6 +67,10 @@ class _Check:
     """Whose normalization statistics the policy's processors use."""
     n_action_steps: int | None = None
     """Steps a robot would run of each chunk."""
+    frames: int = 256
+    """Frames to ask the policy about, spread over at most eight episodes; 0 reads files alone."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the policy runs; auto takes cuda, then mps, then cpu."""
     json: bool = False
     """Print the findings as JSON."""
 
@@ -185,7 +192,9 @@ def _check(command: _Check) -> int:
     _quiet()
     import json
 
-    from policyscope.evaluation import check
+    from policyscope.errors import UsageError
+    from policyscope.evaluation import check, probe
+    from policyscope.findings import errors_in
     from policyscope.views.table import findings_text
 
     config = EvalConfig(
@@ -196,8 +205,17 @@ def _check(command: _Check) -> int:
         action_kind=command.action_kind,
         stats=command.stats,
         n_action_steps=command.n_action_steps,
+        device=command.device,
     )
-    rows = [finding.to_json() for finding in check(config).findings]
+    if command.frames < 0:
+        raise UsageError(
+            "--frames", expected="at least 0", found=str(command.frames), fix="--frames 256"
+        )
+    inputs = check(config)
+    findings = inputs.findings
+    if command.frames and not errors_in(findings):
+        findings += probe(config, inputs, command.frames)
+    rows = [finding.to_json() for finding in findings]
     if command.json:
         print(json.dumps(rows, indent=1))
     elif rows:

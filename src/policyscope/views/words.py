@@ -19,6 +19,10 @@ BASELINE_NAMES = {
     "repeat_last": "repeat last",
     "dataset_mean": "dataset mean",
 }
+SOURCE_NOTES = {
+    "dataset": "statistics from the dataset (--stats dataset)",
+    "weights": "statistics recovered from its weights",
+}
 SPLIT_NAMES = {
     "held_out": "held-out episodes",
     "in_sample": "in-sample episodes",
@@ -124,7 +128,8 @@ def subject(record: dict[str, Any], say: Say = english) -> str:
     seen = (
         "" if policy["sha256"] is None else say(", {split}", split=say(SPLIT_NAMES[data["split"]]))
     )
-    return text + seen
+    source = SOURCE_NOTES.get(record["actions"]["normalization"]["source"])
+    return text + seen + (f"; {say(source)}" if source else "")
 
 
 def scope_titles(record: dict[str, Any], say: Say = english) -> dict[str, str]:
@@ -160,8 +165,10 @@ def beside(right: dict[str, Any], wrong: dict[str, Any]) -> str:
 
 
 def forced_notice(record: dict[str, Any], say: Say = english) -> str | None:
-    """What must stand beside every number of a forced run."""
-    if not record["forced"]:
-        return None
+    """What must stand beside every number of a forced run, or of suspicious predictions."""
     codes = ", ".join(f["code"] for f in record["findings"] if f["severity"] == "error")
-    return say("FORCED in spite of {codes}: these numbers may mean nothing", codes=codes)
+    if record["forced"]:
+        return say("FORCED in spite of {codes}: these numbers may mean nothing", codes=codes)
+    if codes:
+        return say("{codes}: these numbers may mean nothing (see the findings)", codes=codes)
+    return None
