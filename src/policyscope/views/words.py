@@ -170,5 +170,7 @@ def forced_notice(record: dict[str, Any], say: Say = english) -> str | None:
     if record["forced"]:
         return say("FORCED in spite of {codes}: these numbers may mean nothing", codes=codes)
     if codes:
-        return say("{codes}: these numbers may mean nothing (see the findings)", codes=codes)
+        return say(
+            "{codes}: these numbers may mean nothing (see the findings)", codes=codes.upper()
+        )
     return None
