@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn, final
 import tyro
 
 from policyscope.config import BenchConfig, DatasetConfig, EvalConfig, PolicyConfig
+from policyscope.config import DatasetConfig, EvalConfig, PolicyConfig, RolloutConfig
 from policyscope.demo import NEXT, DemoConfig, demo_config
 from policyscope.errors import PolicyscopeError, RefusedError
 from policyscope.report import ReportConfig
@@ -31,6 +32,7 @@ units, against trivial baselines, with honest intervals.
   policyscope eval --policy.path DIR --dataset.repo_id lerobot/pusht
   policyscope eval --policy.type hold_state --dataset.repo_id my/data --dataset.root DIR
   policyscope bench --policy.path DIR --dataset.repo_id lerobot/pusht
+  policyscope rollout --policy.path DIR --env.type pusht --n_episodes 50
   policyscope report DIR
 
 --debug shows the traceback of an error. Exit status: 0 done; 1 done, and a check failed;
@@ -104,6 +106,7 @@ def _run(words: list[str]) -> int:
             "eval": EvalConfig,
             "check": _Check,
             "bench": BenchConfig,
+            "rollout": RolloutConfig,
             "report": _Report,
         },
         args=words,
@@ -116,6 +119,8 @@ def _run(words: list[str]) -> int:
         return _eval(command)
     if isinstance(command, DemoConfig):
         return _demo(command)
+    if isinstance(command, RolloutConfig):
+        return _rollout(command)
     if isinstance(command, _Check):
         return _check(command)
     if isinstance(command, BenchConfig):
@@ -167,6 +172,22 @@ def _eval(config: EvalConfig) -> int:
     return 1 if any(f["severity"] == "error" for f in run.record["findings"]) else 0
 
 
+def _rollout(config: RolloutConfig) -> int:
+    _quiet()
+    from policyscope.report import render
+    from policyscope.sim.rollout import rollout
+    from policyscope.views.rollout_table import rollout_table
+    from policyscope.watch import RolloutDashboard
+
+    with RolloutDashboard(_console(stderr=True)) as progress:
+        run = rollout(config, progress)
+    page = render(ReportConfig(str(run.directory)))
+    out = _console()
+    out.print(rollout_table(run.record))
+    out.print(f"{page}, beside report.png, run.json, steps.parquet, eval_info.json", markup=False)
+    return 1 if any(f["severity"] == "error" for f in run.record["findings"]) else 0
+
+
 def _check(command: _Check) -> int:
     _quiet()
     import json
@@ -212,11 +233,13 @@ def _report(command: _Report) -> int:
 
     from policyscope.report import render
     from policyscope.run.record import read_record
+    from policyscope.views.rollout_table import rollout_table
     from policyscope.views.table import run_table
 
     page = render(ReportConfig(command.run))
     out = _console()
-    out.print(run_table(read_record(Path(command.run).expanduser())))
+    record = read_record(Path(command.run).expanduser())
+    out.print(rollout_table(record) if record["kind"] == "rollout" else run_table(record))
     out.print(f"{page}, beside report.png", markup=False)
     return 0
 

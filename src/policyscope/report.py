@@ -11,6 +11,8 @@ from policyscope.run.directory import RunDirectory
 from policyscope.run.record import read_record
 from policyscope.views.page import write_page
 from policyscope.views.picture import draw_picture
+from policyscope.views.rollout_page import write_rollout_page
+from policyscope.views.rollout_picture import draw_rollout
 
 
 @final
@@ -43,5 +45,8 @@ def render(config: ReportConfig) -> Path:
             else "mend what its findings name, then evaluate again",
         )
     directory = RunDirectory(path)
+    if record["kind"] == "rollout":
+        draw_rollout(directory, record)
+        return write_rollout_page(directory, record)
     draw_picture(directory, record)
     return write_page(directory, record)

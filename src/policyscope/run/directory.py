@@ -22,6 +22,10 @@ RECORD = "run.json"
 PREDICTIONS = "predictions.parquet"
 PICTURE = "report.png"
 PAGE = "report.html"
+STEPS = "steps.parquet"
+EVAL_INFO = "eval_info.json"
+FRAMES = "frames"
+VIDEOS = "videos"
 _PARTS = "parts"
 _PLAN = "plan.json"
 _BATCH = "batch_size.json"
@@ -70,7 +74,7 @@ class RunDirectory:
         try:
             self._clear()
             (self.path / _PARTS).mkdir(parents=True)
-            _write_whole(held, lambda tmp: tmp.write_text(json.dumps(plan, indent=1)))
+            write_whole(held, lambda tmp: tmp.write_text(json.dumps(plan, indent=1)))
         except OSError as error:
             raise OutputError(
                 f"--output_dir {self.path}",
@@ -105,8 +109,9 @@ class RunDirectory:
         return (self.path / PREDICTIONS).exists() or bool(self.finished())
 
     def _clear(self) -> None:
-        shutil.rmtree(self.path / _PARTS, ignore_errors=True)
-        for name in (RECORD, PREDICTIONS, PICTURE, PAGE):
+        for name in (_PARTS, FRAMES, VIDEOS):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        for name in (RECORD, PREDICTIONS, STEPS, EVAL_INFO, PICTURE, PAGE):
             (self.path / name).unlink(missing_ok=True)
 
     # ── predictions ───────────────────────────────────────────────────
@@ -126,7 +131,7 @@ class RunDirectory:
     ) -> None:
         """Store the predictions of one episode."""
         table = _table(predictions, target, is_pad, schema, stats_id)
-        _write_whole(
+        write_whole(
             self._part(predictions.index),
             lambda tmp: pq.write_table(table, tmp, compression="zstd"),
         )
@@ -189,7 +194,7 @@ class RunDirectory:
                 for episode in episodes:
                     writer.write_table(pq.read_table(self._part(episode)))
 
-        _write_whole(self.path / PREDICTIONS, write)
+        write_whole(self.path / PREDICTIONS, write)
 
     def close(self) -> None:
         """Remove what only an unfinished run needs."""
@@ -216,7 +221,7 @@ class RunDirectory:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file whole."""
-        _write_whole(self.path / name, lambda tmp: tmp.write_text(text, encoding="utf-8"))
+        write_whole(self.path / name, lambda tmp: tmp.write_text(text, encoding="utf-8"))
 
 
 @final
@@ -303,7 +308,8 @@ def _table(
     ).replace_schema_metadata({_META: json.dumps(meta).encode()})
 
 
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file under another name, then rename it: it is there whole or not at all."""
     tmp = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -99,9 +99,7 @@ def subject(record: dict[str, Any]) -> str:
     policy, data = record["policy"], record["dataset"]
     n_episodes = len(data["episodes"])
     who = (
-        policy["type"]
-        if policy["sha256"] is None
-        else f"{policy['type']} ({_tail(policy['path'])})"
+        policy["type"] if policy["sha256"] is None else f"{policy['type']} ({tail(policy['path'])})"
     )
     seen = "" if policy["sha256"] is None else f", {SPLIT_NAMES[data['split']]}"
     return (
@@ -120,7 +118,7 @@ def scope_titles(record: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _tail(path: str) -> str:
+def tail(path: str) -> str:
     """The telling end of a long path; the record holds all of it."""
     parts = path.rstrip("/").split("/")
     return path if len(parts) <= 3 else "…/" + "/".join(parts[-2:])
