@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -116,7 +117,8 @@ def time_to_success(steps: Sequence[int], success: Sequence[bool], *, fps: float
         from scipy.stats import CensoredData, ecdf
 
         known = ecdf(CensoredData(uncensored=times[reached], right=times[~reached]))
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # undefined where the share is 0 or 1: see below
             ends = known.sf.confidence_interval(confidence_level=0.95, method="log-log")
         keep = np.isin(known.sf.quantiles, times[reached])
         share = 1 - known.sf.probabilities[keep]

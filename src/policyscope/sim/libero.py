@@ -47,7 +47,7 @@ def set_up() -> None:
     folder = Path(os.environ.get("LIBERO_CONFIG_PATH", Path.home() / ".libero")).expanduser()
     if not (folder / "config.yaml").is_file():
         _write_config(folder / "config.yaml", root, assets)
-    importlib.import_module("libero.libero")._assets_path_cache = str(assets)
+    vars(importlib.import_module("libero.libero"))["_assets_path_cache"] = str(assets)
 
 
 def _folder(package: str) -> Path | None:

@@ -57,12 +57,15 @@ class Recorder:
         self._root, self._repo_id, self._eyes, self._schema = root, repo_id, eyes, schema
         self._fps, self._robot_type = fps, robot_type
         self._dataset: Any = None
+        self._order: list[int] = []
+        self._ready: dict[int, Callable[[], None]] = {}
 
     def episode(
         self, planned: Planned, stored: StoredRollout
     ) -> tuple[Callable[[Moment], None], Callable[[], None]]:
         """What takes the moments of one episode, and what ends it."""
         frames: list[dict[str, Any]] = []
+        self._order.append(planned.index)
         task = planned.task or "no instruction"
 
         def add(moment: Moment) -> None:
@@ -71,7 +74,7 @@ class Recorder:
             seen = self._eyes.see([moment.observation], [task])
             frames.append({key: _plain(value[0].numpy()) for key, value in seen.items()})
 
-        def close() -> None:
+        def save() -> None:
             n = len(stored.actions)
             if len(frames) != n or not n:
                 return
@@ -90,6 +93,12 @@ class Recorder:
                     }
                 )
             dataset.save_episode()
+
+        def close() -> None:
+            """Save this episode and those that waited for it: datasets keep the run's order."""
+            self._ready[planned.index] = save
+            while self._order and self._order[0] in self._ready:
+                self._ready.pop(self._order.pop(0))()
 
         return add, close
 

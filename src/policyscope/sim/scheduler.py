@@ -24,7 +24,7 @@ from policyscope.sim.simulator import Steps
 from policyscope.sim.worker import Act, Reset
 from policyscope.spaces import FloatArray
 
-MOST_ATTEMPTS = 3
+MOST_ATTEMPTS = 4
 _LINGER = 0.5  # of a model call: how long to wait for others before a call with empty rows
 
 

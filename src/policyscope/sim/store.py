@@ -145,9 +145,10 @@ def stored_rollouts(directory: Path, record: dict[str, Any]) -> Iterator[StoredR
 
 
 def _stored(row: dict[str, Any], steps: pa.Table, calls: pa.Table) -> StoredRollout:
-    actions = _matrix(steps, "action")[:-1]
+    meta = json.loads(steps.schema.metadata[_META])
+    dim = int(meta["action_dim"])
+    actions = _matrix(steps, "action").reshape(-1, dim)[:-1]
     chunks = _matrix(calls, "predicted")
-    dim = actions.shape[-1]
     known = {"episode_index", "episode", "step", "state", "action", "reward"}
     return StoredRollout(
         row=row,
@@ -162,15 +163,16 @@ def _stored(row: dict[str, Any], steps: pa.Table, calls: pa.Table) -> StoredRoll
 
 
 def _lists(values: FloatArray) -> pa.Array:
-    flat = np.ascontiguousarray(values.reshape(len(values), -1), dtype=np.float64)
+    width = int(np.prod(values.shape[1:]))
+    flat = np.ascontiguousarray(values.reshape(len(values), width), dtype=np.float64)
     offsets = pa.array(np.arange(len(flat) + 1, dtype=np.int32) * flat.shape[1])
     return pa.ListArray.from_arrays(offsets, pa.array(flat.reshape(-1)))
 
 
 def _matrix(table: pa.Table, name: str) -> FloatArray:
     column = table.column(name)
-    if not len(column) or column.null_count == len(column):
-        return np.zeros((len(column), 0))
+    if not len(column):
+        return np.zeros((0, 0))
     flat: FloatArray = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return flat.reshape(len(column), -1)
 
