@@ -20,7 +20,7 @@ from __future__ import annotations
 import ctypes.util
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,7 @@ class Adapter:
         robot_type: as LeRobot datasets of this robot record it, or None.
         board: width and height in units of the first two action dims where actions are positions
             in the picture, else None.
+        bounded: whether its action space tells the range of its actions.
         offscreen: whether it needs an off-screen GL context.
     """
 
@@ -57,10 +58,19 @@ class Adapter:
     action_kind: str = "absolute"
     robot_type: str | None = None
     board: tuple[float, float] | None = None
+    bounded: bool = True
     offscreen: bool = False
 
     def prepare(self) -> None:
         """Set up what must be there before the simulator's packages are imported."""
+
+    def opened(self, env: Any) -> None:
+        """Called once with each new environment."""
+
+    def text(self, env: Any) -> str:
+        """The instruction, where the environment's own attributes have none."""
+        del env
+        return self.task_text
 
     def before_reset(self, env: Any, seed: int) -> None:
         """Make the coming episode depend on its seed alone."""
@@ -112,11 +122,15 @@ class Adapter:
 @contextmanager
 def replaced(owner: Any, name: str, value: Callable[..., Any]) -> Iterator[None]:
     """An attribute of one object, replaced for a while."""
+    before = vars(owner).get(name)
     setattr(owner, name, value)
     try:
         yield
     finally:
-        delattr(owner, name)
+        if before is None:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, before)
 
 
 class PushT(Adapter):
@@ -178,15 +192,34 @@ class Aloha(Adapter):
     action_names = tuple(f"{side}_{joint}" for side in ("left", "right") for joint in _ALOHA_JOINTS)
     action_units = (*["rad"] * 6, "0-1") * 2
     robot_type = "aloha"
+    bounded = False  # it says -1 to 1, of joint angles
     offscreen = True
+    _texts: Mapping[str, str] = {  # those of lerobot's datasets
+        "transfer_cube": "Pick up the cube with the right arm and transfer it to the left arm.",
+        "insertion": "Insert the peg into the socket.",
+    }
 
     def prepare(self) -> None:
         """See `Adapter.prepare`."""
         find_gl()
 
+    def opened(self, env: Any) -> None:
+        """See `Adapter.opened`. The task draws three cameras; observations hold one, top."""
+        physics = env.unwrapped._env.physics
+        draw, blank = physics.render, np.zeros((1, 1, 3), np.uint8)
+
+        def top_alone(**view: Any) -> Any:
+            return draw(**view) if view.get("camera_id") == "top" else blank
+
+        physics.render = top_alone
+
+    def text(self, env: Any) -> str:
+        """See `Adapter.text`."""
+        return self._texts.get(env.unwrapped.task, "")
+
     @contextmanager
     def unseen(self, env: Any) -> Iterator[None]:
-        """See `Adapter.unseen`. The task draws three cameras at each step."""
+        """See `Adapter.unseen`."""
         blank = np.zeros((1, 1, 3), np.uint8)
         with replaced(env.unwrapped._env.physics, "render", lambda **_: blank):
             yield
@@ -214,6 +247,17 @@ class Libero(Adapter):
     def before_reset(self, env: Any, seed: int) -> None:
         """See `Adapter.before_reset`. lerobot counts initial states up from reset to reset."""
         env.unwrapped.init_state_id = seed
+
+    @contextmanager
+    def unseen(self, env: Any) -> Iterator[None]:
+        """See `Adapter.unseen`."""
+        inner = env.unwrapped
+        known = inner._env.env._observables
+        blank = np.zeros((inner.observation_height, inner.observation_width, 3), np.uint8)
+        with ExitStack() as stack:
+            for camera in inner.camera_name:
+                stack.enter_context(replaced(known[camera], "_sensor", lambda _: blank))
+            yield
 
     def state(self, observation: Observation) -> FloatArray:
         """See `Adapter.state`: position of the gripper in metres."""

@@ -295,7 +295,7 @@ def _after(record: dict[str, Any], inputs: Inputs) -> list[Finding]:
             )
         )
     outside = [r for r in record["executed_actions"] if (r["out_of_bounds_share"] or 0) > 0.05]
-    if outside:
+    if outside and inputs.adapter.bounded:
         told = ", ".join(f"{r['name']} {r['out_of_bounds_share']:.0%}" for r in outside[:4])
         findings.append(
             Finding(
@@ -306,7 +306,6 @@ def _after(record: dict[str, Any], inputs: Inputs) -> list[Finding]:
             )
         )
     findings += _shifted(record["executed_actions"])
-    del inputs
     return findings
 
 

@@ -114,6 +114,7 @@ class Simulator:
         self.env = next(iter(tasks.values())).envs[0]
         if config.type == "gym":
             self.fps = float(self.env.metadata.get("render_fps") or self.fps)
+        self.adapter.opened(self.env)
         self._action_type = self.env.action_space.dtype
 
     @property
@@ -143,7 +144,7 @@ class Simulator:
                 value = self.env.get_wrapper_attr(name)
                 if isinstance(value, str) and (name != "task" or not self.adapter.package):
                     return value
-        return self.adapter.task_text
+        return self.adapter.text(self.env)
 
     def spec(self, tasks: tuple[TaskSpec, ...]) -> SimulatorSpec:
         """What it says about itself, with the example of one observation."""
