@@ -21,6 +21,7 @@ import ctypes.util
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -256,7 +257,9 @@ class Libero(Adapter):
         blank = np.zeros((inner.observation_height, inner.observation_width, 3), np.uint8)
         with ExitStack() as stack:
             for camera in inner.camera_name:
-                stack.enter_context(replaced(known[camera], "_sensor", lambda _: blank))
+                sensor = known[camera]._sensor
+                undrawn = wraps(sensor)(lambda _: blank)  # robosuite reads attributes of sensors
+                stack.enter_context(replaced(known[camera], "_sensor", undrawn))
             yield
 
     def state(self, observation: Observation) -> FloatArray:

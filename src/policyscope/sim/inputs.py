@@ -12,7 +12,9 @@ from policyscope.config import DatasetConfig, EvalConfig, RolloutConfig
 from policyscope.errors import InputError, UsageError
 from policyscope.facts import ACTION, STATE, DatasetFacts
 from policyscope.findings import Finding
+from policyscope.frames import FrameSource
 from policyscope.policies.base import Policy
+from policyscope.policies.builtin import ReplayPolicy
 from policyscope.preflight import preflight_policy
 from policyscope.sim.adapters import Adapter, adapter_for
 from policyscope.sim.brain import Eyes
@@ -38,6 +40,8 @@ class Inputs:
         checkpoint: None for a policy without one.
         alignment: how policy and simulator meet.
         findings: of the preflight.
+        episodes: to run.
+        source: the demonstrations that episodes start from, or None.
     """
 
     config: RolloutConfig
@@ -48,6 +52,8 @@ class Inputs:
     checkpoint: Checkpoint | None
     alignment: Alignment
     findings: tuple[Finding, ...]
+    episodes: tuple[Planned, ...]
+    source: FrameSource | None
 
     @property
     def example(self) -> Wanted:
@@ -105,7 +111,30 @@ def read_inputs(config: RolloutConfig, pool: Pool, *, scripted: Policy | None) -
         findings = preflight_policy(checkpoint, facts, alignment, known)
         findings = (*findings, *_closed_loop_findings(checkpoint, facts, config))
     findings = tuple(_worded(f) for f in findings)
-    return Inputs(config, described, adapter, eyes, facts, checkpoint, alignment, findings)
+    episodes, source = _episodes(config, described, checkpoint)
+    return Inputs(
+        config, described, adapter, eyes, facts, checkpoint, alignment, findings, episodes, source
+    )
+
+
+def _episodes(
+    config: RolloutConfig, simulator: SimulatorSpec, checkpoint: Checkpoint | None
+) -> tuple[tuple[Planned, ...], FrameSource | None]:
+    """Every episode of the run, in order: the seeds of each task, or the demonstrations."""
+    suite = config.env.type == "libero"
+    planned: list[Planned] = []
+    for task in simulator.tasks:
+        group = task.group if suite else None
+        for seed in range(config.seed, config.seed + config.n_episodes):
+            planned.append(
+                Planned(len(planned), group, task.task_id, task.text, seed, task.max_steps)
+            )
+    if config.init_from == "seed":
+        return tuple(planned), None
+    from policyscope.sim.starts import starts_from_dataset
+
+    source, demonstrated = starts_from_dataset(config, planned[0], checkpoint)
+    return tuple(demonstrated), source
 
 
 def offline_config(config: RolloutConfig, name: str) -> EvalConfig:
@@ -148,6 +177,9 @@ def _open_builtin(inputs: Inputs) -> Policy:
         )
     if name == "hold_state":
         return HoldState(inputs.facts, horizon=horizon, n_action_steps=steps)
+    if name == "replay" and inputs.source is not None:
+        dims = tuple(range(inputs.facts.actions.dim))
+        return ReplayPolicy(inputs.source, dims=dims, horizon=horizon, n_action_steps=steps)
     raise UsageError(
         f"--policy.type {name}",
         expected="a policy that acts in simulation (hold_state; replay with --init_from dataset)",

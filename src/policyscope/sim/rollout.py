@@ -102,7 +102,7 @@ def rollout(
     with Pool(config.env, 1) as pool:
         inputs = read_inputs(config, pool, scripted=policy)
         _refuse(config, inputs, directory)
-        episodes = plan_episodes(inputs)
+        episodes = list(inputs.episodes)
         plan = _plan(inputs, episodes, policy)
         if config.resume and (finished := _finished(directory, plan)) is not None:
             return finished
@@ -115,25 +115,6 @@ def rollout(
             record = _record(inputs, policy=opened, status="partial")
             directory.write_text(RECORD, dump_record(record))
             raise KeyboardInterrupt(str(directory.path)) from None
-
-
-def plan_episodes(inputs: Inputs) -> list[Planned]:
-    """Every episode of the run: the seeds of each task, in order."""
-    config, planned = inputs.config, list[Planned]()
-    suite = len(inputs.simulator.tasks) > 1 or config.env.type == "libero"
-    for task in inputs.simulator.tasks:
-        for i in range(config.n_episodes):
-            planned.append(
-                Planned(
-                    len(planned),
-                    task.group if suite else None,
-                    task.task_id,
-                    task.text,
-                    config.seed + i,
-                    task.max_steps,
-                )
-            )
-    return planned
 
 
 def _run(
@@ -461,4 +442,4 @@ def _output_dir(config: RolloutConfig, policy: Policy | None) -> Path:
     return Path("outputs") / "policyscope" / f"{now}_{name}_{env}"
 
 
-__all__ = ["Quiet", "RolloutProgress", "Trace", "plan_episodes", "rollout"]
+__all__ = ["Quiet", "RolloutProgress", "Trace", "rollout"]
