@@ -132,7 +132,8 @@ def agreement(rows: Any, theirs: Any, n: int) -> str:
     gap = np.abs(np.array([r["max_reward"] for r in rows]) - np.array(theirs["max_rewards"][:n]))
     return (
         f"{same} of {n} outcomes agree; highest reward differs by at most {gap.max():.2e}, by more "
-        f"than 0.01 in {int((gap > 0.01).sum())} episodes (mean {np.mean(theirs['max_rewards']):.3f})"
+        f"than 0.01 in {int((gap > 0.01).sum())} episodes "
+        f"(mean {np.mean(theirs['max_rewards']):.3f})"
     )
 
 

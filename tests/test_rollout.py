@@ -397,6 +397,50 @@ def test_a_finished_run_is_kept(tmp_path: Path) -> None:
         rollout(config(tmp_path / "o", n_episodes=3, resume=True))
 
 
+# ── the contract ──────────────────────────────────────────────────────
+
+
+def test_environments_that_keep_the_contract_and_that_break_it() -> None:
+    from policyscope.sim.conformance import check_environment
+
+    assert check_environment(EnvConfig(type="gym", task=POINT)) == []
+    assert check_environment(EnvConfig(type="pusht")) == []
+    broken = check_environment(EnvConfig(type="gym", task="fake_envs:fake_envs/Forgetful-v0"))
+    assert [f.code for f in broken] == ["env_seed", "env_unseen"]
+
+
+@pytest.mark.slow
+def test_aloha_runs_without_a_display(tmp_path: Path) -> None:
+    from policyscope.sim.conformance import check_environment
+
+    short = EnvConfig(type="aloha", task="AlohaTransferCube-v0", episode_length=24)
+    assert check_environment(short, n_steps=6) == []
+    run = rollout(
+        config(
+            tmp_path / "o",
+            n_episodes=5,
+            video="1",
+            env={"type": "aloha", "task": "AlohaTransferCube-v0", "episode_length": 24},
+        )
+    )
+    assert [row["steps"] for row in run.record["episodes"]] == [24] * 5
+    assert run.record["actions"]["units"][6] == "0-1"
+    assert (run.directory / run.record["episodes"][0]["video"]).stat().st_size > 1000
+    assert run.record["findings"] == []
+
+
+@pytest.mark.slow
+def test_libero_runs_or_says_in_one_line_what_is_missing(tmp_path: Path) -> None:
+    short = {"type": "libero", "task": "libero_spatial", "task_ids": "0", "episode_length": 4}
+    asked = config(tmp_path / "o", "zero", n_episodes=2, env={**short, "timeout_s": 300.0})
+    try:
+        run = rollout(asked)
+    except UsageError as error:
+        assert "policyscope[libero" in str(error)  # noqa: PT017
+        return
+    assert [row["steps"] for row in run.record["episodes"]] == [4, 4]
+
+
 # ── refusals ──────────────────────────────────────────────────────────
 
 

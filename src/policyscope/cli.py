@@ -15,6 +15,7 @@ import tyro
 
 from policyscope.config import BenchConfig, DatasetConfig, EvalConfig, PolicyConfig
 from policyscope.config import DatasetConfig, EvalConfig, PolicyConfig, RolloutConfig
+from policyscope.config import DatasetConfig, EnvConfig, EvalConfig, PolicyConfig, RolloutConfig
 from policyscope.demo import NEXT, DemoConfig, demo_config
 from policyscope.errors import PolicyscopeError, RefusedError
 from policyscope.report import ReportConfig
@@ -65,6 +66,17 @@ class _Check:
 
 @final
 @dataclass(frozen=True)
+class _CheckEnv:
+    """Does an environment keep the contract that closed-loop numbers rest on?
+
+    policyscope check_env --env.type gym --env.task my_package:MyEnv-v0
+    """
+
+    env: EnvConfig = field(default_factory=EnvConfig)
+
+
+@final
+@dataclass(frozen=True)
 class _Report:
     """Render a stored run again, without the policy: the page, the picture and the table.
 
@@ -107,6 +119,7 @@ def _run(words: list[str]) -> int:
             "check": _Check,
             "bench": BenchConfig,
             "rollout": RolloutConfig,
+            "check_env": _CheckEnv,
             "report": _Report,
         },
         args=words,
@@ -121,6 +134,8 @@ def _run(words: list[str]) -> int:
         return _demo(command)
     if isinstance(command, RolloutConfig):
         return _rollout(command)
+    if isinstance(command, _CheckEnv):
+        return _check_env(command)
     if isinstance(command, _Check):
         return _check(command)
     if isinstance(command, BenchConfig):
@@ -186,6 +201,19 @@ def _rollout(config: RolloutConfig) -> int:
     out.print(rollout_table(run.record))
     out.print(f"{page}, beside report.png, run.json, steps.parquet, eval_info.json", markup=False)
     return 1 if any(f["severity"] == "error" for f in run.record["findings"]) else 0
+
+
+def _check_env(command: _CheckEnv) -> int:
+    _quiet()
+    from policyscope.sim.conformance import check_environment
+    from policyscope.views.table import findings_text
+
+    rows = [finding.to_json() for finding in check_environment(command.env)]
+    if rows:
+        _console().print(findings_text(rows))
+    else:
+        print("the environment keeps the contract")
+    return 1 if rows else 0
 
 
 def _check(command: _Check) -> int:

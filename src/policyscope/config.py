@@ -12,7 +12,7 @@ from typing import Literal, final
 
 from policyscope.errors import UsageError
 
-BuiltinType = Literal["hold_state", "repeat_last", "dataset_mean", "replay"]
+BuiltinType = Literal["hold_state", "repeat_last", "dataset_mean", "replay", "zero"]
 
 
 @final

@@ -20,7 +20,7 @@ from policyscope.sim.adapters import Adapter, adapter_for
 from policyscope.sim.brain import Eyes
 from policyscope.sim.pool import Fault, Pool
 from policyscope.sim.scheduler import Planned, Wanted
-from policyscope.sim.scripted import HoldState
+from policyscope.sim.scripted import Still
 from policyscope.sim.simulator import SimulatorSpec, environment_config
 from policyscope.sim.worker import Describe
 from policyscope.spaces import UNDECLARED_UNIT, ActionSchema
@@ -175,14 +175,14 @@ def _open_builtin(inputs: Inputs) -> Policy:
             found=str(steps),
             fix=f"--n_action_steps {horizon}, or a longer --policy.chunk_size",
         )
-    if name == "hold_state":
-        return HoldState(inputs.facts, horizon=horizon, n_action_steps=steps)
+    if name in ("hold_state", "zero"):
+        return Still(name, inputs.facts, horizon=horizon, n_action_steps=steps)
     if name == "replay" and inputs.source is not None:
         dims = tuple(range(inputs.facts.actions.dim))
         return ReplayPolicy(inputs.source, dims=dims, horizon=horizon, n_action_steps=steps)
     raise UsageError(
         f"--policy.type {name}",
-        expected="a policy that acts in simulation (hold_state; replay with --init_from dataset)",
+        expected="a policy that acts in simulation (hold_state, zero; replay with --init_from dataset)",
         found=str(name),
         fix="--policy.type hold_state",
     )
