@@ -182,7 +182,7 @@ def _open_builtin(inputs: Inputs) -> Policy:
         return ReplayPolicy(inputs.source, dims=dims, horizon=horizon, n_action_steps=steps)
     raise UsageError(
         f"--policy.type {name}",
-        expected="a policy that acts in simulation (hold_state, zero; replay with --init_from dataset)",
+        expected="hold_state, zero, or replay with --init_from dataset",
         found=str(name),
         fix="--policy.type hold_state",
     )
