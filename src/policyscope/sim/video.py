@@ -124,6 +124,8 @@ class Video:
 
         now = left + _BEHIND / (_BEHIND + _AHEAD) * width
         draw.line([(now, top), (now, top + _STRIP)], fill=_SOFT)
+        draw.text((left + 6, top + 2), "actions: executed", fill=_SOFT)
+        draw.text((now + 6, top + 2), "predicted chunk", fill=_SOFT)
         first = max(0, step - _BEHIND)
         behind = (self._stored.actions[first:step] - self._low) / span
         coming = (ahead - self._low) / span
