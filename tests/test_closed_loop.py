@@ -132,3 +132,28 @@ def test_smoother_motion_has_higher_ldlj() -> None:
     assert values[1] is not None
     assert values[0] > values[1]
     assert values[2] is None
+
+
+def test_nearest_demonstration_by_plain_loops() -> None:
+    from policyscope.metrics.nearest import nearest_demonstration
+
+    draw = np.random.default_rng(0)
+    walk = draw.normal(size=(30, 2)).cumsum(axis=0)
+    near = np.repeat(walk, 2, axis=0)[:55] + 0.01
+    far = walk + 50
+    known = nearest_demonstration(walk, {3: far, 7: near})
+    assert known.demonstration == 7
+    gap = np.linalg.norm(walk[:, None] - near[None], axis=-1)
+    n, m = gap.shape
+    warp, leash = np.full((n, m), np.inf), np.full((n, m), np.inf)
+    for i in range(n):
+        for j in range(m):
+            before = [(i - 1, j), (i, j - 1), (i - 1, j - 1)]
+            before = [(a, b) for a, b in before if a >= 0 and b >= 0]
+            least = min((warp[a, b] for a, b in before), default=0.0)
+            reach = min((leash[a, b] for a, b in before), default=0.0)
+            warp[i, j] = gap[i, j] ** 2 + least
+            leash[i, j] = max(gap[i, j], reach)
+    assert known.dtw == pytest.approx(math.sqrt(warp[-1, -1] / m))
+    assert known.frechet == pytest.approx(leash[-1, -1])
+    assert nearest_demonstration(walk, {0: walk}).dtw == 0

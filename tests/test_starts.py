@@ -54,11 +54,13 @@ def test_replayed_demonstrations_start_and_move_like_themselves(tmp_path: Path) 
             output_dir=str(tmp_path / "o"),
             latency_calls=0,
             video="none",
+            nearest=True,
         )
     )
     rows = run.record["episodes"]
     assert [row["demonstration"] for row in rows] == [0, 1, 2, 3]
     assert run.record["env"]["init_from"] == "dataset"
+    assert [row["demonstration"] for row in run.record["nearest"]] == [0, 1, 2, 3]
     # every demonstration succeeds; replayed from a pose that was read from a compressed picture,
     # contact amplifies the error, and most still come close
     assert np.median([row["max_reward"] for row in rows]) > 0.7

@@ -310,6 +310,9 @@ class RolloutConfig:
     init_from: Literal["seed", "dataset"] = "seed"
     """Where episodes start: from the environment's seeds, or where the demonstrations of
     --dataset start (PushT)."""
+    nearest: bool = False
+    """DTW and discrete Fréchet distance of each episode's path to the nearest demonstration of
+    --dataset (extra: similarity)."""
     interval: Literal["wilson", "exact"] = "wilson"
     """95 % interval of the success rate: Wilson's, or the exact one of Clopper and Pearson."""
     video: str = "chosen"
@@ -360,10 +363,12 @@ class RolloutConfig:
                 found="both",
                 fix="--resume continues a run, --overwrite starts it again",
             )
-        if self.init_from == "dataset" and not (self.dataset.repo_id or self.dataset.root):
+        asked = "--init_from dataset" if self.init_from == "dataset" else ""
+        asked = asked or ("--nearest" if self.nearest else "")
+        if asked and not (self.dataset.repo_id or self.dataset.root):
             raise UsageError(
-                "--init_from dataset",
-                expected="demonstrations to start from",
+                asked,
+                expected="demonstrations",
                 found="no --dataset",
                 fix="--dataset.repo_id lerobot/pusht, with --dataset.root DIR for a local copy",
             )

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from policyscope.config import RolloutConfig
+from policyscope.errors import UsageError
 from policyscope.findings import Finding
+from policyscope.metrics.nearest import nearest_demonstration
 from policyscope.run.directory import VIDEOS, RunDirectory
 from policyscope.sim.inputs import Inputs
 from policyscope.sim.pool import Pool
@@ -89,3 +94,32 @@ def show(
             "a simulator that is deterministic for its seed; resumed runs may differ, too",
         )
     ]
+
+
+def nearest_table(inputs: Inputs, stored: Sequence[StoredRollout]) -> list[dict[str, Any]]:
+    """For each episode, the demonstration whose path of states is nearest.
+
+    Raises:
+        UsageError: states of demonstrations and simulator differ in their number of dims.
+    """
+    source = inputs.source
+    assert source is not None
+    paths = {}
+    for index in source.loaded:
+        state = source.episode(index).state
+        if state is not None:
+            paths[index] = state.astype(np.float64)
+    width = stored[0].states.shape[1]
+    if not paths or next(iter(paths.values())).shape[1] != width:
+        raise UsageError(
+            "--nearest",
+            expected=f"demonstrations with a state of {width} dims, as the simulator has",
+            found=f"{len(source.facts.state_names)}",
+            fix="demonstrations of this robot",
+        )
+    rows = []
+    for episode in stored:
+        if len(episode.states) > 1:
+            known = nearest_demonstration(episode.states, paths)
+            rows.append({"episode": episode.row["episode"], **asdict(known)})
+    return rows

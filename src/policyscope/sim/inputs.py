@@ -8,7 +8,7 @@ from typing import Any, final
 
 from policyscope.alignment import Alignment, align
 from policyscope.checkpoint import Checkpoint, read_checkpoint
-from policyscope.config import DatasetConfig, EvalConfig, RolloutConfig
+from policyscope.config import DatasetConfig, EvalConfig, RolloutConfig, parse_episodes
 from policyscope.errors import InputError, UsageError
 from policyscope.facts import ACTION, STATE, DatasetFacts
 from policyscope.findings import Finding
@@ -41,7 +41,7 @@ class Inputs:
         alignment: how policy and simulator meet.
         findings: of the preflight.
         episodes: to run.
-        source: the demonstrations that episodes start from, or None.
+        source: the demonstrations that episodes start from or are compared with, or None.
     """
 
     config: RolloutConfig
@@ -130,11 +130,19 @@ def _episodes(
                 Planned(len(planned), group, task.task_id, task.text, seed, task.max_steps)
             )
     if config.init_from == "seed":
-        return tuple(planned), None
+        return tuple(planned), _demonstrations(config) if config.nearest else None
     from policyscope.sim.starts import starts_from_dataset
 
     source, demonstrated = starts_from_dataset(config, planned[0], checkpoint)
     return tuple(demonstrated), source
+
+
+def _demonstrations(config: RolloutConfig) -> FrameSource:
+    source = FrameSource(config.dataset, repo_id=config.dataset.repo_id or str(config.dataset.root))
+    n = len(source.facts.lengths)
+    wanted = config.dataset.episodes
+    source.load(range(n) if wanted is None else parse_episodes(wanted, n))
+    return source
 
 
 def offline_config(config: RolloutConfig, name: str) -> EvalConfig:
@@ -177,7 +185,7 @@ def _open_builtin(inputs: Inputs) -> Policy:
         )
     if name in ("hold_state", "zero"):
         return Still(name, inputs.facts, horizon=horizon, n_action_steps=steps)
-    if name == "replay" and inputs.source is not None:
+    if name == "replay" and config.init_from == "dataset" and inputs.source is not None:
         dims = tuple(range(inputs.facts.actions.dim))
         return ReplayPolicy(inputs.source, dims=dims, horizon=horizon, n_action_steps=steps)
     raise UsageError(

@@ -21,7 +21,7 @@ from policyscope.policies.base import Policy
 from policyscope.run.directory import EVAL_INFO, RECORD, RunDirectory, require_same_plan
 from policyscope.run.record import SCHEMA_VERSION, dump_record, environment, plain_json, read_record
 from policyscope.sim.brain import PolicyBrain
-from policyscope.sim.gallery import show
+from policyscope.sim.gallery import nearest_table, show
 from policyscope.sim.inputs import Inputs, describe_plan, open_policy, read_inputs
 from policyscope.sim.pool import Pool
 from policyscope.sim.recorder import require_absent
@@ -160,6 +160,9 @@ def _run(
     record["executed_actions"] = _executed(inputs, stored)
     record["latency"] = latency
     record["throughput"] = _throughput(clock, len(todo), brain, len(pool.workers))
+    if config.nearest:
+        watch.stage("comparing with demonstrations")
+        record["nearest"] = nearest_table(inputs, stored)
     record["findings"] += [f.to_json() for f in _after(record, inputs)]
     record["findings"] += [
         f.to_json() for f in show(config, inputs, pool, directory, record, episodes, stored, watch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Any
 
 from policyscope.views.words import number, tail
@@ -97,11 +98,19 @@ def time_line(record: dict[str, Any]) -> str:
 def motion_line(record: dict[str, Any]) -> str:
     """Smoothness of the executed motion."""
     known = record["smoothness"]
+    near = record.get("nearest") or []
+    like = (
+        " Median distance to the nearest demonstration's path: "
+        f"DTW {number(median(row['dtw'] for row in near))} a step, "
+        f"Fréchet {number(median(row['frechet'] for row in near))}."
+        if near
+        else ""
+    )
     return (
         f"Executed motion: path {number(known['path']['value'])}, log dimensionless jerk "
         f"{number(known['ldlj']['value'])}; jump where chunks meet over a step within "
         f"{number(known['boundary_jump'])}, disagreement of consecutive chunks "
-        f"{number(known['overlap_disagreement'])}."
+        f"{number(known['overlap_disagreement'])}.{like}"
     )
 
 
