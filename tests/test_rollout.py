@@ -215,6 +215,21 @@ def test_nan_actions_end_that_episode_alone(tmp_path: Path) -> None:
     assert [f["code"] for f in run.record["findings"]] == ["non_finite_action"]
 
 
+def test_another_camera_and_other_states_are_findings(
+    data: Path, tmp_path: Path, write_policy: Callable[..., Path]
+) -> None:
+    import fakes
+
+    stats = fakes.dataset_stats(data)
+    stats["observation.state"]["mean"] = stats["observation.state"]["mean"] * 0 + 1e4
+    policy = write_policy(tmp_path / "p", data, "act", stats=stats)
+    run = rollout(config(tmp_path / "o", policy, n_episodes=2, settings={"size": 32}))
+    found = {f["code"]: f["message"] for f in run.record["findings"]}
+    assert "(3, 64, 64)" in found["image_shape_mismatch"]
+    assert "(3, 32, 32)" in found["image_shape_mismatch"]
+    assert "states_shifted" in found
+
+
 # ── faults ────────────────────────────────────────────────────────────
 
 

@@ -143,6 +143,11 @@ class PushT(Adapter):
     action_units = ("px", "px")
     board = (512.0, 512.0)
 
+    def before_reset(self, env: Any, seed: int) -> None:
+        """See `Adapter.before_reset`. Pictures would show the last action of the last episode."""
+        del seed
+        env.unwrapped._last_action = None
+
     def start_options(self, env: Any, start: FloatArray) -> dict[str, Any]:
         """See `Adapter.start_options`. `start` is agent x, y, block x, y, angle.
 

@@ -15,11 +15,12 @@ from policyscope.config import RolloutConfig
 from policyscope.errors import RefusedError
 from policyscope.evaluation import Run
 from policyscope.facts import ACTION
-from policyscope.findings import Finding, errors_in
+from policyscope.findings import errors_in
 from policyscope.metrics.latency import budget, distribution
 from policyscope.policies.base import Policy
 from policyscope.run.directory import EVAL_INFO, RECORD, RunDirectory, require_same_plan
 from policyscope.run.record import SCHEMA_VERSION, dump_record, environment, plain_json, read_record
+from policyscope.sim.afterwards import findings_after
 from policyscope.sim.brain import PolicyBrain
 from policyscope.sim.gallery import nearest_table, show
 from policyscope.sim.inputs import Inputs, describe_plan, open_policy, read_inputs
@@ -163,7 +164,7 @@ def _run(
     if config.nearest:
         watch.stage("comparing with demonstrations")
         record["nearest"] = nearest_table(inputs, stored)
-    record["findings"] += [f.to_json() for f in _after(record, inputs)]
+    record["findings"] += [f.to_json() for f in findings_after(record, inputs, stored)]
     record["findings"] += [
         f.to_json() for f in show(config, inputs, pool, directory, record, episodes, stored, watch)
     ]
@@ -238,81 +239,6 @@ def _refuse(config: RolloutConfig, inputs: Inputs, directory: RunDirectory) -> N
         record = _record(inputs, policy=None, status="refused")
         directory.write_text(RECORD, dump_record(record))
     raise RefusedError(tuple(blocking))
-
-
-def _after(record: dict[str, Any], inputs: Inputs) -> list[Finding]:
-    """Findings that only the finished episodes show."""
-    findings = []
-    lost = [row for row in record["episodes"] if row["ended"] == "fault"]
-    if lost:
-        findings.append(
-            Finding(
-                "episodes_lost",
-                "error",
-                f"expected every episode to run; found {len(lost)} whose simulator failed each "
-                f"time (seed {lost[0]['seed']}: {lost[0]['detail']}). They count neither as "
-                "success nor as failure.",
-                "mend the simulator, then --overwrite",
-            )
-        )
-    faults = record["closed_loop"]["faults"]
-    if faults and not lost:
-        told = ", ".join(f"{n} {kind}" for kind, n in faults.items())
-        findings.append(
-            Finding(
-                "simulator_faults",
-                "warning",
-                f"expected simulators that neither die nor hang; found {told}. Each was started "
-                "again and its episode run again from its seed.",
-                "nothing to do for these numbers; look at memory and GL if it happens often",
-            )
-        )
-    broken = [row for row in record["episodes"] if row["ended"] == "non_finite_action"]
-    if broken:
-        findings.append(
-            Finding(
-                "non_finite_action",
-                "warning",
-                f"expected finite actions; found NaN or inf in {len(broken)} episodes (seed "
-                f"{broken[0]['seed']} first). Each ended there, as a failure.",
-                "the training diverged, or statistics hold zeros: take another checkpoint",
-            )
-        )
-    outside = [r for r in record["executed_actions"] if (r["out_of_bounds_share"] or 0) > 0.05]
-    if outside and inputs.adapter.bounded:
-        told = ", ".join(f"{r['name']} {r['out_of_bounds_share']:.0%}" for r in outside[:4])
-        findings.append(
-            Finding(
-                "actions_out_of_bounds",
-                "warning",
-                f"expected actions within the simulator's bounds; found outside: {told}.",
-                "check the normalization statistics, and that this is the robot it was trained on",
-            )
-        )
-    findings += _shifted(record["executed_actions"])
-    return findings
-
-
-def _shifted(rows: Sequence[dict[str, Any]]) -> list[Finding]:
-    off = []
-    for row in rows:
-        mean, std = row["trained_mean"], row["trained_std"]
-        if mean is None or not std or std < 1e-6:
-            continue
-        shift, ratio = abs(row["mean"] - mean) / std, row["std"] / std
-        if shift > 1.5 or not 0.2 <= ratio <= 3:
-            off.append(f"{row['name']}: mean off by {shift:.2g} std, std ratio {ratio:.2g}")
-    if not off:
-        return []
-    return [
-        Finding(
-            "executed_actions_shifted",
-            "warning",
-            "expected executed actions distributed as in training; found "
-            f"{'; '.join(off[:4])}. The policy is far from where it was trained.",
-            "look at the videos; check cameras, state and normalization",
-        )
-    ]
 
 
 def _record(inputs: Inputs, *, policy: Policy | None, status: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -79,6 +80,7 @@ def serve(connection: Connection, config: EnvConfig) -> None:
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  (simulators chat)
     _one_thread()
     worker = _Worker(config)

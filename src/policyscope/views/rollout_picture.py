@@ -173,6 +173,7 @@ def _rewards(ax: Axes, record: dict[str, Any]) -> None:
         )
     ax.set_title("Highest reward of each episode")
     ax.set_xlabel("episodes, best first")
+    ax.set_xticks([])
     ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
     for colour, text in ((_GOOD, "success"), (_BAD, "failure")):
         ax.plot([], [], "s", color=colour, label=text)
