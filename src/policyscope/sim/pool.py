@@ -17,7 +17,7 @@ from policyscope.config import EnvConfig
 from policyscope.errors import InputError
 from policyscope.sim.worker import Failure, serve
 
-_PRELOAD = ["lerobot.envs.factory", "policyscope.sim.simulator", "policyscope.sim.worker"]
+PRELOAD = ["lerobot.envs.factory", "policyscope.sim.simulator", "policyscope.sim.worker"]
 _GRACE_S = 5.0
 
 
@@ -73,7 +73,7 @@ class Pool:
     def __init__(self, config: EnvConfig, n: int) -> None:
         self._config = config
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(_PRELOAD)
+        self._context.set_forkserver_preload(PRELOAD)
         self.workers: list[Worker] = []
         try:
             for _ in range(n):
