@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, final
 
 import numpy as np
@@ -133,9 +132,3 @@ class PolicyBrain:
         placed = np.empty_like(chunks)
         placed[..., list(self._dims)] = chunks
         return placed
-
-
-def first_wanted(episode_and_steps: tuple[Any, Any]) -> Wanted:
-    """What is wanted right after a reset."""
-    episode, steps = episode_and_steps
-    return Wanted(replace(episode), 0, steps.observations, dict(steps.info))

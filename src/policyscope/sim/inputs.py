@@ -109,7 +109,7 @@ def read_inputs(config: RolloutConfig, pool: Pool, *, scripted: Policy | None) -
     if checkpoint is not None:
         known = offline_config(config, facts.repo_id)
         findings = preflight_policy(checkpoint, facts, alignment, known)
-        findings = (*findings, *_closed_loop_findings(checkpoint, facts, config))
+        findings = (*findings, *_closed_loop_findings(checkpoint))
     findings = tuple(_worded(f) for f in findings)
     episodes, source = _episodes(config, described, checkpoint)
     return Inputs(
@@ -223,9 +223,7 @@ def _facts(simulator: SimulatorSpec, adapter: Adapter, eyes: Eyes) -> DatasetFac
     )
 
 
-def _closed_loop_findings(
-    checkpoint: Checkpoint, facts: DatasetFacts, config: RolloutConfig
-) -> list[Finding]:
+def _closed_loop_findings(checkpoint: Checkpoint) -> list[Finding]:
     findings = []
     if checkpoint.config.get("temporal_ensemble_coeff") is not None:
         findings.append(
@@ -237,20 +235,6 @@ def _closed_loop_findings(
                 "lerobot-eval, to run it with ensembling",
             )
         )
-    missing = set(range(facts.actions.dim)) - set(range(checkpoint.action_dim))
-    if checkpoint.action_dim != facts.actions.dim:
-        findings.append(
-            Finding(
-                "action_dim_mismatch",
-                "error",
-                f"expected {facts.actions.dim} action dims, which {facts.repo_id} needs; found "
-                f"{checkpoint.action_dim} in the policy"
-                + (f" (no dim {min(missing)})." if missing else "."),
-                "a checkpoint trained on this robot, or another --env.task",
-                forceable=False,
-            )
-        )
-    del config
     return findings
 
 
