@@ -59,6 +59,7 @@ def killed(name: str, out: Path, n_episodes: int) -> Any:
     if process.is_alive():
         os.kill(process.pid or 0, signal.SIGKILL)
     process.join()
+    assert 0 < done < n_episodes, f"killed at {done} episodes: run it again"
     resumed = run(name, out, 8, n_episodes, resume=True)
     assert read_record(out)["status"] == "complete"
     return resumed, done

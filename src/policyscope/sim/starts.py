@@ -77,7 +77,8 @@ def starts_from_dataset(
         if key == _KEYPOINTS:
             pose = finder.from_keypoints(first[key][0].numpy().reshape(-1, 2))
         else:
-            picture = first[key][0].numpy().transpose(1, 2, 0)
+            stored = first[key][0].numpy().transpose(1, 2, 0)
+            picture = stored / 255 if stored.dtype == np.uint8 else stored
             pose, residual = finder.from_picture(picture, agent)
             if residual > _MOST_RESIDUAL:
                 raise DatasetError(
