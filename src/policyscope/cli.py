@@ -13,9 +13,14 @@ from typing import TYPE_CHECKING, Literal, NoReturn, final
 
 import tyro
 
-from policyscope.config import BenchConfig, DatasetConfig, EvalConfig, PolicyConfig
-from policyscope.config import DatasetConfig, EvalConfig, PolicyConfig, RolloutConfig
-from policyscope.config import DatasetConfig, EnvConfig, EvalConfig, PolicyConfig, RolloutConfig
+from policyscope.config import (
+    BenchConfig,
+    DatasetConfig,
+    EnvConfig,
+    EvalConfig,
+    PolicyConfig,
+    RolloutConfig,
+)
 from policyscope.demo import NEXT, DemoConfig, demo_config
 from policyscope.errors import PolicyscopeError, RefusedError
 from policyscope.report import ReportConfig

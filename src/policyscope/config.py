@@ -251,6 +251,8 @@ class BenchConfig:
             for dtype in dtypes
             for compiled in ((False, True) if self.compile else (False,))
         )
+
+
 class EnvConfig:
     """Which simulator to run in; lerobot's own factory makes it."""
 

@@ -153,7 +153,7 @@ class RunDirectory:
             with tmp.open("wb") as file:
                 np.savez(file, values=values, seconds=seconds, units=units)
 
-        _write_whole(self.path / _PARTS / f"rows-{parts[0].first:09d}.npz", write)
+        write_whole(self.path / _PARTS / f"rows-{parts[0].first:09d}.npz", write)
 
     def held(self, first: int) -> Iterator[RowPredictions]:
         """The stored rows from a place in the plan on, without a gap."""
@@ -178,7 +178,7 @@ class RunDirectory:
         path = self.path / _PARTS / _BATCH
         if not path.is_file():
             chosen = choose()
-            _write_whole(path, lambda tmp: tmp.write_text(json.dumps(chosen)))
+            write_whole(path, lambda tmp: tmp.write_text(json.dumps(chosen)))
         return int(json.loads(path.read_text(encoding="utf-8")))
 
     def _held(self) -> list[tuple[int, Path]]:
