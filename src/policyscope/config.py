@@ -253,6 +253,8 @@ class BenchConfig:
         )
 
 
+@final
+@dataclass(frozen=True)
 class EnvConfig:
     """Which simulator to run in; lerobot's own factory makes it."""
 
