@@ -77,6 +77,9 @@ def write_policy(
     action_dim: int = 2,
     state_dim: int = 2,
     stats: dict[str, Any] | None = None,
+    vlm_width: int = 32,
+    vlm_image: int = 32,
+    seed: int = 0,
     **settings: Any,
 ) -> Path:
     """A checkpoint with random weights and saved processors, in lerobot's own hand.
@@ -84,11 +87,14 @@ def write_policy(
     Args:
         path: where to write it.
         root: the dataset whose statistics it is "trained" with.
-        kind: ``smolvla``, ``act`` or ``diffusion``.
+        kind: one of `_SMALL`.
         cameras: policy camera key → size.
         action_dim: of its output.
         state_dim: of its input.
         stats: statistics instead of the dataset's.
+        vlm_width: hidden size of a SmolVLA's language and vision models.
+        vlm_image: pixels of its pictures' sides.
+        seed: of the weights.
         settings: further fields of its config.
     """
     from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
@@ -98,9 +104,10 @@ def write_policy(
         make_pre_post_processors,
     )
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     cameras = {IMAGE: 64} if cameras is None else cameras
-    mode = NormalizationMode.MEAN_STD
+    bounded = kind in ("vqbet", "tdmpc", "gaussian_actor")  # their outputs lie in [-1, 1]
+    mode = NormalizationMode.MIN_MAX if bounded else NormalizationMode.MEAN_STD
     common: dict[str, Any] = {
         "device": "cpu",
         "push_to_hub": False,
@@ -118,7 +125,7 @@ def write_policy(
     path.mkdir(parents=True)
     sizes = _SMALL[kind]
     if kind == "smolvla":
-        write_vlm(path / "vlm")
+        write_vlm(path / "vlm", width=vlm_width, image=vlm_image)
         common["vlm_model_name"] = str(path / "vlm")
         sizes = {**sizes, "max_action_dim": action_dim + 2, "max_state_dim": state_dim + 1}
     config = make_policy_config(kind, **{**common, **sizes, **settings})
@@ -167,10 +174,46 @@ _SMALL: dict[str, dict[str, Any]] = {
         "spatial_softmax_num_keypoints": 4,
         "diffusion_step_embed_dim": 16,
     },
+    "vqbet": {
+        "n_obs_steps": 2,
+        "n_action_pred_token": 3,
+        "action_chunk_size": 4,
+        "crop_shape": (56, 56),
+        "pretrained_backbone_weights": None,
+        "use_group_norm": True,
+        "spatial_softmax_num_keypoints": 4,
+        "vqvae_n_embed": 4,
+        "vqvae_embedding_dim": 16,
+        "vqvae_enc_hidden_dim": 16,
+        "gpt_block_size": 32,
+        "gpt_input_dim": 32,
+        "gpt_output_dim": 32,
+        "gpt_n_layer": 1,
+        "gpt_n_head": 2,
+        "gpt_hidden_dim": 32,
+    },
+    "tdmpc": {
+        "horizon": 3,
+        "n_action_repeats": 1,
+        "n_action_steps": 3,
+        "image_encoder_hidden_dim": 8,
+        "state_encoder_hidden_dim": 16,
+        "latent_dim": 8,
+        "mlp_dim": 16,
+        "cem_iterations": 2,
+        "n_gaussian_samples": 16,
+        "n_pi_samples": 4,
+        "n_elites": 4,
+    },
+    "gaussian_actor": {
+        "image_encoder_hidden_dim": 8,
+        "state_encoder_hidden_dim": 16,
+        "latent_dim": 8,
+    },
 }
 
 
-def write_vlm(folder: Path) -> None:
+def write_vlm(folder: Path, *, width: int = 32, image: int = 32) -> None:
     """Config, tokenizer and processor of a tiny SmolVLM, without weights."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import SmolVLMConfig
@@ -189,8 +232,8 @@ def write_vlm(folder: Path) -> None:
         "do_resize": True,
         "do_rescale": True,
         "do_normalize": True,
-        "size": {"longest_edge": 32},
-        "max_image_size": {"longest_edge": 32},
+        "size": {"longest_edge": image},
+        "max_image_size": {"longest_edge": image},
     }
     files = {
         "tokenizer_config.json": {
@@ -209,7 +252,7 @@ def write_vlm(folder: Path) -> None:
     }
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content))
-    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    small = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 2}
     SmolVLMConfig(
         image_token_id=3,
         pad_token_id=0,
@@ -219,14 +262,14 @@ def write_vlm(folder: Path) -> None:
             **small,
             "num_attention_heads": 2,
             "num_key_value_heads": 1,
-            "head_dim": 16,
+            "head_dim": width // 2,
             "vocab_size": len(specials) + len(alphabet),
             "pad_token_id": 0,
         },
         vision_config={
             "model_type": "smolvlm_vision",
             **small,
-            "image_size": 32,
+            "image_size": image,
             "patch_size": 8,
             "num_attention_heads": 2,
         },

@@ -82,7 +82,7 @@ def test_killed_at_any_write(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    draw, plain = random.Random(seed), directory._write_whole
+    draw, plain = random.Random(seed), directory.write_whole
     monkeypatch.setattr(storing, "_FLUSH_S", draw.choice([0.0, 0.01]))
     left = 0
 
@@ -96,7 +96,7 @@ def test_killed_at_any_write(
         if left == 0:
             raise Killed
 
-    monkeypatch.setattr(directory, "_write_whole", write)
+    monkeypatch.setattr(directory, "write_whole", write)
     config, kills = _config(data, smolvla, tmp_path / "o", resume=True), 0
     while True:
         left = draw.randint(2, 9)

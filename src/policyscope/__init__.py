@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         DatasetConfig,
         EnvConfig,
         EvalConfig,
+        PageConfig,
         PolicyConfig,
         RolloutConfig,
     )
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from policyscope.evaluation import Run, check, evaluate
     from policyscope.findings import Finding
     from policyscope.metrics import mae, mse
-    from policyscope.report import ReportConfig, render
+    from policyscope.report import ReportConfig, render, render_together
     from policyscope.run.record import read_record
     from policyscope.sim.conformance import check_environment
     from policyscope.sim.rollout import rollout
@@ -49,6 +50,7 @@ _HOME = {
     "NativeActions": "spaces",
     "NormalizedActions": "spaces",
     "Normalizer": "spaces",
+    "PageConfig": "config",
     "PolicyConfig": "config",
     "PolicyscopeError": "errors",
     "RefusedError": "errors",
@@ -63,6 +65,7 @@ _HOME = {
     "read_eval_info": "sim.tally",
     "read_record": "run.record",
     "render": "report",
+    "render_together": "report",
     "rollout": "sim.rollout",
 }
 
@@ -76,6 +79,7 @@ __all__ = [
     "NativeActions",
     "NormalizedActions",
     "Normalizer",
+    "PageConfig",
     "PolicyConfig",
     "PolicyscopeError",
     "RefusedError",
@@ -90,6 +94,7 @@ __all__ = [
     "read_eval_info",
     "read_record",
     "render",
+    "render_together",
     "rollout",
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from dataclasses import dataclass, field
 from typing import final
@@ -198,12 +199,7 @@ def _report_missing(
     if not cameras:
         return
     n_empty = int(checkpoint.config.get("empty_cameras") or 0)
-    taken = [source for sources in renames for source in (sources,)]
-    proposal: dict[str, list[str]] = {}
-    sources = [c for c in facts.cameras if c not in taken] or list(facts.cameras)
-    for i, camera in enumerate(cameras):
-        if sources:
-            proposal.setdefault(sources[min(i, len(sources) - 1)], []).append(camera)
+    proposal = _pair_cameras(cameras, [c for c in facts.cameras if c not in renames], facts)
     none_fed = len(cameras) == len(checkpoint.cameras)
     fed_black = len(cameras) <= n_empty and not none_fed
     findings.append(
@@ -217,6 +213,26 @@ def _report_missing(
             forceable=not none_fed,
         )
     )
+
+
+def _pair_cameras(cameras: list[str], free: list[str], facts: DatasetFacts) -> dict[str, list[str]]:
+    """Each policy camera with the unused source of the most similar name."""
+    proposal: dict[str, list[str]] = {}
+    for camera in cameras:
+        sources = free or list(facts.cameras)
+        if not sources:
+            break
+        best = max(
+            sources, key=lambda s: difflib.SequenceMatcher(None, _leaf(s), _leaf(camera)).ratio()
+        )
+        proposal.setdefault(best, []).append(camera)
+        if len(free) > 1:
+            free.remove(best)
+    return proposal
+
+
+def _leaf(key: str) -> str:
+    return key.rsplit(".", 1)[-1]
 
 
 def _check_state(checkpoint: Checkpoint, facts: DatasetFacts, findings: list[Finding]) -> None:

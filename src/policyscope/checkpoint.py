@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -24,6 +25,12 @@ from policyscope.hub import checkpoint_dir, first_line
 PREPROCESSOR = "policy_preprocessor.json"
 POSTPROCESSOR = "policy_postprocessor.json"
 WEIGHTS = "model.safetensors"
+
+_READ_LANGUAGE = ("smolvla", "pi0", "pi05", "pi0_fast")
+_BUFFER = re.compile(
+    r"(?:model\.)?(normalize_inputs|unnormalize_outputs)\.(?:(.+)_)?buffer_(.+)\.(\w+)"
+)
+"""A statistic in the weights of lerobot before 0.4: which layer, dataset, feature, statistic."""
 
 Stats = dict[str, dict[str, NDArray[np.float32]]]
 
@@ -60,6 +67,8 @@ class Checkpoint:
         processors_sha256: of the config, the processors and their statistics.
         n_parameters: numbers stored in the weights file.
         training: ``train_config.json``, or an empty dict.
+        recovered: whether both processors stand for statistics found in the weights, where lerobot
+            before 0.4 kept them.
     """
 
     path: str
@@ -72,6 +81,7 @@ class Checkpoint:
     processors_sha256: str
     n_parameters: int
     training: dict[str, Any]
+    recovered: bool = False
 
     @property
     def action_dim(self) -> int:
@@ -104,6 +114,24 @@ class Checkpoint:
         return find_step(self.postprocessor, "unnormalizer_processor")
 
     @property
+    def normalizer(self) -> ProcessorStep | None:
+        """The step that brings observations to the network's scale."""
+        return find_step(self.preprocessor, "normalizer_processor")
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether processors are missing that `--stats dataset` makes anew."""
+        if self.preprocessor is None or self.postprocessor is None:
+            return True
+        return self.unnormalizer is None and self.action_mode != "IDENTITY"
+
+    @property
+    def recovered_stats(self) -> Stats:
+        """The statistics of a checkpoint that keeps them in its weights."""
+        steps = (self.normalizer, self.unnormalizer)
+        return {key: table for step in steps if step for key, table in step.stats.items()}
+
+    @property
     def renames(self) -> dict[str, str]:
         """The renaming of observations that the checkpoint itself carries."""
         step = find_step(self.preprocessor, "rename_observations_processor")
@@ -112,7 +140,8 @@ class Checkpoint:
     @property
     def needs_language(self) -> bool:
         """Whether the policy reads the task text."""
-        return find_step(self.preprocessor, "tokenizer_processor") is not None
+        found = find_step(self.preprocessor, "tokenizer_processor") is not None
+        return found or self.type in _READ_LANGUAGE
 
     @property
     def n_action_steps(self) -> int | None:
@@ -158,17 +187,23 @@ def read_checkpoint(policy: PolicyConfig) -> Checkpoint:
             fix="save the policy again with lerobot's save_pretrained",
         )
     sha256, n_parameters = _weights(directory / WEIGHTS, path)
+    preprocessor = _processor(directory, PREPROCESSOR, path)
+    postprocessor = _processor(directory, POSTPROCESSOR, path)
+    recovered = None
+    if preprocessor is None and postprocessor is None:
+        recovered = _recovered(directory / WEIGHTS, config)
     return Checkpoint(
         path=path,
         directory=directory,
         type=str(config["type"]),
         config=config,
-        preprocessor=_processor(directory, PREPROCESSOR, path),
-        postprocessor=_processor(directory, POSTPROCESSOR, path),
+        preprocessor=recovered[:1] if recovered else preprocessor,
+        postprocessor=recovered[1:] if recovered else postprocessor,
         sha256=sha256,
         processors_sha256=_digest(directory),
         n_parameters=n_parameters,
         training=_read_json(directory / "train_config.json", path) or {},
+        recovered=recovered is not None,
     )
 
 
@@ -212,6 +247,34 @@ def _weights(file: Path, path: str) -> tuple[str, int]:
         raise _broken(file, path, error) from error
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest(), n_parameters
+
+
+def _recovered(file: Path, config: dict[str, Any]) -> tuple[ProcessorStep, ...] | None:
+    """The two steps that statistics in the weights amount to, or None where it has none.
+
+    Buffers that were never filled hold infinity and don't count.
+    """
+    features = {**config["input_features"], **config["output_features"]}
+    names = {key.replace(".", "_"): key for key in features}
+    found: dict[str, Stats] = {"normalize_inputs": {}, "unnormalize_outputs": {}}
+    with safe_open(file, framework="numpy") as weights:
+        for key in weights.keys():  # noqa: SIM118
+            match = _BUFFER.fullmatch(key)
+            if match is None:
+                continue
+            layer, dataset, feature, statistic = match.groups()
+            values = weights.get_tensor(key)
+            name = names.get(str(feature), str(feature))
+            if np.isfinite(values).all():
+                stored = name if dataset is None else f"{dataset}.buffer.{name}"
+                found[str(layer)].setdefault(stored, {})[str(statistic)] = values
+    if not any(found.values()):
+        return None
+    modes = {"norm_map": config.get("normalization_mapping", {})}
+    return (
+        ProcessorStep("normalizer_processor", modes, found["normalize_inputs"]),
+        ProcessorStep("unnormalizer_processor", modes, found["unnormalize_outputs"]),
+    )
 
 
 def _digest(directory: Path) -> str:

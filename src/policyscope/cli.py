@@ -18,11 +18,13 @@ from policyscope.config import (
     DatasetConfig,
     EnvConfig,
     EvalConfig,
+    Language,
+    PageConfig,
     PolicyConfig,
     RolloutConfig,
 )
 from policyscope.demo import NEXT, DemoConfig, demo_config
-from policyscope.errors import PolicyscopeError, RefusedError
+from policyscope.errors import PolicyscopeError, RefusedError, UsageError
 from policyscope.report import ReportConfig
 
 if TYPE_CHECKING:
@@ -48,9 +50,12 @@ units, against trivial baselines, with honest intervals.
 @final
 @dataclass(frozen=True)
 class _Check:
-    """Preflight: finds what would make the numbers meaningless, without running the policy.
+    """Finds what would make the numbers meaningless, in seconds: in the files of policy and
+    dataset, then in the predictions of a few hundred frames.
 
     policyscope check --policy.path DIR --dataset.repo_id lerobot/pusht --dataset.root DATA
+
+    Exit status: 0 no findings but hints; 1 warnings or errors; 2 bad usage or input.
     """
 
     policy: PolicyConfig = field(default_factory=PolicyConfig)
@@ -65,6 +70,10 @@ class _Check:
     """Whose normalization statistics the policy's processors use."""
     n_action_steps: int | None = None
     """Steps a robot would run of each chunk."""
+    frames: int = 256
+    """Frames to ask the policy about, spread over at most eight episodes; 0 reads files alone."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the policy runs; auto takes cuda, then mps, then cpu."""
     json: bool = False
     """Print the findings as JSON."""
 
@@ -85,11 +94,18 @@ class _CheckEnv:
 class _Report:
     """Render a stored run again, without the policy: the page, the picture and the table.
 
-    policyscope report out
+    policyscope report out --report.episodes 190,193 --lang zh
+
+    policyscope report out_a out_b --output side_by_side.html
     """
 
-    run: tyro.conf.Positional[str]
-    """Run directory."""
+    runs: tyro.conf.Positional[tuple[str, ...]]
+    """Run directory; several are put side by side on one page."""
+    report: PageConfig = field(default_factory=PageConfig)
+    lang: Language = "en"
+    """Language of the page."""
+    output: str = "policyscope.html"
+    """Where the page of several runs goes; that of one run is report.html in its directory."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -185,7 +201,7 @@ def _eval(config: EvalConfig) -> int:
     from policyscope.report import render
     from policyscope.views.table import run_table
 
-    page = render(ReportConfig(str(run.directory)))
+    page = render(ReportConfig(str(run.directory), config.report, config.lang))
     out = _console()
     out.print(run_table(run.record))
     out.print(f"{page}, beside report.png, run.json and predictions.parquet", markup=False)
@@ -225,7 +241,9 @@ def _check(command: _Check) -> int:
     _quiet()
     import json
 
-    from policyscope.evaluation import check
+    from policyscope.errors import UsageError
+    from policyscope.evaluation import check, probe
+    from policyscope.findings import errors_in
     from policyscope.views.table import findings_text
 
     config = EvalConfig(
@@ -236,8 +254,17 @@ def _check(command: _Check) -> int:
         action_kind=command.action_kind,
         stats=command.stats,
         n_action_steps=command.n_action_steps,
+        device=command.device,
     )
-    rows = [finding.to_json() for finding in check(config).findings]
+    if command.frames < 0:
+        raise UsageError(
+            "--frames", expected="at least 0", found=str(command.frames), fix="--frames 256"
+        )
+    inputs = check(config)
+    findings = inputs.findings
+    if command.frames and not errors_in(findings):
+        findings += probe(config, inputs, command.frames)
+    rows = [finding.to_json() for finding in findings]
     if command.json:
         print(json.dumps(rows, indent=1))
     elif rows:
@@ -264,14 +291,26 @@ def _bench(config: BenchConfig) -> int:
 def _report(command: _Report) -> int:
     from pathlib import Path
 
-    from policyscope.report import render
+    from policyscope.report import render, render_together
     from policyscope.run.record import read_record
     from policyscope.views.rollout_table import rollout_table
     from policyscope.views.table import run_table
 
-    page = render(ReportConfig(command.run))
     out = _console()
-    record = read_record(Path(command.run).expanduser())
+    if len(command.runs) > 1:
+        page = render_together(command.runs, command.output, command.lang)
+        out.print(str(page), markup=False)
+        return 0
+    if not command.runs:
+        raise UsageError(
+            "policyscope report",
+            expected="a run directory",
+            found="none",
+            fix="policyscope report DIR",
+        )
+    run = command.runs[0]
+    page = render(ReportConfig(run, command.report, command.lang))
+    record = read_record(Path(run).expanduser())
     out.print(rollout_table(record) if record["kind"] == "rollout" else run_table(record))
     out.print(f"{page}, beside report.png", markup=False)
     return 0

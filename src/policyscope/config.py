@@ -13,6 +13,7 @@ from typing import Literal, final
 from policyscope.errors import UsageError
 
 BuiltinType = Literal["hold_state", "repeat_last", "dataset_mean", "replay", "zero"]
+Language = Literal["en", "zh"]
 
 
 @final
@@ -50,6 +51,16 @@ class DatasetConfig:
     action_units: str | None = None
     """Unit of the action dims where the dataset does not say: one for all (px) or a list, one a
     dim (rad,rad,m)."""
+
+
+@final
+@dataclass(frozen=True)
+class PageConfig:
+    """What the page shows."""
+
+    episodes: str | None = None
+    """Episodes whose pictures the page plays: slices and lists. Default: the worst, the median
+    and the best."""
 
 
 @final
@@ -97,6 +108,12 @@ class EvalConfig:
     """Whose normalization statistics the policy's processors use."""
     latency_calls: int = 64
     """Batch-1 control steps to time (59 support a p95, 299 a p99); 0 skips them."""
+    report: PageConfig = field(default_factory=PageConfig)
+    lang: Language = "en"
+    """Language of the page."""
+    live: bool = False
+    """Stream frames, actions, chunks and running errors to a Rerun viewer, and into live.rrd in
+    the run directory (extra: policyscope[rerun])."""
     resume: bool = False
     """Continue the unfinished run in output_dir."""
     overwrite: bool = False
@@ -385,12 +402,13 @@ def _is_positive_int(text: str) -> bool:
     return text.isascii() and text.isdigit() and int(text) >= 1
 
 
-def parse_episodes(text: str, total: int) -> tuple[int, ...]:
+def parse_episodes(text: str, total: int, flag: str = "--dataset.episodes") -> tuple[int, ...]:
     """Episode indices named by slices and lists, sorted, each once.
 
     Args:
         text: for example ``185:206``, ``0,3,7`` or ``:10:2,50``.
         total: number of episodes in the dataset.
+        flag: whose value it is, for the error.
 
     Raises:
         UsageError: not a list of slices and numbers, empty, or out of range.
@@ -409,23 +427,23 @@ def parse_episodes(text: str, total: int) -> tuple[int, ...]:
                 raise ValueError(part)
         except ValueError:
             raise UsageError(
-                "--dataset.episodes",
+                flag,
                 expected="slices and lists of episode indices",
                 found=repr(text),
-                fix="--dataset.episodes 185:206 or 0,3,10:20",
+                fix=f"{flag} 185:206 or 0,3,10:20",
             ) from None
         outside = [e for e in picked if not 0 <= e < total]
         if outside:
             raise UsageError(
-                "--dataset.episodes",
+                flag,
                 expected=f"indices from 0 to {total - 1}",
                 found=f"{outside[0]} in {text!r}",
-                fix=f"the dataset has {total} episodes: choose among 0:{total}",
+                fix=f"choose among 0:{total}",
             )
         chosen.update(picked)
     if not chosen:
         raise UsageError(
-            "--dataset.episodes",
+            flag,
             expected="at least one episode",
             found=f"{text!r}, which names none",
             fix=f"choose among 0:{total}",

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
@@ -14,14 +14,19 @@ from policyscope.alignment import Alignment, align
 from policyscope.baselines import baseline_chunks
 from policyscope.checkpoint import Checkpoint, read_checkpoint
 from policyscope.config import EvalConfig, parse_episodes
+from policyscope.detector.findings import examine
+from policyscope.detector.hypotheses import Declared
+from policyscope.detector.probe import ask, declared, stored
 from policyscope.errors import RefusedError
 from policyscope.facts import ACTION, DatasetFacts, dataset_revision
 from policyscope.findings import Finding, errors_in
+from policyscope.footage import footage, keep_clips
 from policyscope.frames import FrameSource, Row
-from policyscope.metrics.intervals import MIN_EPISODES
+from policyscope.metrics.running import RunningScore
 from policyscope.metrics.scorecard import Scorecard, ScoredEpisode
 from policyscope.policies.base import Policy
 from policyscope.policies.builtin import open_builtin
+from policyscope.postflight import postflight
 from policyscope.predict import (
     Frames,
     Progress,
@@ -32,6 +37,7 @@ from policyscope.predict import (
     rows_of,
 )
 from policyscope.preflight import preflight
+from policyscope.run.clips import named_episodes
 from policyscope.run.directory import RECORD, RunDirectory, StoredEpisode, require_same_plan
 from policyscope.run.record import (
     SCHEMA_VERSION,
@@ -41,9 +47,12 @@ from policyscope.run.record import (
 )
 from policyscope.run.storing import predict_and_store
 from policyscope.spaces import NativeActions
-from policyscope.split import held_out, label, trained_on
+from policyscope.split import held_out, label, leakage, trained_on
+from policyscope.units import image_plane
 
-_OUT_OF_RANGE = 0.05
+if TYPE_CHECKING:
+    from policyscope.live import LiveStream
+
 _AUTO_BATCH = {"cpu": 32, "cuda": 64, "mps": 32}
 
 
@@ -102,6 +111,8 @@ def check(config: EvalConfig) -> Inputs:
         else held_out(trained, n)
     )
     source.load(episodes)
+    leak = leakage(trained, episodes)
+    findings = (*findings, leak) if leak else findings
     return Inputs(checkpoint, source, alignment, episodes, trained, findings)
 
 
@@ -123,6 +134,11 @@ def evaluate(config: EvalConfig, progress: Progress | None = None) -> Run:
     watch = progress or Silent()
     directory = RunDirectory(_output_dir(config))
     directory.require_free(resume=config.resume, overwrite=config.overwrite)
+    live: LiveStream | None = None
+    if config.live:
+        from policyscope.live import LiveStream
+
+        watch = live = LiveStream(directory.path, watch)
     watch.stage("reading policy and dataset")
     inputs = check(config)
     blocking = [f for f in errors_in(inputs.findings) if not (config.force and f.forceable)]
@@ -143,6 +159,9 @@ def evaluate(config: EvalConfig, progress: Progress | None = None) -> Run:
         record = _record(config, inputs, policy=policy, status="partial")
         directory.write_text(RECORD, dump_record(record))
         raise KeyboardInterrupt(str(directory.path)) from None
+    finally:
+        if live is not None:
+            live.close()
 
 
 def open_policy(config: EvalConfig, inputs: Inputs) -> Policy:
@@ -160,13 +179,44 @@ def open_policy(config: EvalConfig, inputs: Inputs) -> Policy:
     return LerobotPolicy(inputs.checkpoint, inputs.source.facts, inputs.alignment, config)
 
 
+def probe(config: EvalConfig, inputs: Inputs, n_frames: int) -> tuple[Finding, ...]:
+    """Findings of the predictions on a sample of frames: seconds instead of a whole evaluation.
+
+    Args:
+        config: what to check.
+        inputs: what `check` returned, without findings of severity error.
+        n_frames: about how many frames to ask for.
+
+    Raises:
+        InputError: the policy can't be opened or called.
+    """
+    if inputs.checkpoint is None:
+        return ()
+    policy = open_policy(config, inputs)
+    sample = ask(policy, inputs.source, inputs.alignment, inputs.episodes, n_frames)
+    return examine(sample, _declared(config, inputs))
+
+
+def _declared(config: EvalConfig, inputs: Inputs) -> Declared:
+    assert inputs.checkpoint is not None
+    return declared(
+        inputs.checkpoint,
+        inputs.source.facts,
+        inputs.alignment,
+        stats=config.stats,
+        action_kind=config.action_kind,
+    )
+
+
 def _run(
     config: EvalConfig, inputs: Inputs, policy: Policy, directory: RunDirectory, watch: Progress
 ) -> Run:
-    source = inputs.source
+    spec, source = policy.spec, inputs.source
     frames = plan_frames(
         source, inputs.episodes, max_frames=config.max_frames, stride=config.stride
     )
+    if config.report.episodes is not None:  # said now, not after hours
+        named_episodes(config.report.episodes, [e for e, _ in frames])
     watch.stage("timing single calls")
     latency = measure_latency(
         policy, source, frames[0][0], calls=config.latency_calls, fps=source.facts.fps
@@ -175,6 +225,16 @@ def _run(
     rows = rows_of(frames, config.samples)
     batch_size = _batch_size(config, inputs, policy, directory, rows)
     watch.begin(sum(len(chosen) for _, chosen in frames))
+    dims = inputs.alignment.dataset_dims
+    running = RunningScore(
+        inputs.alignment.schema,
+        np.asarray(source.facts.stats[ACTION]["std"]).reshape(-1)[list(dims)],
+    )
+
+    def tell(episode: int) -> None:
+        scored = _scored(directory.part(episode), inputs, config, spec.chunk_size)
+        watch.episode(running.add(scored, footage(source, episode, scored.frame_index.tolist())))
+
     clock = predict_and_store(
         policy,
         source,
@@ -183,8 +243,9 @@ def _run(
         samples=config.samples,
         batch_size=batch_size,
         schema=inputs.alignment.schema,
-        dims=inputs.alignment.dataset_dims,
+        dims=dims,
         progress=watch,
+        tell=tell,
     )
     watch.stage("computing metrics")
     scores = _scorecard(config, inputs, policy, directory, [e for e, _ in frames])
@@ -192,11 +253,21 @@ def _run(
     record["plan"] = _plan(inputs, config)
     record["dataset"]["n_frames"] = scores.n_frames
     record["dataset"]["episodes"] = [e for e, _ in frames]
-    record["findings"] += [f.to_json() for f in _after(config, scores, policy)]
+    found = postflight(config, scores, policy.spec)
+    if inputs.checkpoint is not None:
+        parts = (directory.part(e) for e, _ in frames)
+        native = ((p.index, p.frame_index, p.predicted[0].values) for p in parts)
+        sample = stored(source, inputs.alignment, native, len(frames))
+        found += [*examine(sample, _declared(config, inputs))]
+    record["findings"] += [f.to_json() for f in found]
     if not policy.exact:
         record["findings"].append(_cost_of_speed(policy, source, frames, config).to_json())
     record |= _tables(scores)
     record |= {"latency": latency, "throughput": {**clock.to_json(), "batch_size": batch_size}}
+    watch.stage("keeping pictures for the page")
+    record["findings"] += [
+        f.to_json() for f in keep_clips(source, record, config.report, directory.path)
+    ]
     directory.merge([e for e, _ in frames])
     directory.write_text(RECORD, dump_record(record))
     directory.close()
@@ -269,72 +340,6 @@ def _tables(scores: Scorecard) -> dict[str, Any]:
     }
 
 
-def _after(config: EvalConfig, scores: Scorecard, policy: Policy) -> list[Finding]:
-    """Findings that only the finished predictions show."""
-    findings = []
-    if scores.n_episodes < MIN_EPISODES:
-        findings.append(
-            Finding(
-                "few_episodes",
-                "info",
-                f"expected at least {MIN_EPISODES} episodes for an interval; found "
-                f"{scores.n_episodes}. Frames of one episode are not independent: none is given.",
-                "more --dataset.episodes",
-            )
-        )
-    if policy.spec.draws == "seeded":
-        findings.append(
-            Finding(
-                "seeded_one_by_one",
-                "info",
-                f"{policy.spec.type} can't be given its noise; it ran one frame at a time under a "
-                "seed for each, which is slower.",
-                "nothing to do: the numbers are reproducible",
-            )
-        )
-    excluded = [n for n, used in zip(scores.schema.names, scores.included, strict=True) if not used]
-    if excluded:
-        findings.append(
-            Finding(
-                "constant_dims",
-                "info",
-                f"expected dims that vary; found a standard deviation below 1e-6 in "
-                f"{', '.join(excluded)}. They have no normalized error.",
-                "nothing to do",
-            )
-        )
-    outside = [
-        f"{row['name']} {row['out_of_range_share']:.0%}"
-        for row in scores.by_dim()
-        if row["scope"] == "chunk" and (row["out_of_range_share"] or 0) > _OUT_OF_RANGE
-    ]
-    if outside:
-        findings.append(
-            Finding(
-                "out_of_range",
-                "warning",
-                f"expected predictions within the dataset's range; found more than "
-                f"{_OUT_OF_RANGE:.0%} outside it in {', '.join(outside)}.",
-                "check the normalization statistics, and that this is the robot it was trained on",
-            )
-        )
-    if config.action_kind == "absolute" and "hold_state" in scores.baselines:
-        hold = scores.summary("hold_state")["step1"]["nmse"]["value"]
-        mean = scores.summary("dataset_mean")["step1"]["nmse"]["value"]
-        if hold is not None and mean is not None and hold > mean:
-            findings.append(
-                Finding(
-                    "hold_state_implausible",
-                    "warning",
-                    "expected the current state to be nearer to the next action than the dataset's "
-                    f"mean is; found a squared error of {hold:.3g} against {mean:.3g} (std²). "
-                    "Suspect: actions are displacements, or state and action differ in meaning.",
-                    "--action_kind delta if actions are displacements",
-                )
-            )
-    return findings
-
-
 def _record(
     config: EvalConfig, inputs: Inputs, *, policy: Policy | None, status: str
 ) -> dict[str, Any]:
@@ -370,6 +375,7 @@ def _record(
             "kind": config.action_kind,
             "policy_dims": inputs.alignment.policy_dims,
             "dataset_dims": inputs.alignment.dataset_dims,
+            "image_plane": image_plane(facts.repo_id, schema.units),
         },
         "inputs": dict(inputs.alignment.feeds),
         "findings": [f.to_json() for f in inputs.findings],

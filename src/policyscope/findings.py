@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, final
 
 Severity = Literal["error", "warning", "info"]
@@ -19,6 +20,7 @@ class Finding:
         message: what was expected and what was found, with the numbers.
         fix: what to do, as a command or a line of config where possible.
         forceable: whether ``--force`` can compute a number all the same.
+        evidence: the numbers behind a suspicion, by name.
     """
 
     code: str
@@ -26,12 +28,17 @@ class Finding:
     message: str
     fix: str
     forceable: bool = True
+    evidence: Mapping[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The finding as ``run.json`` holds it."""
-        row = asdict(self)
-        del row["forceable"]
-        return row
+        row: dict[str, Any] = {
+            "code": self.code,
+            "severity": self.severity,
+            "message": self.message,
+            "fix": self.fix,
+        }
+        return row if self.evidence is None else row | {"evidence": dict(self.evidence)}
 
 
 def errors_in(findings: tuple[Finding, ...] | list[Finding]) -> tuple[Finding, ...]:

@@ -172,6 +172,7 @@ class FrameSource:
         self._file: tuple[Path | None, pa.Table | None] = (None, None)
         self._episodes: OrderedDict[int, Episode] = OrderedDict()
         self._one_at_a_time = threading.RLock()
+        self._one_looks = threading.Lock()
         self._decoders: dict[str, tuple[Path, Decoder]] = {}
         self._clips: dict[tuple[str, int], tuple[Path, float]] = {}
         self._stored: dict[str, tuple[Path, StoredPictures]] = {}
@@ -355,11 +356,12 @@ class FrameSource:
         for episode in np.unique(unique[:, 0]).tolist():
             wanted = unique[unique[:, 0] == episode, 1]
             try:
-                for picture in self._pictures(key, episode, wanted):
-                    first, *others = next(left)
-                    places[first] = picture
-                    for other in others:
-                        places[other] = places[first]
+                with self._one_looks:
+                    for picture in self._pictures(key, episode, wanted):
+                        first, *others = next(left)
+                        places[first] = picture
+                        for other in others:
+                            places[other] = places[first]
             except Exception as error:  # whatever a decoder raises on a broken file
                 raise unreadable(
                     f"frames {wanted[0]}-{wanted[-1]} of {key}, episode {episode}", error

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from policyscope.errors import OutOfMemoryError
 from policyscope.frames import FrameSource, Row
 from policyscope.metrics.latency import budget, distribution
+from policyscope.metrics.running import EpisodeNews
 from policyscope.policies.base import Policy
 from policyscope.spaces import FloatArray, NativeActions
 
@@ -41,6 +42,9 @@ class Progress(Protocol):
     def advance(self, n_frames: int) -> None:
         """So many more frames are predicted."""
 
+    def episode(self, news: EpisodeNews) -> None:
+        """An episode is complete."""
+
 
 @final
 class Silent:
@@ -53,6 +57,9 @@ class Silent:
         """See `Progress`."""
 
     def advance(self, n_frames: int) -> None:
+        """See `Progress`."""
+
+    def episode(self, news: EpisodeNews) -> None:
         """See `Progress`."""
 
 

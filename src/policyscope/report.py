@@ -1,12 +1,14 @@
-"""Render a stored run again, without the policy and without the dataset."""
+"""Render stored runs again, without the policy; with the dataset only to add pictures."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
-from policyscope.errors import OutputError
+from policyscope.config import DatasetConfig, Language, PageConfig
+from policyscope.errors import DatasetError, OutputError, UsageError
+from policyscope.run.clips import chosen_episodes, read_clips, write_clips
 from policyscope.run.directory import RunDirectory
 from policyscope.run.record import read_record
 from policyscope.views.page import write_page
@@ -22,6 +24,10 @@ class ReportConfig:
 
     run: str
     """Run directory."""
+    page: PageConfig = field(default_factory=PageConfig)
+    """What the page shows."""
+    lang: Language = "en"
+    """Language of the page."""
 
 
 def render(config: ReportConfig) -> Path:
@@ -32,8 +38,46 @@ def render(config: ReportConfig) -> Path:
 
     Raises:
         OutputError: no finished run there.
+        UsageError: ``--report.episodes`` names episodes that the run has not.
     """
     path = Path(config.run).expanduser()
+    record = _finished(path)
+    directory = RunDirectory(path)
+    if record["kind"] == "rollout":
+        draw_rollout(directory, record)
+        return write_rollout_page(directory, record)
+    chosen = chosen_episodes(record, config.page.episodes)
+    if config.page.episodes is not None:
+        _fetch_pictures(path, record, chosen)
+    draw_picture(directory, record)
+    return write_page(directory, record, chosen, read_clips(path), config.lang)
+
+
+def render_together(runs: tuple[str, ...], output: str, lang: Language = "en") -> Path:
+    """Write one page that shows several finished runs side by side.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        OutputError: one of them is not a finished run, or the page can't be written.
+        UsageError: fewer than two runs, or one of them twice.
+    """
+    from policyscope.views.together import write_together
+
+    paths = [Path(run).expanduser() for run in runs]
+    if len({p.resolve() for p in paths}) < max(len(paths), 2):
+        raise UsageError(
+            "policyscope report RUN RUN",
+            expected="two or more different runs",
+            found=" ".join(runs),
+            fix="name each run once",
+        )
+    records = [_finished(path) for path in paths]
+    return write_together(paths, records, Path(output).expanduser(), lang)
+
+
+def _finished(path: Path) -> dict[str, Any]:
     record = read_record(path)
     if record["status"] != "complete":
         raise OutputError(
@@ -44,9 +88,25 @@ def render(config: ReportConfig) -> Path:
             if record["status"] == "partial"
             else "mend what its findings name, then evaluate again",
         )
-    directory = RunDirectory(path)
-    if record["kind"] == "rollout":
-        draw_rollout(directory, record)
-        return write_rollout_page(directory, record)
-    draw_picture(directory, record)
-    return write_page(directory, record)
+    return record
+
+
+def _fetch_pictures(path: Path, record: dict[str, Any], chosen: dict[int, str]) -> None:
+    """Add pictures that the run has not kept yet, where the dataset still lies where it lay."""
+    held = {clip.episode for clip in read_clips(path)}
+    lacking = [e for e in chosen if e not in held]
+    root = record["dataset"].get("root")
+    if not lacking or root is None or not Path(root).is_dir():
+        return  # the page says which pictures it lacks
+    from policyscope.footage import episode_clips
+    from policyscope.frames import FrameSource
+
+    lengths = {r["episode_index"]: r["n_frames"] for r in record["by_episode"]}
+    stride = record.get("plan", {}).get("stride", 1)
+    try:
+        source = FrameSource(DatasetConfig(root=root), repo_id=record["dataset"]["repo_id"])
+        source.load(lacking)
+        for episode in lacking:
+            write_clips(path, episode_clips(source, episode, lengths[episode], stride=stride))
+    except DatasetError:
+        return

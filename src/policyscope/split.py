@@ -8,6 +8,7 @@ from typing import Literal
 
 from policyscope.checkpoint import Checkpoint
 from policyscope.facts import DatasetFacts
+from policyscope.findings import Finding
 
 Split = Literal["held_out", "in_sample", "unknown"]
 
@@ -45,3 +46,17 @@ def label(trained: frozenset[int] | None, episodes: Iterable[int]) -> Split:
     if trained is None:
         return "unknown"
     return "in_sample" if any(e in trained for e in episodes) else "held_out"
+
+
+def leakage(trained: frozenset[int] | None, episodes: tuple[int, ...]) -> Finding | None:
+    """A hint where episodes of the evaluation were in the training."""
+    seen = [e for e in episodes if trained is not None and e in trained]
+    if not seen:
+        return None
+    return Finding(
+        "in_sample",
+        "info",
+        f"expected episodes that the training did not see; found {len(seen)} of {len(episodes)} "
+        "that it saw, as the checkpoint's train_config.json says. The numbers are in-sample.",
+        "choose held-out --dataset.episodes, or train with lerobot's --dataset.eval_split",
+    )

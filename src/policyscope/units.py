@@ -41,6 +41,18 @@ def action_units(
     return tuple(_known_unit(name, repo_id, robot_type or "") for name in names)
 
 
+def image_plane(repo_id: str, units: tuple[str, ...]) -> dict[str, int] | None:
+    """The plane that a camera looks at squarely, where actions are points of it; else None.
+
+    Returns:
+        ``x`` and ``y``, the dims that hold the point, and the plane's ``width`` and ``height`` in
+        the unit of those dims.
+    """
+    if repo_id.rsplit("/", 1)[-1].startswith("pusht") and units == ("px", "px"):
+        return {"x": 0, "y": 1, "width": 512, "height": 512}  # gym-pusht: the whole board is seen
+    return None
+
+
 def _known_unit(name: str, repo_id: str, robot_type: str) -> str:
     if repo_id.rsplit("/", 1)[-1].startswith("pusht"):
         return "px"  # gym-pusht: targets on a board of 512 pixels

@@ -1,11 +1,12 @@
-"""What a terminal shows while a run goes on: stage, rate, remaining time, running result."""
+"""What a terminal shows while a run goes on: rate, remaining time, error and skill so far."""
 
 from __future__ import annotations
 
 from types import TracebackType
 from typing import Any, Self, final
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,7 +17,11 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
+
+from policyscope.metrics.running import EpisodeNews
+from policyscope.views.words import BASELINE_NAMES, number, ratio, unit_name
 
 
 @final
@@ -27,7 +32,7 @@ class _Rate(ProgressColumn):
 
 @final
 class TerminalProgress:
-    """A live progress bar; on anything but a terminal, a plain line for each stage."""
+    """A dashboard that is redrawn in place; on anything but a terminal, plain lines."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -38,14 +43,19 @@ class TerminalProgress:
             MofNCompleteColumn(),
             _Rate(),
             TimeRemainingColumn(),
+            TextColumn("left", style="dim"),
             console=console,
-            transient=True,
-            disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("starting", total=None)
+        self._news: EpisodeNews | None = None
+        self._worst: EpisodeNews | None = None
+        self._live = Live(
+            console=console, transient=True, refresh_per_second=8, get_renderable=self.render
+        )
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        if self._console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(
@@ -54,7 +64,14 @@ class TerminalProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        self._live.stop()
+
+    def render(self) -> Group:
+        """The dashboard as it stands."""
+        parts: list[Progress | Table] = [self._bar]
+        if self._news is not None and self._worst is not None:
+            parts.append(_standings(self._news, self._worst))
+        return Group(*parts)
 
     def stage(self, text: str) -> None:
         """See `policyscope.predict.Progress`."""
@@ -72,6 +89,39 @@ class TerminalProgress:
     def advance(self, n_frames: int) -> None:
         """See `policyscope.predict.Progress`."""
         self._bar.advance(self._task, n_frames)
+
+    def episode(self, news: EpisodeNews) -> None:
+        """See `policyscope.predict.Progress`."""
+        self._news = news
+        if self._worst is None or news.error > self._worst.error:
+            self._worst = news
+
+
+def _standings(news: EpisodeNews, worst: EpisodeNews) -> Table:
+    unit = unit_name(news.unit)
+    table = Table.grid(padding=(0, 2))
+    table.add_row(
+        Text("error over the chunk so far", style="dim"),
+        Text(f"{number(news.running_error)} {unit}", style="bold"),
+        Text(f"{news.n_episodes} episode{'s' if news.n_episodes != 1 else ''}", style="dim"),
+    )
+    skill = news.running_skill
+    table.add_row(
+        Text(f"skill against {BASELINE_NAMES[news.against]}", style="dim"),
+        Text(ratio(skill), style="bold green" if (skill or 0) > 0 else "bold red"),
+        Text("no interval before the end", style="dim"),
+    )
+    table.add_row(
+        Text("last episode", style="dim"),
+        Text(f"{number(news.error)} {unit}"),
+        Text(f"episode {news.scored.index}", style="dim"),
+    )
+    table.add_row(
+        Text("worst episode", style="dim"),
+        Text(f"{number(worst.error)} {unit}", style="yellow"),
+        Text(f"episode {worst.scored.index}", style="dim"),
+    )
+    return table
 
 
 @final

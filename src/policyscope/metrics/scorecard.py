@@ -262,10 +262,18 @@ class Scorecard:
             row |= {f"mae_{end}": error["mae"][end] for end in ("ci_low", "ci_high")}
             row |= {f"nmae_{end}": error["nmae"][end] for end in ("ci_low", "ci_high")}
             row["n_frames"] = error["mae"]["n_frames"]
+            relative = self._relative(POLICY, one, row["n_frames"])
+            row |= {
+                "relative": relative.value,
+                "relative_ci_low": relative.low,
+                "relative_ci_high": relative.high,
+            }
             for name in self.baselines:
                 base = self._errors_at(name, one)
                 gain = self._skill(name, one)
                 row |= {f"{name}_{m}": base[m]["value"] for m in ("mae", "mse", "nmae", "nmse")}
+                for m in ("mae", "nmae"):
+                    row |= {f"{name}_{m}_{end}": base[m][end] for end in ("ci_low", "ci_high")}
                 row |= {
                     f"skill_{name}": gain.value,
                     f"skill_{name}_ci_low": gain.low,
@@ -371,12 +379,16 @@ class Scorecard:
         return skill(ours, theirs, count, n_frames=self._frames_in(steps))
 
     def _relative(self, name: str, steps: slice, n: int) -> Estimate:
-        """Σ|a-y| / Σ|y-y_hold|: never divided frame by frame, since truth goes near zero."""
-        if "hold_state" not in self.baselines:
+        """Σ|a-y| / Σ|y-y_hold|: never divided frame by frame, since truth goes near zero.
+
+        y_hold is what doing nothing would give: the held state, or no motion for delta actions.
+        """
+        still = next((b for b in ("hold_state", "zero") if b in self.baselines), None)
+        if still is None:
             return Estimate(None, n_episodes=self.n_episodes, n_frames=n)
         dims = self._basis_dims()
         ours, _, count = self._per_episode(name, steps, space=self.basis, dims=dims)
-        hold, _, _ = self._per_episode("hold_state", steps, space=self.basis, dims=dims)
+        hold, _, _ = self._per_episode(still, steps, space=self.basis, dims=dims)
         return cluster_ratio(ours, hold, count, n_frames=n)
 
     def _variance_ratio(self, steps: slice, name: str = POLICY) -> FloatArray:
@@ -434,6 +446,8 @@ class Scorecard:
                 }
                 if column == "task":
                     row["n_episodes"] = len({s.episode for s in group})
+                else:
+                    row["task"] = group[0].task
                 row |= self._group_errors(group, POLICY, steps)
                 metric = "mse" if self.basis == "native" else "nmse"
                 for name in self.baselines:

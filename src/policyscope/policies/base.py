@@ -20,7 +20,8 @@ class Normalization:
     Attributes:
         mode: lerobot's normalization mode, or ``IDENTITY``.
         stats_id: identifies mode and statistics.
-        source: whose statistics: ``checkpoint``, ``dataset`` or ``none``.
+        source: whose statistics: ``checkpoint``, ``weights`` (of a checkpoint without processor
+            files), ``dataset`` or ``none``.
     """
 
     mode: str

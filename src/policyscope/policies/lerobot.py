@@ -72,8 +72,8 @@ class LerobotPolicy(Policy):
         self._autocast, self._copy_stream = config.dtype == "bfloat16", None
         self._config = _policy_config(checkpoint, self._device)
         self._policy = _load(checkpoint, self._config)
-        stats = facts_stats(facts, alignment) if config.stats == "dataset" else None
-        self._pre, self._post = _processors(checkpoint, self._device, stats)
+        stats = facts_stats(facts, alignment, checkpoint) if config.stats == "dataset" else None
+        self._pre, self._post = _processors(checkpoint, self._config, self._device, stats)
         normalization = _normalization(checkpoint, stats, force=config.force)
         self._noise_shape = _noise_shape(checkpoint.type, self._config)
         steps = tuple(int(i) for i in self._config.observation_delta_indices or (0,))
@@ -122,7 +122,7 @@ class LerobotPolicy(Policy):
             chunk = self._call(self._method, observation, noise, batch)
             self._synchronize()
             model_s = time.perf_counter() - start
-        return Prediction(self._to_native(self._normalized(chunk), batch), model_s)
+        return Prediction(self._to_native(self._normalized(chunk, len(batch)), batch), model_s)
 
     def control_step(self, batch: FrameBatch) -> ControlStep:
         """See `Policy.control_step`. The queue pops are those of the policy's own action queue."""
@@ -257,12 +257,14 @@ class LerobotPolicy(Policy):
             self._copy_stream = torch.cuda.Stream()
         return self._copy_stream
 
-    def _normalized(self, chunk: torch.Tensor) -> NormalizedActions:
+    def _normalized(self, chunk: torch.Tensor, rows: int) -> NormalizedActions:
+        if self.spec.type == "tdmpc" and chunk.ndim == 3:  # which answers [H, B, A]
+            chunk = chunk.transpose(0, 1)
         n, declared = self.spec.chunk_size, int(self._config.action_feature.shape[0])
-        if chunk.ndim != 3 or chunk.shape[1] < n or chunk.shape[2] < declared:
+        if chunk.ndim != 3 or len(chunk) != rows or chunk.shape[1] < n or chunk.shape[2] < declared:
             raise CheckpointError(
                 f"predictions of {self.spec.path}",
-                expected=f"chunks of shape [B, {n}, {declared}]",
+                expected=f"chunks of shape [{rows}, {n}, {declared}]",
                 found=str(list(chunk.shape)),
                 fix="check chunk_size and output_features in config.json",
             )
@@ -327,10 +329,41 @@ def pick_device(wanted: str) -> str:
     return wanted
 
 
-def facts_stats(facts: DatasetFacts, alignment: Alignment) -> dict[str, Mapping[str, Any]]:
-    """The dataset's statistics under the policy's keys (for ``--stats dataset``)."""
-    renamed = {key: facts.stats[src] for key, src in alignment.feeds.items() if src in facts.stats}
-    return {**renamed, ACTION: facts.stats[ACTION]}
+def facts_stats(
+    facts: DatasetFacts, alignment: Alignment, checkpoint: Checkpoint
+) -> dict[str, Mapping[str, Any]]:
+    """The dataset's statistics under the policy's keys (for ``--stats dataset``).
+
+    Args:
+        facts: of the dataset.
+        alignment: which dataset key feeds which key of the preprocessor, and which dims meet.
+        checkpoint: its preprocessor normalizes after it renames.
+    """
+    renames, action_dim = checkpoint.renames, checkpoint.action_dim
+    renamed = {
+        renames.get(key, key): facts.stats[source]
+        for key, source in alignment.feeds.items()
+        if source in facts.stats
+    }
+    return {**renamed, ACTION: _action_stats(facts, alignment, action_dim)}
+
+
+def _action_stats(facts: DatasetFacts, alignment: Alignment, action_dim: int) -> dict[str, Any]:
+    """The dataset's statistics of actions, in the order of the policy's dims."""
+    table = facts.stats[ACTION]
+    met = dict(zip(alignment.policy_dims, alignment.dataset_dims, strict=True))
+    if action_dim == facts.actions.dim and all(p == d for p, d in met.items()):
+        return dict(table)
+    if sorted(met) != list(range(action_dim)):
+        raise UsageError(
+            "--stats dataset",
+            expected=f"a dim of the dataset for each of the policy's {action_dim}",
+            found=f"{len(met)} in --action_dims",
+            fix="leave --stats dataset out, or name all dims",
+        )
+    order = [met[p] for p in range(action_dim)]
+    flat = {name: np.asarray(values).reshape(-1) for name, values in table.items()}
+    return {name: values[order] for name, values in flat.items() if values.size > max(order)}
 
 
 @contextlib.contextmanager
@@ -414,14 +447,23 @@ def _load(checkpoint: Checkpoint, config: Any) -> Any:
 
 
 def _processors(
-    checkpoint: Checkpoint, device: str, stats: Mapping[str, Any] | None
+    checkpoint: Checkpoint, config: Any, device: str, stats: Mapping[str, Any] | None
 ) -> tuple[Any, Any]:
+    """The saved processors, or lerobot's own made anew where they can be repaired."""
     from lerobot.policies.factory import make_pre_post_processors
 
     with _opening(f"processors of {checkpoint.path}"):
         from lerobot.configs import PreTrainedConfig
 
-        pair: tuple[Any, Any] = make_pre_post_processors(
+        pair: tuple[Any, Any]
+        if checkpoint.recovered or (stats is not None and checkpoint.incomplete):
+            have = stats if stats is not None else checkpoint.recovered_stats
+            pair = make_pre_post_processors(config, dataset_stats=have)
+            for step in pair[0].steps:
+                if hasattr(step, "rename_map"):
+                    step.rename_map = checkpoint.renames
+            return pair
+        pair = make_pre_post_processors(
             PreTrainedConfig.from_pretrained(checkpoint.directory),
             pretrained_path=str(checkpoint.directory),
             preprocessor_overrides=_overrides(checkpoint, checkpoint.preprocessor, device, stats),
@@ -455,7 +497,8 @@ def _normalization(
 ) -> Normalization:
     step = checkpoint.unnormalizer
     mode = checkpoint.action_mode
-    source = "checkpoint" if stats is None else "dataset"
+    kept = "weights" if checkpoint.recovered else "checkpoint"
+    source = kept if stats is None else "dataset"
     have = stats if stats is not None else (step.stats if step else {})
     if force and (step is None or (stats is None and ACTION not in have)):
         return Normalization(mode, "forced-without-statistics", "none")

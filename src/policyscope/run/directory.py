@@ -20,6 +20,8 @@ from policyscope.spaces import ActionSchema, NativeActions
 
 RECORD = "run.json"
 PREDICTIONS = "predictions.parquet"
+CLIPS = "clips.parquet"
+RECORDING = "live.rrd"
 PICTURE = "report.png"
 PAGE = "report.html"
 STEPS = "steps.parquet"
@@ -111,7 +113,7 @@ class RunDirectory:
     def _clear(self) -> None:
         for name in (_PARTS, FRAMES, VIDEOS):
             shutil.rmtree(self.path / name, ignore_errors=True)
-        for name in (RECORD, PREDICTIONS, STEPS, EVAL_INFO, PICTURE, PAGE):
+        for name in (RECORD, PREDICTIONS, CLIPS, RECORDING, STEPS, EVAL_INFO, PICTURE, PAGE):
             (self.path / name).unlink(missing_ok=True)
 
     # ── predictions ───────────────────────────────────────────────────
@@ -309,7 +311,11 @@ def _table(
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under another name, then rename it: it is there whole or not at all."""
+    """Write a file beside its place, then move it there: it is whole, or it is not.
+
+    Raises:
+        OutputError: it can't be written.
+    """
     tmp = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from policyscope.errors import NonFiniteError
 from policyscope.frames import FrameSource
@@ -35,6 +35,7 @@ def predict_and_store(
     schema: ActionSchema,
     dims: tuple[int, ...],
     progress: Progress,
+    tell: Callable[[int], None] = lambda _: None,
 ) -> Clock:
     """Predict what is not on disk yet; about every second, what is there is written.
 
@@ -51,12 +52,15 @@ def predict_and_store(
         schema: names and units of the compared dims.
         dims: the dataset's dims that are compared.
         progress: told while it runs.
+        tell: told each episode that is on disk.
 
     Returns:
         Where the time of this try went.
     """
     spec, rows, finished = policy.spec, rows_of(frames, samples), directory.finished()
     remaining = [(e, chosen) for e, chosen in frames if e not in finished]
+    for index in [e for e, _ in frames if e in finished]:
+        tell(index)
     whole = len(rows) - samples * sum(len(chosen) for _, chosen in remaining)
     stored = list(directory.held(whole))
     start = stored[-1].end if stored else whole
@@ -85,6 +89,7 @@ def predict_and_store(
             target = NativeActions(chunks.values[at][:, :, list(dims)], schema.units)
             directory.add(episode, target, is_pad[at], schema, spec.normalization.stats_id)
             whole += episode.model_s.size
+            tell(episode.index)
         if complete:
             directory.release(whole)
             complete.clear()

@@ -1,17 +1,27 @@
-"""report.html: the run on one page that opens anywhere, offline, drawn from the record alone."""
+"""report.html: a run on one page that opens anywhere, offline, drawn from the run alone."""
 
 from __future__ import annotations
 
 import base64
-import json
+import hashlib
+import shlex
+from functools import lru_cache
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
+from policyscope.config import Language
 from policyscope.metrics.scorecard import SCOPES
-from policyscope.run.directory import PAGE, PICTURE, RunDirectory
+from policyscope.run.clips import Clip
+from policyscope.run.directory import PAGE, RunDirectory
+from policyscope.views.language import Say, catalogue, speaker
+from policyscope.views.series import Series, collect
 from policyscope.views.words import (
     BASELINE_NAMES,
     CAVEAT,
+    SPLIT_NAMES,
     error_metric,
     forced_notice,
     headline,
@@ -25,69 +35,243 @@ from policyscope.views.words import (
     unit_name,
 )
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
-def write_page(directory: RunDirectory, record: dict[str, Any]) -> Path:
-    """Write ``report.html`` beside the picture that it embeds, and return its path."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+_LIBRARIES = ("vendor/d3.min.js", "vendor/plot.min.js")
+_LATENCIES = (
+    ("model call", "model_call"),
+    ("queue pop", "queue_pop"),
+    ("end to end", "end_to_end"),
+)
+_ORDER = tuple(BASELINE_NAMES)
+_RECORD_KEYS = ("summary", "baselines", "skill", "by_horizon", "by_task", "latency", "throughput")
 
-    environment = Environment(
-        loader=PackageLoader("policyscope", "views"),
-        autoescape=True,  # names, tasks and paths come from strangers
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    picture = (directory.path / PICTURE).read_bytes()
-    metric, unit = error_metric(record)
-    page = environment.get_template("report.html.j2").render(
+
+def write_page(
+    directory: RunDirectory,
+    record: dict[str, Any],
+    chosen: dict[int, str],
+    clips: list[Clip],
+    language: Language,
+) -> Path:
+    """Write ``report.html`` into the run directory and return its path.
+
+    Args:
+        directory: of the run.
+        record: its ``run.json``.
+        chosen: episodes whose pictures to play, with their roles.
+        clips: the pictures that the run keeps.
+        language: of the page.
+    """
+    say = speaker(language)
+    series = collect(directory, record, chosen, clips, say)
+    page = fill(
+        "report.html.j2",
+        ("report.js", "charts.js", "player.js"),
+        page_data(record, series, say),
+        language,
         record=record,
-        headline=headline(record),
-        subject=subject(record),
-        notice=forced_notice(record),
-        caveat=CAVEAT,
-        picture=base64.b64encode(picture).decode(),
-        unit=unit,
-        shape=shape_line(record),
-        scopes=[(scope, scope_titles(record)[scope]) for scope in SCOPES],
-        metric=metric,
-        baselines=BASELINE_NAMES,
+        headline=headline(record, say),
+        subject=subject(record, say),
+        notice=forced_notice(record, say),
+        shape=shape_line(record, say),
+        scopes=[(scope, scope_titles(record, say)[scope]) for scope in SCOPES],
+        unit=unit_name(error_metric(record)[1], say),
+        metric=error_metric(record)[0],
         main=main_baseline(record),
         dims=[row for row in record["by_dim"] if row["scope"] == "chunk"],
+        tasks=[row for row in record["by_task"] if row["scope"] == "chunk"],
         episodes=[row for row in record["by_episode"] if row["scope"] == "chunk"],
         latency=[
-            (title, record["latency"][key])
-            for title, key in (
-                ("model call", "model_call"),
-                ("queue pop", "queue_pop"),
-                ("end to end", "end_to_end"),
-            )
-            if record["latency"][key]
+            (title, record["latency"][key]) for title, key in _LATENCIES if record["latency"][key]
         ],
-        provenance=_provenance(record),
-        interval=interval,
-        number=number,
-        ratio=ratio,
-        unit_name=unit_name,
+        provenance=provenance(record, say),
+        command=command(record),
+        left_out=_left_out(series, chosen, say),
     )
     directory.write_text(PAGE, page)
     return directory.path / PAGE
 
 
-def _provenance(record: dict[str, Any]) -> list[tuple[str, str]]:
-    policy, data, where = record["policy"], record["dataset"], record["environment"]
-    normalization = record["actions"]["normalization"]
-    versions = ", ".join(f"{k} {v}" for k, v in where["versions"].items() if v)
-    return [
-        ("policy", f"{policy['path']} ({policy['type']}, {policy['n_parameters']:,} parameters)"),
-        ("weights, sha256", policy["sha256"] or "none"),
-        ("dataset", f"{data['repo_id']} at {data['root']}, metadata {data['revision']}"),
-        ("episodes", json.dumps(data["episodes"])),
-        (
-            "normalization",
-            f"{normalization['mode']}, {normalization['stats_id']}, from {normalization['source']}",
-        ),
-        ("seed and samples", f"{where['seed']}, {policy['samples']} a frame"),
-        ("device", f"{where['device_name']}, {where['dtype']}"),
-        ("versions", f"{versions}, Python {where['python']}"),
-        ("command", " ".join(where["command_line"])),
+def fill(
+    template: str,
+    scripts: tuple[str, ...],
+    data: dict[str, Any],
+    language: Language,
+    **values: Any,
+) -> str:
+    """A page with its style, its scripts and its data inside, and nothing outside it."""
+    inside = [_asset(name) for name in (*_LIBRARIES, *scripts)]
+    data = {**data, "lang": language, "text": catalogue(language)}
+    say = speaker(language)
+    return (
+        environment()
+        .get_template(template)
+        .render(
+            language=language,
+            _=say,
+            style=Markup(_asset("report.css")),
+            scripts=[Markup(code) for code in inside],
+            policy=" ".join(f"'sha256-{_sha256(code)}'" for code in inside),
+            data=data,
+            caveat=say(CAVEAT),
+            baselines={name: say(text) for name, text in BASELINE_NAMES.items()},
+            splits={name: say(text) for name, text in SPLIT_NAMES.items()},
+            interval=interval,
+            number=number,
+            ratio=ratio,
+            unit_name=lambda unit: unit_name(unit, say),
+            **values,
+        )
+    )
+
+
+@lru_cache
+def environment() -> Environment:
+    """Templates; whatever they show is escaped: names, tasks and paths come from strangers."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("policyscope", "views"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def page_data(record: dict[str, Any], series: Series, say: Say) -> dict[str, Any]:
+    """What the page's scripts draw."""
+    units = record["actions"]["units"]
+    metric, unit = error_metric(record)
+    dims = [row for row in record["by_dim"] if row["scope"] == "chunk"]
+    views = ["native"]
+    views += ["normalized"] if any(not row["excluded"] for row in dims) else []
+    views += ["relative"] if {"hold_state", "zero"} & record["baselines"].keys() else []
+    return {
+        **{key: record[key] for key in _RECORD_KEYS},
+        "policy": record["policy"]["type"],
+        "chunk_size": record["policy"]["chunk_size"],
+        "n_action_steps": record["policy"]["n_action_steps"],
+        "fps": record["dataset"]["fps"],
+        "names": record["actions"]["names"],
+        "units": [unit_name(u, say) for u in units],
+        "one_unit": unit_name(unit, say) if metric == "mae" else None,
+        "plane": record["actions"].get("image_plane"),
+        "main": main_baseline(record),
+        "baseline_order": sorted(record["baselines"], key=_ORDER.index),
+        "baseline_names": {name: say(BASELINE_NAMES[name]) for name in record["baselines"]},
+        "scopes": scope_titles(record, say),
+        "views": views,
+        "dims": dims,
+        "by_episode": [row for row in record["by_episode"] if row["scope"] == "chunk"],
+        "device": record["environment"].get("device_name"),
+        "density": series.density,
+        "progress": series.progress,
+        "episodes": [episode.to_json() for episode in series.episodes],
+    }
+
+
+@lru_cache
+def _asset(name: str) -> str:
+    return (files("policyscope.views") / "web" / name).read_text(encoding="utf-8")
+
+
+def _sha256(code: str) -> str:
+    return base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+
+
+def command(record: dict[str, Any]) -> str:
+    """The command line that made a run, ready to be pasted."""
+    return shlex.join(record["environment"]["command_line"])
+
+
+def _left_out(series: Series, chosen: dict[int, str], say: Say) -> list[str]:
+    """What the page does not hold, in words."""
+    with_pictures = [e.index for e in series.episodes if e.clips]
+    lines = []
+    if any(e.clips for e in series.episodes):
+        lines.append(
+            say("Pictures: episodes {episodes}.", episodes=", ".join(map(str, with_pictures)))
+        )
+    else:
+        lines.append(say("No pictures of any episode."))
+    lines += [
+        say("Episode {episode}: {why}", episode=e.index, why=e.left_out)
+        for e in series.episodes
+        if e.index in chosen and e.left_out
     ]
+    if series.without_actions:
+        lines.append(
+            say(
+                "Actions of {n} episodes are left out to keep the page below 15 MB; they are in "
+                "predictions.parquet.",
+                n=len(series.without_actions),
+            )
+        )
+    return lines
+
+
+def provenance(record: dict[str, Any], say: Say) -> list[tuple[str, str]]:
+    """Where a run comes from, line by line."""
+    policy, data, where = record["policy"], record["dataset"], record["environment"]
+    actions = record["actions"]
+    normalization = actions["normalization"]
+    versions = ", ".join(f"{k} {v}" for k, v in where["versions"].items() if v)
+    forced = [f["code"] for f in record["findings"] if f["severity"] == "error"]
+    feeds = ", ".join(f"{k} ← {v}" for k, v in record.get("inputs", {}).items())
+    return [
+        (
+            say("policy"),
+            say(
+                "{path} ({type}, {n} parameters)",
+                path=policy["path"],
+                type=policy["type"],
+                n=f"{policy['n_parameters'] or 0:,}",
+            ),
+        ),
+        (say("weights, sha256"), policy["sha256"] or say("none")),
+        (
+            say("dataset"),
+            say(
+                "{id} at {root}, metadata {revision}",
+                id=data["repo_id"],
+                root=data.get("root"),
+                revision=data.get("revision"),
+            ),
+        ),
+        (say("episodes"), f"{_ranges(data['episodes'])} ({say(SPLIT_NAMES[data['split']])})"),
+        (say("robot"), str(data.get("robot_type") or say("not recorded"))),
+        (
+            say("normalization"),
+            say(
+                "{mode}, {id}, from {source}",
+                mode=normalization["mode"],
+                id=normalization["stats_id"],
+                source=say(normalization["source"]),
+            ),
+        ),
+        (say("inputs"), feeds or say("as the policy names them")),
+        (
+            say("seed and samples"),
+            say("{seed}, {k} a frame", seed=where["seed"], k=policy.get("samples", 1)),
+        ),
+        (say("device"), f"{where.get('device_name')}, {where.get('dtype')}"),
+        (say("versions"), f"{versions}, Python {where.get('python')}"),
+        (
+            say("forced"),
+            ", ".join(forced) if record["forced"] else say("nothing"),
+        ),
+    ]
+
+
+def _ranges(episodes: list[int]) -> str:
+    """Episode indices as the slices that ``--dataset.episodes`` takes."""
+    parts: list[list[int]] = []
+    for e in episodes:
+        if parts and parts[-1][1] == e:
+            parts[-1][1] = e + 1
+        else:
+            parts.append([e, e + 1])
+    return ",".join(str(a) if b == a + 1 else f"{a}:{b}" for a, b in parts)

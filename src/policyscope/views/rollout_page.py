@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import re
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,10 @@ def write_rollout_page(directory: RunDirectory, record: dict[str, Any]) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    loader = environment.loader
-    assert loader is not None
-    source = loader.get_source(environment, "report.html.j2")[0]
-    found = re.search(r"<style>(.*?)</style>", source, re.DOTALL)
+    style = files("policyscope.views").joinpath("web/report.css").read_text(encoding="utf-8")
     page = environment.get_template("rollout.html.j2").render(
         record=record,
-        style=Markup((found.group(1) if found else "") + _STYLE),  # ours, not a stranger's
+        style=Markup(style + _STYLE),  # ours, not a stranger's
         headline=headline(record),
         subject=subject(record),
         notice=forced_notice(record),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from policyscope.spaces import UNDECLARED_UNIT
+from policyscope.views.language import Say, english
 
 CAVEAT = (
     "Open-loop error uses the demonstrator's states: it detects broken pipelines and gross "
@@ -14,9 +15,13 @@ CAVEAT = (
 )
 BASELINE_NAMES = {
     "hold_state": "hold state",
+    "zero": "no motion",
     "repeat_last": "repeat last",
     "dataset_mean": "dataset mean",
-    "zero": "no motion",
+}
+SOURCE_NOTES = {
+    "dataset": "statistics from the dataset (--stats dataset)",
+    "weights": "statistics recovered from its weights",
 }
 SPLIT_NAMES = {
     "held_out": "held-out episodes",
@@ -63,58 +68,75 @@ def main_baseline(record: dict[str, Any]) -> str:
     return next(name for name in ("hold_state", "zero", "repeat_last") if name in known)
 
 
-def headline(record: dict[str, Any]) -> str:
+def headline(record: dict[str, Any], say: Say = english) -> str:
     """Is this policy better than doing nothing, by how much, how sure: one sentence."""
     name = main_baseline(record)
     gain = record["skill"][name]["chunk"]
     value, low, high = gain["value"], gain["ci_low"], gain["ci_high"]
-    against = BASELINE_NAMES[name]
+    against = say(BASELINE_NAMES[name])
+    shown = interval(gain, ratio)
     if value is None:
-        return f"Skill against {against} is undefined: the baseline makes no error"
-    if low is None:
-        verdict = f"{'Less' if value > 0 else 'More'} error than {against}"
-        return f"{verdict} over the whole chunk: skill {ratio(value)}, no interval"
-    if low > 0:
-        verdict = f"Better than {against}"
+        text = "Skill against {against} is undefined: the baseline makes no error"
+    elif low is None:
+        text = (
+            "Less error than {against} over the whole chunk: skill {shown}, no interval"
+            if value > 0
+            else "More error than {against} over the whole chunk: skill {shown}, no interval"
+        )
+    elif low > 0:
+        text = "Better than {against} over the whole chunk: skill {shown}"
     elif high < 0:
-        verdict = f"Worse than {against}"
+        text = "Worse than {against} over the whole chunk: skill {shown}"
     else:
-        verdict = f"Not clearly different from {against}"
-    return f"{verdict} over the whole chunk: skill {interval(gain, ratio)}"
+        text = "Not clearly different from {against} over the whole chunk: skill {shown}"
+    return say(text, against=against, shown=shown)
 
 
-def shape_line(record: dict[str, Any]) -> str:
+def shape_line(record: dict[str, Any], say: Say = english) -> str:
     """Similarity and smoothness of the predicted chunks in one sentence."""
     near, seams = record["similarity"], record["smoothness"]
-    return (
-        f"Predicted against demonstrated chunks: ADE {number(near['ade']['value'])}, FDE "
-        f"{number(near['fde']['value'])} {unit_name(near['unit'])}; path-length ratio "
-        f"{ratio(near['path_length_ratio']['value'])}. Jump where chunks meet over a step within: "
-        f"{ratio(seams['boundary_jump'])} (demonstrations {ratio(seams['boundary_jump_demo'])})."
+    return say(
+        "Predicted against demonstrated chunks: ADE {ade}, FDE {fde} {unit}; path-length ratio "
+        "{path}. Jump where chunks meet over a step within: {jump} (demonstrations {demo}).",
+        ade=number(near["ade"]["value"]),
+        fde=number(near["fde"]["value"]),
+        unit=unit_name(near["unit"], say),
+        path=ratio(near["path_length_ratio"]["value"]),
+        jump=ratio(seams["boundary_jump"]),
+        demo=ratio(seams["boundary_jump_demo"]),
     )
 
 
-def subject(record: dict[str, Any]) -> str:
+def subject(record: dict[str, Any], say: Say = english) -> str:
     """Who was evaluated on what."""
     policy, data = record["policy"], record["dataset"]
-    n_episodes = len(data["episodes"])
     who = (
         policy["type"] if policy["sha256"] is None else f"{policy['type']} ({tail(policy['path'])})"
     )
-    seen = "" if policy["sha256"] is None else f", {SPLIT_NAMES[data['split']]}"
-    return (
-        f"{who} on {data['repo_id']}: {data['n_frames']} frames of "
-        f"{n_episodes} episode{'s' if n_episodes != 1 else ''}{seen}"
+    values = {
+        "who": who,
+        "data": data["repo_id"],
+        "frames": data["n_frames"],
+        "n": len(data["episodes"]),
+    }
+    if values["n"] == 1:
+        text = say("{who} on {data}: {frames} frames of {n} episode", **values)
+    else:
+        text = say("{who} on {data}: {frames} frames of {n} episodes", **values)
+    seen = (
+        "" if policy["sha256"] is None else say(", {split}", split=say(SPLIT_NAMES[data["split"]]))
     )
+    source = SOURCE_NOTES.get(record["actions"]["normalization"]["source"])
+    return text + seen + (f"; {say(source)}" if source else "")
 
 
-def scope_titles(record: dict[str, Any]) -> dict[str, str]:
+def scope_titles(record: dict[str, Any], say: Say = english) -> dict[str, str]:
     """What to call the scopes of a summary."""
     policy = record["policy"]
     return {
-        "step1": "step 1",
-        "chunk": f"chunk ({policy['chunk_size']})",
-        "executed": f"executed ({policy['n_action_steps']})",
+        "step1": say("step 1"),
+        "chunk": say("chunk ({n})", n=policy["chunk_size"]),
+        "executed": say("executed ({n})", n=policy["n_action_steps"]),
     }
 
 
@@ -124,9 +146,9 @@ def tail(path: str) -> str:
     return path if len(parts) <= 3 else "…/" + "/".join(parts[-2:])
 
 
-def unit_name(unit: str) -> str:
+def unit_name(unit: str, say: Say = english) -> str:
     """A unit as text."""
-    return "native unit" if unit == UNDECLARED_UNIT else unit
+    return say("native unit") if unit == UNDECLARED_UNIT else say("std") if unit == "std" else unit
 
 
 def beside(right: dict[str, Any], wrong: dict[str, Any]) -> str:
@@ -140,9 +162,11 @@ def beside(right: dict[str, Any], wrong: dict[str, Any]) -> str:
     )
 
 
-def forced_notice(record: dict[str, Any]) -> str | None:
-    """What must stand beside every number of a forced run."""
-    if not record["forced"]:
-        return None
+def forced_notice(record: dict[str, Any], say: Say = english) -> str | None:
+    """What must stand beside every number of a forced run, or of suspicious predictions."""
     codes = ", ".join(f["code"] for f in record["findings"] if f["severity"] == "error")
-    return f"FORCED in spite of {codes}: these numbers may mean nothing"
+    if record["forced"]:
+        return say("FORCED in spite of {codes}: these numbers may mean nothing", codes=codes)
+    if codes:
+        return say("{codes}: these numbers may mean nothing (see the findings)", codes=codes)
+    return None

@@ -1,0 +1,395 @@
+"use strict";
+// Plays the structure that views/player.py documents: pictures, actions and chunks on one clock.
+
+// The inverse of views/player.py's `packed`: a flat Float32Array with its shape; NaN where nothing is.
+function unpack({ shape, low, scale, data: text }) {
+  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const steps = new DataView(bytes.buffer);
+  const values = new Float32Array(bytes.length / 2);
+  const width = shape[shape.length - 1];
+  for (let i = 0; i < values.length; i++) {
+    const step = steps.getInt16(2 * i, true);
+    values[i] = step === -32768 ? NaN : low[i % width] + (step + 32767) * scale[i % width];
+  }
+  return { shape, values };
+}
+
+class Player {
+  constructor(box, data) {
+    this.box = box;
+    this.data = data;
+    this.frame = 0;
+    this.timer = null;
+    this.known = new Map();
+    this.find = (name) => box.querySelector(`[data-${name}]`);
+    const roles = { worst: t("worst"), median: t("median"), best: t("best") };
+    const select = this.find("episode");
+    for (const e of data.episodes) {
+      const notes = [roles[e.role], e.clips.length ? t("with pictures") : null].filter(Boolean).join(", ");
+      select.append(make("option", { value: e.index }, notes ? `${e.title} (${notes})` : e.title));
+    }
+    select.addEventListener("change", () => this.open(Number(select.value)));
+    for (const role of ["worst", "median", "best"]) {
+      const e = data.episodes.find((one) => one.role === role);
+      if (e) this.find("presets").append(make("button", { type: "button", "data-preset": role, onclick: () => this.open(e.index) }, `${roles[role]} (${e.title})`));
+    }
+    this.find("play").addEventListener("click", () => this.toggle());
+    for (const button of box.querySelectorAll("[data-step]")) {
+      button.addEventListener("click", () => this.seek(this.frame + Number(button.dataset.step)));
+    }
+    this.find("scrub").addEventListener("input", (event) => this.seek(Number(event.target.value)));
+    this.find("all-dims").addEventListener("change", () => this.drawActions());
+    box.addEventListener("keydown", (event) => this.press(event));
+    let width = box.clientWidth;
+    new ResizeObserver(() => {
+      if (Math.abs(box.clientWidth - width) < 2) return;
+      width = box.clientWidth;
+      this.redraw();
+    }).observe(box);
+    page.listeners.push(() => this.redraw());
+    const first = data.episodes.find((e) => e.role === "worst") ?? data.episodes.find((e) => e.clips.length) ?? data.episodes[0];
+    this.open(first.index);
+  }
+
+  // ── episodes ──
+
+  open(index, scroll = false) {
+    const episode = this.data.episodes.find((e) => e.index === index);
+    if (scroll) this.box.closest("section").scrollIntoView({ block: "start" });
+    if (!episode) {
+      this.say(t("The actions of episode {episode} are not in this page, to keep it below 15 MB; they are in predictions.parquet.", { episode: index }));
+      return;
+    }
+    this.pause();
+    this.episode = episode;
+    if (!this.known.has(index)) {
+      this.known.set(index, {
+        chunks: unpack(episode.chunks),
+        demonstrated: episode.demonstrated && unpack(episode.demonstrated),
+        executed: episode.executed && unpack(episode.executed),
+        errors: Object.fromEntries(Object.entries(episode.errors).map(([view, packed]) => [view, unpack(packed).values])),
+        sheets: episode.clips.map((clip) => clip.sheets.map((sheet) => {
+          const image = new Image();
+          image.onload = () => this.drawPictures();
+          image.src = `data:image/webp;base64,${sheet}`;
+          return image;
+        })),
+      });
+    }
+    this.arrays = this.known.get(index);
+    this.find("episode").value = index;
+    this.find("task").textContent = episode.task ? t("Task: {task}", { task: episode.task }) : "";
+    for (const [name, text] of Object.entries(episode.facts)) this.find("task").append(` · ${name}: ${text}`);
+    this.say(episode.left_out);
+    const scrub = this.find("scrub");
+    scrub.max = episode.n_frames - 1;
+    this.frame = 0;
+    for (const button of this.box.querySelectorAll("[data-preset]")) {
+      button.setAttribute("aria-pressed", String(button.dataset.preset === episode.role));
+    }
+    this.redraw();
+    page.stripChanged?.();
+  }
+
+  say(text) {
+    const note = this.find("missing");
+    note.textContent = text;
+    note.hidden = !text;
+  }
+
+  redraw() {
+    if (!this.episode) return;
+    this.drawCameras();
+    this.drawActions();
+    this.drawErrors();
+    this.drawLegend();
+    this.seek(this.frame);
+  }
+
+  // ── time ──
+
+  seek(frame) {
+    this.frame = Math.min(Math.max(frame, 0), this.episode.n_frames - 1);
+    const { fps } = this.data;
+    const scrub = this.find("scrub");
+    scrub.value = this.frame;
+    const clock = t("frame {frame} of {n}, {s} s", { frame: this.frame + 1, n: this.episode.n_frames, s: (this.frame / fps).toFixed(fps > 20 ? 2 : 1) });
+    scrub.setAttribute("aria-valuetext", clock);
+    this.find("clock").textContent = clock;
+    this.drawPictures();
+    for (const draw of this.cursors ?? []) draw();
+  }
+
+  toggle() {
+    if (this.timer) this.pause();
+    else this.play();
+  }
+
+  play() {
+    if (this.frame >= this.episode.n_frames - 1) this.seek(0);
+    let begin = performance.now();
+    let from = this.frame;
+    let speed = Number(this.find("speed").value);
+    const tick = (now) => {
+      const wanted = Number(this.find("speed").value);
+      if (wanted !== speed) [begin, from, speed] = [now, this.frame, wanted];
+      const frame = from + Math.floor(((now - begin) / 1000) * this.data.fps * speed);
+      if (frame !== this.frame) this.seek(frame);
+      if (this.frame >= this.episode.n_frames - 1) this.pause();
+      else this.timer = requestAnimationFrame(tick);
+    };
+    this.timer = requestAnimationFrame(tick);
+    this.label("❚❚", t("pause"));
+  }
+
+  pause() {
+    if (this.timer) cancelAnimationFrame(this.timer);
+    this.timer = null;
+    this.label("▶", t("play"));
+  }
+
+  label(sign, text) {
+    const button = this.find("play");
+    button.textContent = sign;
+    button.setAttribute("aria-label", text);
+  }
+
+  press(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const inField = event.target.matches("select, button, input[type=checkbox]");
+    const onScrub = event.target === this.find("scrub");
+    const jump = event.shiftKey ? 10 : 1;
+    const list = this.data.episodes;
+    const next = (by) => this.open(list[(list.indexOf(this.episode) + by + list.length) % list.length].index);
+    const speed = this.find("speed");
+    const faster = (by) => {
+      speed.selectedIndex = Math.min(Math.max(speed.selectedIndex + by, 0), speed.options.length - 1);
+    };
+    const actions = {
+      " ": () => this.toggle(), ArrowLeft: () => this.seek(this.frame - jump), ArrowRight: () => this.seek(this.frame + jump),
+      Home: () => this.seek(0), End: () => this.seek(this.episode.n_frames - 1),
+      "+": () => faster(1), "-": () => faster(-1), n: () => next(1), p: () => next(-1),
+    };
+    const action = actions[event.key];
+    if (!action || (inField && !"+-".includes(event.key)) || (onScrub && event.key === "Home")) return;
+    event.preventDefault();
+    action();
+  }
+
+  // ── pictures ──
+
+  drawCameras() {
+    const { plane } = this.data;
+    const clips = this.episode.clips.length ? this.episode.clips : plane ? [null] : [];
+    this.canvases = clips.map((clip, at) => {
+      const shape = clip ?? { width: plane.width, height: plane.height };
+      const canvas = make("canvas", { role: "img" });
+      canvas.style.aspectRatio = `${shape.width} / ${shape.height}`;
+      const stride = clip && clip.stride > 1 ? ` (${t("every {n} frames", { n: clip.stride })})` : "";
+      const title = clip ? `${clip.camera}${stride}` : t("board");
+      return { canvas, clip, title, sheets: this.arrays.sheets[at] };
+    });
+    this.find("cameras").replaceChildren(...this.canvases.map(({ canvas, title }) => make("figure", {}, canvas, make("figcaption", {}, title))));
+    for (const { canvas, clip } of this.canvases) {
+      const ratio = Math.min(devicePixelRatio || 1, 2);
+      const shape = clip ?? { width: plane.width, height: plane.height };
+      canvas.width = Math.max(canvas.clientWidth, 160) * ratio;
+      canvas.height = (canvas.width * shape.height) / shape.width;
+    }
+  }
+
+  drawPictures() {
+    for (const { canvas, clip, title, sheets } of this.canvases ?? []) {
+      const context = canvas.getContext("2d");
+      context.clearRect(0, 0, canvas.width, canvas.height);
+      canvas.setAttribute("aria-label", t("{camera}, frame {frame}", { camera: title, frame: this.frame + 1 }));
+      if (clip) {
+        const i = Math.floor(this.frame / clip.stride);
+        const image = sheets[Math.floor(i / (clip.columns * clip.rows))];
+        const place = i % (clip.columns * clip.rows);
+        if (image?.complete && image.naturalWidth) {
+          context.drawImage(image, (place % clip.columns) * clip.width, Math.floor(place / clip.columns) * clip.height,
+            clip.width, clip.height, 0, 0, canvas.width, canvas.height);
+        }
+      }
+      if (this.data.plane) this.drawPaths(context, canvas, Boolean(clip));
+    }
+  }
+
+  // Demonstrated and predicted path of the current chunk, over the picture.
+  drawPaths(context, canvas, onPicture) {
+    const { plane } = this.data;
+    const at = (x, y) => [(x / plane.width) * canvas.width, (y / plane.height) * canvas.height];
+    const unit = canvas.width / 420;
+    const line = (points, stroke, width, dots = 0) => {
+      const kept = points.filter(([x, y]) => Number.isFinite(x) && Number.isFinite(y)).map(([x, y]) => at(x, y));
+      if (!kept.length) return;
+      const trace = () => {
+        context.beginPath();
+        kept.forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y)));
+        context.stroke();
+      };
+      context.lineJoin = context.lineCap = "round";
+      if (onPicture) {
+        context.strokeStyle = halo;
+        context.lineWidth = (width + 2.4) * unit;
+        trace();
+      }
+      context.strokeStyle = context.fillStyle = stroke;
+      context.lineWidth = width * unit;
+      trace();
+      for (const [x, y] of dots ? kept : []) {
+        context.beginPath();
+        context.arc(x, y, dots * unit, 0, 7);
+        if (onPicture && dots > 4) {
+          context.lineWidth = 2.4 * unit;
+          context.strokeStyle = halo;
+          context.stroke();
+        }
+        context.fill();
+      }
+    };
+    const [demo, policy, halo] = [colour("demo"), colour("policy"), colour("paper")];
+    const known = this.arrays.demonstrated ?? this.arrays.executed;
+    const point = (array, row) => [array.values[row * array.shape[1] + plane.x], array.values[row * array.shape[1] + plane.y]];
+    const { n, samples, horizon } = this.chunkAt(this.frame);
+    if (!onPicture && known) {
+      context.globalAlpha = 0.3;
+      line(d3.range(known.shape[0]).map((i) => point(known, i)), demo, 1.2);
+      context.globalAlpha = 1;
+    }
+    if (known) {
+      const end = Math.min(this.frame + horizon, known.shape[0]);
+      line(d3.range(this.frame, end).map((i) => point(known, i)), demo, 2.6);
+      line([point(known, this.frame)], demo, 2.6, 5);
+    }
+    if (n == null) return;
+    for (let k = samples - 1; k >= 0; k--) {
+      context.globalAlpha = k ? 0.45 : 1;
+      line(d3.range(horizon).map((h) => [this.chunkValue(n, k, h, plane.x), this.chunkValue(n, k, h, plane.y)]), policy, k ? 1.4 : 2.6, k ? 0 : 2.6);
+    }
+    context.globalAlpha = 1;
+  }
+
+  // ── actions ──
+
+  chunkAt(frame) {
+    const { asked } = this.episode;
+    const [, samples, horizon] = this.arrays.chunks.shape;
+    const n = d3.bisectRight(asked, frame) - 1;
+    return n < 0 ? { n: null, samples, horizon } : { n, from: asked[n], samples, horizon };
+  }
+
+  chunkValue(n, k, h, d) {
+    const [, samples, horizon, dims] = this.arrays.chunks.shape;
+    return this.arrays.chunks.values[((n * samples + k) * horizon + h) * dims + d];
+  }
+
+  // What a robot would run of the predictions: the first steps of every n_action_steps-th chunk.
+  assembled(d) {
+    const every = this.data.n_action_steps;
+    const [, , horizon] = this.arrays.chunks.shape;
+    const rows = [];
+    for (let n = 0; n < this.episode.asked.length; n += every) {
+      for (let h = 0; h < Math.min(every, horizon); h++) {
+        const value = this.chunkValue(n, 0, h, d);
+        if (Number.isFinite(value)) rows.push({ s: (this.episode.asked[n] + h) / this.data.fps, value, n });
+      }
+    }
+    return rows;
+  }
+
+  shownDims() {
+    const all = d3.range(this.data.names.length);
+    const most = 6;
+    this.find("dims-label").hidden = all.length <= most;
+    if (all.length <= most || this.find("all-dims").checked) return all;
+    const error = new Map(this.data.dims.map((row) => [row.dim, row.nmae ?? 0]));
+    return all.sort((a, b) => d3.descending(error.get(a), error.get(b))).slice(0, most).sort(d3.ascending);
+  }
+
+  drawActions() {
+    const box = this.find("actions");
+    const dims = this.shownDims();
+    box.classList.toggle("few", dims.length <= 3);
+    box.replaceChildren();
+    this.cursors = [];
+    const cells = dims.map(() => make("div", { class: "cell" }));
+    box.append(...cells);
+    dims.forEach((d, i) => this.drawDim(cells[i], d, dims.length));
+    this.drawErrors();
+    for (const draw of this.cursors) draw();
+  }
+
+  drawDim(cell, d, count) {
+    const { fps } = this.data;
+    const row = this.data.dims.find((r) => r.dim === d);
+    const scaled = page.view === "normalized" && row && !row.excluded;
+    const f = (v) => (scaled ? (v - row.mean) / row.std : v);
+    const unit = scaled ? t("std") : this.data.units[d];
+    const series = (array) => array && d3.range(array.shape[0]).map((i) => ({ s: i / fps, value: f(array.values[i * array.shape[1] + d]) }));
+    const demonstrated = series(this.arrays.demonstrated);
+    const run = series(this.arrays.executed) ?? this.assembled(d).map((p) => ({ ...p, value: f(p.value) }));
+    const { chunks } = this.arrays;
+    let [low, high] = d3.extent(demonstrated ?? run, (p) => p.value);
+    const [first, last] = [d3.quantile(run, 0.01, (p) => p.value), d3.quantile(run, 0.99, (p) => p.value)];
+    [low, high] = [Math.min(low, first ?? low), Math.max(high, last ?? high)];
+    const margin = (high - low) * 0.07 || 1;
+    const width = cell.clientWidth;
+    const node = plot({
+      width, height: count > 3 ? 128 : Math.min(230, 150 + 40 * (3 - count)), marginLeft: 46, marginRight: 10, marginTop: 8, marginBottom: 24,
+      style: { ...FONT, fontSize: "11px" }, clip: true,
+      ariaLabel: t("{name} over time", { name: this.data.names[d] }),
+      x: { domain: [0, Math.max(this.episode.n_frames - 1, 1) / fps], label: null, ticks: Math.max(3, width / 90), tickFormat: (v) => `${v} s` },
+      y: { domain: [low - margin, high + margin], label: null, grid: true, ticks: 4 },
+      marks: [
+        Plot.lineY(run, { x: "s", y: "value", z: this.arrays.executed ? null : "n", stroke: COLOURS.policy, strokeWidth: 1.3, strokeOpacity: 0.75, clip: true }),
+        ...(demonstrated ? [Plot.lineY(demonstrated, { x: "s", y: "value", stroke: COLOURS.demo, strokeWidth: 1.5, clip: true })] : []),
+      ],
+    });
+    cell.append(make("h4", { title: this.data.names[d] }, `${this.data.names[d]} (${unit})`), node);
+    const [x, y] = [node.scale("x"), node.scale("y")];
+    const layer = d3.select(node).append("g").attr("aria-hidden", "true");
+    const cursor = layer.append("line").attr("y1", y.range[0]).attr("y2", y.range[1]).attr("stroke", "var(--ink)").attr("stroke-opacity", 0.55);
+    const fan = d3.range(chunks.shape[1]).reverse().map((k) => layer.append("path").attr("fill", "none").attr("stroke", "var(--policy)")
+      .attr("stroke-width", k ? 1.2 : 3).attr("stroke-opacity", k ? 0.5 : 1).attr("stroke-linejoin", "round").attr("data-fan", k));
+    const clamp = (v) => Math.min(Math.max(v, y.range[1] - 6), y.range[0] + 6);
+    const path = d3.line().defined(([, v]) => Number.isFinite(v)).x(([s]) => x.apply(s)).y(([, v]) => clamp(y.apply(f(v))));
+    this.cursors.push(() => {
+      const at = x.apply(this.frame / fps);
+      cursor.attr("x1", at).attr("x2", at);
+      const { n, from, samples, horizon } = this.chunkAt(this.frame);
+      fan.forEach((line, i) => {
+        const k = samples - 1 - i;
+        line.attr("d", n == null ? null : path(d3.range(horizon).map((h) => [(from + h) / fps, this.chunkValue(n, k, h, d)])));
+      });
+    });
+    const seek = (event) => this.seek(Math.round(x.invert(d3.pointer(event, node)[0]) * fps));
+    node.addEventListener("pointerdown", (event) => {
+      seek(event);
+      node.setPointerCapture(event.pointerId);
+    });
+    node.addEventListener("pointermove", (event) => event.buttons && seek(event));
+  }
+
+  drawErrors() {
+    const box = this.find("errors");
+    const view = page.view === "normalized" || !this.arrays.errors.native ? "normalized" : "native";
+    const values = this.arrays.errors[view] ?? [];
+    const top = d3.max(values) || 1;
+    const n = Math.max(values.length - 1, 1);
+    const area = d3.area().x((_, i) => (1000 * i) / n).y0(100).y1((v) => 100 - (95 * v) / top);
+    box.innerHTML = `<svg viewBox="0 0 1000 100" preserveAspectRatio="none"><path d="${area([...values])}" fill="var(--policy)" fill-opacity=".35"/></svg>`;
+    box.title = t("error of the chunk of each frame");
+  }
+
+  drawLegend() {
+    const samples = this.arrays.chunks.shape[1];
+    const entries = [
+      this.arrays.demonstrated && { name: t("demonstrated"), stroke: COLOURS.demo },
+      { name: samples > 1 ? t("chunk predicted at this frame, {k} samples", { k: samples }) : t("chunk predicted at this frame"), stroke: COLOURS.policy, width: 4 },
+      { name: this.arrays.executed ? t("executed") : t("what a robot would run ({n} steps of each chunk)", { n: this.data.n_action_steps }), stroke: COLOURS.policy, width: 1.4 },
+    ];
+    this.find("legend").replaceChildren(...keySpans(entries.filter(Boolean)));
+  }
+}

@@ -1,0 +1,348 @@
+"""report.html in a real browser: from a file, without a network, at three widths."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fakes
+from policyscope.config import PageConfig
+from policyscope.evaluation import evaluate
+from policyscope.report import ReportConfig, render, render_together
+
+pytestmark = pytest.mark.slow
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+WIDTHS = (390, 1280, 1920)
+EVIL = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+SMALL, LARGE = 40, 42
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three samples a frame on a dataset whose texts attack the page."""
+    folder = tmp_path_factory.mktemp("page")
+    root = fakes.write_dataset(
+        folder / "d",
+        lengths=(23, SMALL, 31, LARGE, 20, 28),
+        tasks=(EVIL, "</script><b>hold still</b>"),
+        names=[EVIL, "y"],
+    )
+    policy = fakes.write_policy(folder / "p", root, "smolvla")
+    out = folder / "o"
+    config = fakes.config_for(root, policy, out, samples=3, latency_calls=8)
+    evaluate(config)
+    render(ReportConfig(str(out)))
+    return out
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"no {CHROMIUM} on this machine (.ci/run installs it)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        started = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield started
+        started.close()
+
+
+class Opened:
+    """A page with everything that went wrong in it."""
+
+    def __init__(self, browser: Any, path: Path, width: int, theme: str = "light") -> None:
+        size = {"width": width, "height": 844 if width < 600 else 900}
+        self.context = browser.new_context(viewport=size, color_scheme=theme, offline=True)
+        self.page = self.context.new_page()
+        self.wrong: list[str] = []
+        self.page.on("console", self._console)
+        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.page.on("request", self._request)
+        self.page.goto(path.resolve().as_uri())
+
+    def _console(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.wrong.append(message.text)
+
+    def _request(self, request: Any) -> None:
+        if not request.url.startswith(("file:", "data:", "blob:")):
+            self.wrong.append(f"request: {request.url[:80]}")
+
+    def show_everything(self) -> None:
+        for chart in self.page.locator("[data-chart]").all():
+            chart.scroll_into_view_if_needed()
+            chart.locator("svg").first.wait_for()
+
+    def until(self, condition: str) -> None:
+        """Wait for a condition (the page's policy forbids Playwright's own, which needs eval)."""
+        for _ in range(200):
+            if self.page.evaluate(condition):
+                return
+            self.page.wait_for_timeout(50)
+        raise AssertionError(f"never: {condition}")
+
+    def frame(self) -> int:
+        return int(self.page.locator("[data-scrub]").input_value())
+
+    def picture(self) -> str:
+        return str(
+            self.page.evaluate("document.querySelector('[data-cameras] canvas').toDataURL()")
+        )
+
+    def fan(self) -> list[str]:
+        paths = self.page.locator("[data-actions] .cell").first.locator("[data-fan]").all()
+        return [str(path.get_attribute("d")) for path in paths]
+
+
+@pytest.fixture
+def opened(request: pytest.FixtureRequest, browser: Any, run: Path) -> Iterator[Opened]:
+    found = Opened(browser, run / "report.html", request.param)
+    yield found
+    found.context.close()
+    assert found.wrong == []
+
+
+at_all_widths = pytest.mark.parametrize("opened", WIDTHS, indirect=True)
+
+
+@at_all_widths
+def test_it_opens_alone_and_nothing_sticks_out(opened: Opened) -> None:
+    opened.show_everything()
+    page = opened.page
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    loaded = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
+    assert loaded < 2000
+    assert page.locator("h1").inner_text().startswith(("Better", "Worse", "Not clearly"))
+
+
+@at_all_widths
+def test_strangers_texts_are_text(opened: Opened) -> None:
+    opened.show_everything()
+    assert opened.page.title() != "owned"
+    assert EVIL in opened.page.locator("#provenance").inner_text()
+    assert "<script>document" in opened.page.locator("[data-task]").inner_text() + str(
+        opened.page.locator("[data-actions] h4").first.inner_text()
+    )
+    assert opened.page.locator("img[src='x']").count() == 0
+
+
+@at_all_widths
+def test_the_player_plays_scrubs_and_steps(opened: Opened) -> None:
+    page = opened.page
+    player = page.locator("[data-player]")
+    player.scroll_into_view_if_needed()
+    opened.until("page.player.arrays.sheets[0].every((s) => s.complete)")
+    page.evaluate("page.player.seek(0)")
+    before, fan = opened.picture(), opened.fan()
+    assert len(fan) == 3  # one path a sample
+    page.get_by_role("button", name="one frame on").click()
+    assert opened.frame() == 1
+    assert opened.picture() != before
+    assert opened.fan() != fan
+    page.get_by_role("button", name="one frame back").click()
+    assert opened.frame() == 0
+    assert opened.picture() == before
+    player.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Shift+ArrowRight")
+    assert opened.frame() == 11
+    page.keyboard.press("End")
+    n = page.evaluate("page.player.episode.n_frames")
+    assert opened.frame() == n - 1
+    page.keyboard.press("Home")
+    assert opened.frame() == 0
+    page.locator("[data-scrub]").fill("7")
+    assert opened.frame() == 7
+    assert page.locator("[data-clock]").inner_text() == f"frame 8 of {n}, 0.7 s"
+    page.locator("[data-speed]").select_option("4")
+    page.get_by_role("button", name="play", exact=True).click()
+    opened.until("page.player.frame >= 12")
+    page.get_by_role("button", name="pause").click()
+    stopped = opened.frame()
+    assert 12 <= stopped < n
+    page.wait_for_timeout(200)
+    assert opened.frame() == stopped
+    page.keyboard.press("Escape")
+    player.focus()
+    page.keyboard.press("Space")
+    opened.until(f"page.player.frame > {stopped} || page.player.frame === {n - 1}")
+
+
+@at_all_widths
+def test_units_switch_in_place(opened: Opened, run: Path) -> None:
+    page = opened.page
+    opened.show_everything()
+    record = json.loads((run / "run.json").read_text())
+    first = record["by_horizon"][0]
+    wanted = {
+        "native": first["mae"],
+        "normalized": first["nmae"],
+        "relative": first["mae"] / first["hold_state_mae"],
+    }
+    seen = set()
+    for view, value in wanted.items():
+        page.locator(f"input[name=view][value={view}]").check(force=True)
+        chart = page.locator("[data-chart=horizon]")
+        chart.scroll_into_view_if_needed()
+        page.wait_for_timeout(100)
+        label = str(chart.locator("svg[role=img]").first.get_attribute("aria-description"))
+        shown = float(re.search(r": ([\d.e+-]+) at step 1,", label)[1])  # type: ignore[index]
+        assert shown == pytest.approx(value, rel=6e-3)
+        seen.add(page.locator("[data-actions] h4").last.inner_text())
+    assert seen == {"y (px)", "y (std)"}
+
+
+@at_all_widths
+def test_the_strip_sorts_and_opens_the_worst(opened: Opened, run: Path) -> None:
+    page = opened.page
+    record = json.loads((run / "run.json").read_text())
+    rows = [r for r in record["by_episode"] if r["scope"] == "chunk"]
+
+    def order() -> list[int]:
+        return [
+            int(b.get_attribute("data-index")) for b in page.locator("[data-strip] button").all()
+        ]
+
+    worst_first = [r["episode_index"] for r in sorted(rows, key=lambda r: -r["mae"])]
+    assert order() == worst_first
+    page.locator("[data-sort]").select_option("length")
+    longest = sorted(rows, key=lambda r: -r["n_frames"])
+    assert order() == [r["episode_index"] for r in longest]
+    assert order()[:2] == [3, 1]
+    page.locator("[data-sort]").select_option("index")
+    assert order() == sorted(worst_first)
+    page.locator("[data-preset=best]").click()
+    assert page.evaluate("page.player.episode.index") == worst_first[-1]
+    page.locator(f"[data-strip] [data-index='{worst_first[0]}']").click()
+    assert page.evaluate("page.player.episode.index") == worst_first[0]
+    assert page.evaluate("page.player.episode.role") == "worst"
+    pressed = page.locator("[data-strip] [aria-pressed=true]")
+    assert int(str(pressed.get_attribute("data-index"))) == worst_first[0]
+    without = next(e for e in worst_first if not _has_pictures(page, e))
+    page.locator(f"[data-strip] [data-index='{without}']").click()
+    assert f"--report.episodes {without}" in page.locator("[data-missing]").inner_text()
+
+
+def _has_pictures(page: Any, episode: int) -> bool:
+    return bool(
+        page.evaluate("(e) => data.episodes.find((x) => x.index === e).clips.length > 0", episode)
+    )
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_axe_finds_nothing_serious(
+    browser: Any, run: Path, tmp_path: Path, theme: str, width: int, language: Any
+) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    shutil.copytree(run, tmp_path / "o")
+    if language != "en":
+        render(ReportConfig(str(tmp_path / "o"), lang=language))
+    opened = Opened(browser, tmp_path / "o" / "report.html", width, theme)
+    opened.page.evaluate("for (const d of document.querySelectorAll('details')) d.open = true")
+    opened.show_everything()
+    found = Axe().run(opened.page).response["violations"]
+    serious = [
+        (v["id"], [n["target"] for n in v["nodes"]][:3])
+        for v in found
+        if v["impact"] in ("serious", "critical")
+    ]
+    opened.context.close()
+    assert serious == []
+    assert opened.wrong == []
+
+
+def test_a_stored_run_renders_to_the_same_bytes(run: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(run, tmp_path / "o")
+    for config in (
+        ReportConfig(str(out)),
+        ReportConfig(str(out), PageConfig("0,2"), "zh"),
+    ):
+        render(config)
+        first = (out / "report.html").read_bytes()
+        render(config)
+        assert (out / "report.html").read_bytes() == first
+
+
+def test_the_player_shows_the_frame_of_the_dataset(browser: Any, tmp_path: Path) -> None:
+    """Pictures that tell their own frame: every one is a shade of its own."""
+    root = tmp_path / "d"
+    n = 150  # more than two sheets of 64
+    from lerobot.datasets import LeRobotDataset
+
+    features: dict[str, Any] = {
+        "observation.state": {"dtype": "float32", "shape": (2,), "names": None},
+        "action": {"dtype": "float32", "shape": (2,), "names": None},
+        fakes.IMAGE: {
+            "dtype": "image",
+            "shape": (32, 48, 3),
+            "names": ["height", "width", "channel"],
+        },
+    }
+    dataset = LeRobotDataset.create(
+        "fake/data", fps=10, features=features, root=root, use_videos=False
+    )
+    for t in range(n):
+        position = np.array([t, t % 7], np.float32)
+        picture = np.full((32, 48, 3), t + 50, np.uint8)
+        dataset.add_frame(
+            {
+                "observation.state": position,
+                "action": position + 1,
+                fakes.IMAGE: picture,
+                "task": "t",
+            }
+        )
+    dataset.save_episode()
+    dataset.finalize()
+    evaluate(fakes.config_for(root, "repeat_last", tmp_path / "o"))
+    opened = Opened(browser, render(ReportConfig(str(tmp_path / "o"))), 1280)
+    page = opened.page
+    page.locator("[data-player]").scroll_into_view_if_needed()
+    opened.until("page.player.arrays.sheets[0].every((s) => s.complete)")
+    for t in (0, 1, 63, 64, 100, 128, n - 1):
+        page.evaluate("(t) => page.player.seek(t)", t)
+        shade = page.evaluate(
+            "() => { const c = document.querySelector('[data-cameras] canvas');"
+            "const copy = new OffscreenCanvas(c.width, c.height).getContext('2d');"
+            "copy.drawImage(c, 0, 0);"
+            "return copy.getImageData(c.width / 2, c.height / 2, 1, 1).data[0]; }"
+        )
+        assert abs(shade - (t + 50)) <= 2
+    opened.context.close()
+    assert opened.wrong == []
+
+
+def test_runs_side_by_side(browser: Any, run: Path, data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "hold"
+    evaluate(fakes.config_for(data, "hold_state", other))
+    page = render_together((str(run), str(other)), str(tmp_path / "both.html"))
+    first = page.read_bytes()
+    render_together((str(run), str(other)), str(page))
+    assert page.read_bytes() == first
+    for width in WIDTHS:
+        opened = Opened(browser, page, width)
+        opened.show_everything()
+        assert "differ in" in opened.page.get_by_role("alert").inner_text()
+        assert opened.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+        opened.context.close()
+        assert opened.wrong == []

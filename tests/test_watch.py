@@ -1,0 +1,120 @@
+"""What is seen while a run goes on: the dashboard, and the stream into Rerun."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import fakes
+from policyscope.errors import UsageError
+from policyscope.evaluation import evaluate
+from policyscope.metrics.running import EpisodeNews
+from policyscope.watch import TerminalProgress
+
+
+class Notes:
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.news: list[EpisodeNews] = []
+
+    def stage(self, text: str) -> None: ...
+
+    def begin(self, n_frames: int) -> None: ...
+
+    def advance(self, n_frames: int) -> None: ...
+
+    def episode(self, news: EpisodeNews) -> None:
+        self.news.append(news)
+
+
+@pytest.mark.parametrize("units", ["px", "rad,m"])
+def test_the_running_score_ends_where_the_scorecard_does(
+    units: str, data: Path, act: Path, tmp_path: Path
+) -> None:
+    notes = Notes()
+    config = fakes.config_for(data, act, tmp_path / "o", action_units=units)
+    record = evaluate(config, notes).record
+    metric = "mae" if units == "px" else "nmae"
+    last = notes.news[-1]
+    assert last.unit == ("px" if units == "px" else "std")
+    assert last.n_episodes == len(notes.news) == 6
+    assert last.running_error == pytest.approx(record["summary"]["chunk"][metric]["value"])
+    assert last.running_skill == pytest.approx(record["skill"]["hold_state"]["chunk"]["value"])
+    rows = {r["episode_index"]: r for r in record["by_episode"] if r["scope"] == "chunk"}
+    for news in notes.news:
+        assert news.error == pytest.approx(rows[news.scored.index][metric])
+        assert len(news.frame_error) == rows[news.scored.index]["n_frames"]
+        (camera,) = news.footage.values()
+        shown = list(camera())
+        assert len(shown) == len(news.frame_error)
+        assert shown[0].shape == (64, 64, 3)
+        assert shown[0].dtype == np.uint8
+
+
+def test_the_dashboard_shows_error_skill_and_the_worst(data: Path, tmp_path: Path) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, width=120, force_terminal=True)
+    with TerminalProgress(console) as progress:
+        record = evaluate(fakes.config_for(data, "repeat_last", tmp_path / "o"), progress).record
+        console.print(progress.render())
+    shown = screen.getvalue()
+    rows = [r for r in record["by_episode"] if r["scope"] == "chunk"]
+    worst = max(rows, key=lambda r: r["mae"])
+    assert "worst episode" in shown
+    assert f"episode {worst['episode_index']}" in shown
+    assert "skill against hold state" in shown
+    assert f"{record['summary']['chunk']['mae']['value']:.3g}"[:3] in shown
+
+
+def test_a_pipe_gets_plain_lines(data: Path, tmp_path: Path) -> None:
+    screen = io.StringIO()
+    with TerminalProgress(Console(file=screen)) as progress:
+        evaluate(fakes.config_for(data, "repeat_last", tmp_path / "o"), progress)
+    assert screen.getvalue().splitlines()[:2] == [
+        "reading policy and dataset",
+        "loading the policy",
+    ]
+    assert "\x1b" not in screen.getvalue()
+
+
+def test_without_rerun_live_says_what_to_install(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "rerun", None)
+    with pytest.raises(UsageError, match=r"policyscope\[rerun\]"):
+        evaluate(fakes.config_for(data, "repeat_last", tmp_path / "o", live=True))
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.slow
+def test_live_records_what_was_predicted(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = pytest.importorskip("rerun.experimental")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    out = tmp_path / "o"
+    record = evaluate(fakes.config_for(data, "repeat_last", out, live=True)).record
+    reader = reading.RrdReader(str(out / "live.rrd"))
+    assert len(reader.blueprints()) == 1
+    rows: dict[str, int] = {}
+    for chunk in reader.store().stream().to_chunks():
+        rows[chunk.entity_path] = rows.get(chunk.entity_path, 0) + chunk.num_rows
+    dims = [name.replace("[", "_").replace("]", "_") for name in record["actions"]["names"]]
+    n = record["dataset"]["n_frames"]
+    for path in (
+        "errors/frame",
+        "errors/running",
+        "skill/running",
+        "cameras/observation.image",
+        *(f"actions/{d}/{who}" for d in dims for who in ("predicted", "demonstrated")),
+        *(f"chunks/{d}" for d in dims),
+    ):
+        assert rows[f"/{path}"] == n, path
+    assert rows["/log"] == len(record["dataset"]["episodes"])
