@@ -103,6 +103,9 @@ class Adapter:
         finally:
             inner.pictures_wanted = True
 
+    def before_render(self, env: Any) -> None:
+        """Called before `render`, whose picture may come from what was last drawn."""
+
     def observation(self, raw: Any) -> Observation:
         """The observation as a dict, as lerobot expects it."""
         if isinstance(raw, Mapping):
@@ -266,6 +269,12 @@ class Libero(Adapter):
                 undrawn = wraps(sensor)(lambda _: blank)  # robosuite reads attributes of sensors
                 stack.enter_context(replaced(known[camera], "_sensor", undrawn))
             yield
+
+    def before_render(self, env: Any) -> None:
+        """See `Adapter.before_render`."""
+        inner = env.unwrapped._env
+        if inner is not None:
+            inner.env._update_observables(force=True)
 
     def state(self, observation: Observation) -> FloatArray:
         """See `Adapter.state`: position of the gripper in metres."""

@@ -243,6 +243,7 @@ class Simulator:
 
     def render(self) -> NDArray[np.uint8]:
         """[H, W, 3] the scene as a person would look at it."""
+        self.adapter.before_render(self.env)
         picture = np.asarray(self.env.render())
         if picture.ndim != 3 or picture.dtype != np.uint8:
             raise UsageError(
