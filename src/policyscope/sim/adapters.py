@@ -105,6 +105,7 @@ class Adapter:
 
     def before_render(self, env: Any) -> None:
         """Called before `render`, whose picture may come from what was last drawn."""
+        del env
 
     def observation(self, raw: Any) -> Observation:
         """The observation as a dict, as lerobot expects it."""
