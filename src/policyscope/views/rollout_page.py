@@ -23,7 +23,8 @@ from policyscope.views.words import forced_notice, number
 _MOST_EMBEDDED = 24_000_000  # bytes of video that the page carries; others stay beside it
 _STYLE = (
     ".videos { display: grid; grid-template-columns: repeat(auto-fill, minmax(18rem, 1fr)); "
-    "gap: 1rem; } img { max-width: 100%; height: auto; } figure { margin: 0; } video { width: 100%; background: #000; }"
+    "gap: 1rem; } img { max-width: 100%; height: auto; } "
+    "figure { margin: 0; } video { width: 100%; background: #000; }"
 )
 
 
