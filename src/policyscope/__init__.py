@@ -21,18 +21,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from policyscope.config import DatasetConfig, EvalConfig, PageConfig, PolicyConfig
+    from policyscope.config import (
+        DatasetConfig,
+        EnvConfig,
+        EvalConfig,
+        PageConfig,
+        PolicyConfig,
+        RolloutConfig,
+    )
     from policyscope.errors import InputError, PolicyscopeError, RefusedError
     from policyscope.evaluation import Run, check, evaluate
     from policyscope.findings import Finding
     from policyscope.metrics import mae, mse
     from policyscope.report import ReportConfig, render, render_together
     from policyscope.run.record import read_record
+    from policyscope.sim.conformance import check_environment
+    from policyscope.sim.rollout import rollout
+    from policyscope.sim.tally import read_eval_info
     from policyscope.spaces import ActionSchema, NativeActions, NormalizedActions, Normalizer
 
 _HOME = {
     "ActionSchema": "spaces",
     "DatasetConfig": "config",
+    "EnvConfig": "config",
     "EvalConfig": "config",
     "Finding": "findings",
     "InputError": "errors",
@@ -44,19 +55,24 @@ _HOME = {
     "PolicyscopeError": "errors",
     "RefusedError": "errors",
     "ReportConfig": "report",
+    "RolloutConfig": "config",
     "Run": "evaluation",
     "check": "evaluation",
+    "check_environment": "sim.conformance",
     "evaluate": "evaluation",
     "mae": "metrics",
     "mse": "metrics",
+    "read_eval_info": "sim.tally",
     "read_record": "run.record",
     "render": "report",
     "render_together": "report",
+    "rollout": "sim.rollout",
 }
 
 __all__ = [
     "ActionSchema",
     "DatasetConfig",
+    "EnvConfig",
     "EvalConfig",
     "Finding",
     "InputError",
@@ -68,14 +84,18 @@ __all__ = [
     "PolicyscopeError",
     "RefusedError",
     "ReportConfig",
+    "RolloutConfig",
     "Run",
     "check",
+    "check_environment",
     "evaluate",
     "mae",
     "mse",
+    "read_eval_info",
     "read_record",
     "render",
     "render_together",
+    "rollout",
 ]
 
 

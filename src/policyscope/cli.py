@@ -16,10 +16,12 @@ import tyro
 from policyscope.config import (
     BenchConfig,
     DatasetConfig,
+    EnvConfig,
     EvalConfig,
     Language,
     PageConfig,
     PolicyConfig,
+    RolloutConfig,
 )
 from policyscope.demo import NEXT, DemoConfig, demo_config
 from policyscope.errors import PolicyscopeError, RefusedError, UsageError
@@ -38,6 +40,7 @@ units, against trivial baselines, with honest intervals.
   policyscope eval --policy.path DIR --dataset.repo_id lerobot/pusht
   policyscope eval --policy.type hold_state --dataset.repo_id my/data --dataset.root DIR
   policyscope bench --policy.path DIR --dataset.repo_id lerobot/pusht
+  policyscope rollout --policy.path DIR --env.type pusht --n_episodes 50
   policyscope report DIR
 
 --debug shows the traceback of an error. Exit status: 0 done; 1 done, and a check failed;
@@ -73,6 +76,17 @@ class _Check:
     """Where the policy runs; auto takes cuda, then mps, then cpu."""
     json: bool = False
     """Print the findings as JSON."""
+
+
+@final
+@dataclass(frozen=True)
+class _CheckEnv:
+    """Does an environment keep the contract that closed-loop numbers rest on?
+
+    policyscope check_env --env.type gym --env.task my_package:MyEnv-v0
+    """
+
+    env: EnvConfig = field(default_factory=EnvConfig)
 
 
 @final
@@ -125,6 +139,8 @@ def _run(words: list[str]) -> int:
             "eval": EvalConfig,
             "check": _Check,
             "bench": BenchConfig,
+            "rollout": RolloutConfig,
+            "check_env": _CheckEnv,
             "report": _Report,
         },
         args=words,
@@ -137,6 +153,10 @@ def _run(words: list[str]) -> int:
         return _eval(command)
     if isinstance(command, DemoConfig):
         return _demo(command)
+    if isinstance(command, RolloutConfig):
+        return _rollout(command)
+    if isinstance(command, _CheckEnv):
+        return _check_env(command)
     if isinstance(command, _Check):
         return _check(command)
     if isinstance(command, BenchConfig):
@@ -186,6 +206,35 @@ def _eval(config: EvalConfig) -> int:
     out.print(run_table(run.record))
     out.print(f"{page}, beside report.png, run.json and predictions.parquet", markup=False)
     return 1 if any(f["severity"] == "error" for f in run.record["findings"]) else 0
+
+
+def _rollout(config: RolloutConfig) -> int:
+    _quiet()
+    from policyscope.report import render
+    from policyscope.sim.rollout import rollout
+    from policyscope.views.rollout_table import rollout_table
+    from policyscope.watch import RolloutDashboard
+
+    with RolloutDashboard(_console(stderr=True)) as progress:
+        run = rollout(config, progress)
+    page = render(ReportConfig(str(run.directory)))
+    out = _console()
+    out.print(rollout_table(run.record))
+    out.print(f"{page}, beside report.png, run.json, steps.parquet, eval_info.json", markup=False)
+    return 1 if any(f["severity"] == "error" for f in run.record["findings"]) else 0
+
+
+def _check_env(command: _CheckEnv) -> int:
+    _quiet()
+    from policyscope.sim.conformance import check_environment
+    from policyscope.views.table import findings_text
+
+    rows = [finding.to_json() for finding in check_environment(command.env)]
+    if rows:
+        _console().print(findings_text(rows))
+    else:
+        print("the environment keeps the contract")
+    return 1 if rows else 0
 
 
 def _check(command: _Check) -> int:
@@ -244,6 +293,7 @@ def _report(command: _Report) -> int:
 
     from policyscope.report import render, render_together
     from policyscope.run.record import read_record
+    from policyscope.views.rollout_table import rollout_table
     from policyscope.views.table import run_table
 
     out = _console()
@@ -260,7 +310,8 @@ def _report(command: _Report) -> int:
         )
     run = command.runs[0]
     page = render(ReportConfig(run, command.report, command.lang))
-    out.print(run_table(read_record(Path(run).expanduser())))
+    record = read_record(Path(run).expanduser())
+    out.print(rollout_table(record) if record["kind"] == "rollout" else run_table(record))
     out.print(f"{page}, beside report.png", markup=False)
     return 0
 

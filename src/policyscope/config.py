@@ -12,7 +12,7 @@ from typing import Literal, final
 
 from policyscope.errors import UsageError
 
-BuiltinType = Literal["hold_state", "repeat_last", "dataset_mean", "replay"]
+BuiltinType = Literal["hold_state", "repeat_last", "dataset_mean", "replay", "zero"]
 Language = Literal["en", "zh"]
 
 
@@ -270,6 +270,134 @@ class BenchConfig:
         )
 
 
+@final
+@dataclass(frozen=True)
+class EnvConfig:
+    """Which simulator to run in; lerobot's own factory makes it."""
+
+    type: str = "pusht"
+    """pusht, aloha, libero, another type that lerobot registers, or gym for --env.task."""
+    task: str | None = None
+    """Task or suites: PushT-v0, AlohaInsertion-v0, AlohaTransferCube-v0, libero_spatial,...;
+    with --env.type gym a gymnasium id, for example my_package:MyEnv-v0. Default: lerobot's."""
+    task_ids: str | None = None
+    """Tasks of a suite: 0,3,7. Default: all."""
+    episode_length: int | None = None
+    """Steps after which an episode ends. Default: lerobot's."""
+    task_text: str | None = None
+    """The instruction that the policy reads. Default: the environment's."""
+    settings: str | None = None
+    """JSON: further fields of lerobot's environment config, or of the gymnasium environment:
+    '{"observation_height": 256, "observation_width": 256}'."""
+    timeout_s: float = 300.0
+    """A reset, or the steps of a chunk, that take longer count as hung: the simulator is killed,
+    started again, and the episode run again."""
+
+
+@final
+@dataclass(frozen=True)
+class RolloutConfig:
+    """Closed loop: how often the policy succeeds in simulation, and how sure that is.
+
+    policyscope rollout --policy.path outputs/train/pusht/checkpoints/last/pretrained_model
+    --env.type pusht --n_episodes 50
+
+    policyscope rollout --policy.type hold_state --env.type pusht --n_episodes 10 --video all
+    """
+
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    env: EnvConfig = field(default_factory=EnvConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    """Demonstrations to start from and to compare with; not needed otherwise."""
+    output_dir: str | None = None
+    """Run directory. Default: outputs/policyscope/<date>_<time>_<policy>_<env>."""
+    n_episodes: int = 50
+    """Episodes, of each task."""
+    n_envs: str = "auto"
+    """Simulators that run side by side, each in its own process: a number, or auto."""
+    seed: int = 1000
+    """Seed of the first episode; the next one has the next. As in lerobot-eval."""
+    noise_seed: int = 0
+    """Seed of the policy's noise."""
+    batch_size: str = "auto"
+    """Rows of a model call: a number, or auto. Calls are filled up to it where the policy's
+    answer to a row would otherwise depend on how many rows there are."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the policy runs; auto takes cuda, then mps, then cpu."""
+    n_action_steps: int | None = None
+    """Steps run of each chunk. Default: the checkpoint's own."""
+    rename_map: str | None = None
+    """JSON, environment key to policy key, or to a list of policy keys."""
+    init_from: Literal["seed", "dataset"] = "seed"
+    """Where episodes start: from the environment's seeds, or where the demonstrations of
+    --dataset start (PushT)."""
+    nearest: bool = False
+    """DTW and discrete Fréchet distance of each episode's path to the nearest demonstration of
+    --dataset (extra: similarity)."""
+    interval: Literal["wilson", "exact"] = "wilson"
+    """95 % interval of the success rate: Wilson's, or the exact one of Clopper and Pearson."""
+    video: str = "chosen"
+    """Episodes to show: chosen (first success, first failure, worst), all, none, or a number."""
+    record: str | None = None
+    """Write the rollouts as a LeRobot v3.0 dataset into this new directory."""
+    latency_calls: int = 64
+    """Batch-1 control steps to time (59 support a p95, 299 a p99); 0 skips them."""
+    resume: bool = False
+    """Continue the unfinished run in output_dir."""
+    overwrite: bool = False
+    """Replace the run in output_dir."""
+    force: bool = False
+    """Compute numbers in spite of findings of severity error; they are labelled everywhere."""
+
+    def __post_init__(self) -> None:
+        for name, value, least in (
+            ("--n_episodes", self.n_episodes, 1),
+            ("--n_action_steps", self.n_action_steps, 1),
+            ("--env.episode_length", self.env.episode_length, 1),
+            ("--policy.chunk_size", self.policy.chunk_size, 1),
+            ("--latency_calls", self.latency_calls, 0),
+            ("--seed", self.seed, 0),
+        ):
+            if value is not None and value < least:
+                raise UsageError(
+                    name, expected=f"at least {least}", found=str(value), fix=f"{name} {least}"
+                )
+        for name, text in (("--batch_size", self.batch_size), ("--n_envs", self.n_envs)):
+            if text != "auto" and not _is_positive_int(text):
+                raise UsageError(
+                    name,
+                    expected="a number of at least 1, or auto",
+                    found=repr(text),
+                    fix=f"{name} 4",
+                )
+        if self.video not in ("chosen", "all", "none") and not self.video.isdigit():
+            raise UsageError(
+                "--video",
+                expected="chosen, all, none, or a number",
+                found=repr(self.video),
+                fix="--video chosen",
+            )
+        if self.resume and self.overwrite:
+            raise UsageError(
+                "--resume / --overwrite",
+                expected="one of them",
+                found="both",
+                fix="--resume continues a run, --overwrite starts it again",
+            )
+        asked = "--init_from dataset" if self.init_from == "dataset" else ""
+        asked = asked or ("--nearest" if self.nearest else "")
+        if asked and not (self.dataset.repo_id or self.dataset.root):
+            raise UsageError(
+                asked,
+                expected="demonstrations",
+                found="no --dataset",
+                fix="--dataset.repo_id lerobot/pusht, with --dataset.root DIR for a local copy",
+            )
+        parse_rename_map(self.rename_map)
+        parse_settings(self.env.settings)
+        parse_task_ids(self.env.task_ids)
+
+
 def _is_positive_int(text: str) -> bool:
     return text.isascii() and text.isdigit() and int(text) >= 1
 
@@ -346,3 +474,44 @@ def parse_rename_map(text: str | None) -> dict[str, tuple[str, ...]]:
             fix="""--rename_map '{"observation.image": "observation.images.camera1"}'""",
         ) from None
     return parsed
+
+
+def parse_settings(text: str | None) -> dict[str, object]:
+    """``--env.settings`` as a dict.
+
+    Raises:
+        UsageError: not a JSON object.
+    """
+    if text is None:
+        return {}
+    try:
+        parsed = json.loads(text)
+        if not isinstance(parsed, dict):
+            raise TypeError
+    except (ValueError, TypeError):
+        raise UsageError(
+            "--env.settings",
+            expected="a JSON object, field to value",
+            found=repr(text),
+            fix="""--env.settings '{"observation_height": 256}'""",
+        ) from None
+    return parsed
+
+
+def parse_task_ids(text: str | None) -> tuple[int, ...] | None:
+    """``--env.task_ids`` as numbers, sorted, each once; None for all.
+
+    Raises:
+        UsageError: not a list of numbers.
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.strip("[] ").split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise UsageError(
+            "--env.task_ids",
+            expected="a list of task numbers",
+            found=repr(text),
+            fix="--env.task_ids 0,3,7",
+        )
+    return tuple(sorted({int(part) for part in parts}))

@@ -17,7 +17,7 @@ Each message is one line that says what was expected, what was found and how to 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from policyscope.findings import Finding
@@ -41,6 +41,14 @@ class InputError(PolicyscopeError):
         self.what, self.expected, self.found, self.fix = what, expected, found, fix
         text = f"{what}: expected {expected}; found {found}. Fix: {fix}"
         super().__init__(" ".join(text.split()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Cross process borders whole."""
+        return _again, (type(self), self.what, self.expected, self.found, self.fix)
+
+
+def _again(kind: type[InputError], what: str, expected: str, found: str, fix: str) -> InputError:
+    return kind(what, expected=expected, found=found, fix=fix)
 
 
 class UsageError(InputError):

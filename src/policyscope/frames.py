@@ -199,6 +199,11 @@ class FrameSource:
         for episode in episodes:
             self.episode(episode)
 
+    @property
+    def loaded(self) -> tuple[int, ...]:
+        """Indices of the loaded episodes."""
+        return tuple(self._episodes)
+
     def episode(self, index: int) -> Episode:
         """One demonstration (the latest ones stay at hand).
 

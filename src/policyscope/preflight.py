@@ -42,6 +42,17 @@ def preflight(
     return tuple(sorted(findings, key=lambda f: order[f.severity]))
 
 
+def preflight_policy(
+    checkpoint: Checkpoint, facts: DatasetFacts, alignment: Alignment, config: EvalConfig
+) -> tuple[Finding, ...]:
+    """The findings that concern a checkpoint and what it is fed with, without demonstrations."""
+    return (
+        *alignment.findings,
+        *_check_processors(checkpoint, facts, config),
+        *_check_inputs(checkpoint, facts, alignment, config),
+    )
+
+
 def _check_dataset(facts: DatasetFacts, config: EvalConfig) -> list[Finding]:
     findings = []
     lacking = missing_stats(facts.stats, "MEAN_STD", ACTION)

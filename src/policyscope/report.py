@@ -13,6 +13,8 @@ from policyscope.run.directory import RunDirectory
 from policyscope.run.record import read_record
 from policyscope.views.page import write_page
 from policyscope.views.picture import draw_picture
+from policyscope.views.rollout_page import write_rollout_page
+from policyscope.views.rollout_picture import draw_rollout
 
 
 @final
@@ -41,6 +43,9 @@ def render(config: ReportConfig) -> Path:
     path = Path(config.run).expanduser()
     record = _finished(path)
     directory = RunDirectory(path)
+    if record["kind"] == "rollout":
+        draw_rollout(directory, record)
+        return write_rollout_page(directory, record)
     chosen = chosen_episodes(record, config.page.episodes)
     if config.page.episodes is not None:
         _fetch_pictures(path, record, chosen)

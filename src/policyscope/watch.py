@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Self, final
+from typing import Any, Self, final
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -122,3 +122,72 @@ def _standings(news: EpisodeNews, worst: EpisodeNews) -> Table:
         Text(f"episode {worst.scored.index}", style="dim"),
     )
     return table
+
+
+@final
+class RolloutDashboard:
+    """Episodes as they end, with the running success rate and its interval.
+
+    On anything but a terminal, a plain line for each stage and each tenth of the episodes.
+    """
+
+    look = None
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[result]}", style="bold"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("starting", total=None, result="")
+        self._k = self._n = self._total = 0
+        self._best = 0.0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def stage(self, text: str) -> None:
+        """See `policyscope.sim.rollout.RolloutProgress`."""
+        self._bar.update(self._task, description=text)
+        if not self._console.is_terminal:
+            self._console.print(text, highlight=False)
+
+    def begin(self, n_episodes: int) -> None:
+        """See `policyscope.sim.rollout.RolloutProgress`."""
+        self._total = n_episodes
+        self._bar.remove_task(self._task)
+        self._task = self._bar.add_task("episodes", total=n_episodes, result="")
+        if not self._console.is_terminal:
+            self._console.print(f"running {n_episodes} episodes", highlight=False)
+
+    def episode(self, row: dict[str, Any]) -> None:
+        """See `policyscope.sim.rollout.RolloutProgress`."""
+        from policyscope.metrics.closed_loop import proportion
+        from policyscope.views.rollout_words import rate
+
+        if row["success"] is not None:
+            self._n += 1
+            self._k += row["success"]
+            self._best += row["max_reward"]
+        mean = self._best / max(self._n, 1)
+        text = f"{rate(proportion(self._k, self._n).to_json())}, max reward {mean:.2f}"
+        self._bar.update(self._task, advance=1, result=text)
+        tenth = max(1, self._total // 10)
+        if not self._console.is_terminal and self._n % tenth == 0:
+            self._console.print(f"{self._n}/{self._total} episodes: {text}", highlight=False)

@@ -24,6 +24,10 @@ CLIPS = "clips.parquet"
 RECORDING = "live.rrd"
 PICTURE = "report.png"
 PAGE = "report.html"
+STEPS = "steps.parquet"
+EVAL_INFO = "eval_info.json"
+FRAMES = "frames"
+VIDEOS = "videos"
 _PARTS = "parts"
 _PLAN = "plan.json"
 _BATCH = "batch_size.json"
@@ -107,8 +111,9 @@ class RunDirectory:
         return (self.path / PREDICTIONS).exists() or bool(self.finished())
 
     def _clear(self) -> None:
-        shutil.rmtree(self.path / _PARTS, ignore_errors=True)
-        for name in (RECORD, PREDICTIONS, CLIPS, RECORDING, PICTURE, PAGE):
+        for name in (_PARTS, FRAMES, VIDEOS):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        for name in (RECORD, PREDICTIONS, CLIPS, RECORDING, STEPS, EVAL_INFO, PICTURE, PAGE):
             (self.path / name).unlink(missing_ok=True)
 
     # ── predictions ───────────────────────────────────────────────────

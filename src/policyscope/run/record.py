@@ -79,6 +79,11 @@ def dump_record(record: dict[str, Any]) -> str:
     return json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def plain_json(content: dict[str, Any]) -> str:
+    """Any other content as text, with null for NaN and inf."""
+    return json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def environment(*, device: str, dtype: str, seed: int) -> dict[str, Any]:
     """Versions, machine and command line."""
     return {

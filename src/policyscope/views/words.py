@@ -111,9 +111,7 @@ def subject(record: dict[str, Any], say: Say = english) -> str:
     """Who was evaluated on what."""
     policy, data = record["policy"], record["dataset"]
     who = (
-        policy["type"]
-        if policy["sha256"] is None
-        else f"{policy['type']} ({_tail(policy['path'])})"
+        policy["type"] if policy["sha256"] is None else f"{policy['type']} ({tail(policy['path'])})"
     )
     values = {
         "who": who,
@@ -142,7 +140,7 @@ def scope_titles(record: dict[str, Any], say: Say = english) -> dict[str, str]:
     }
 
 
-def _tail(path: str) -> str:
+def tail(path: str) -> str:
     """The telling end of a long path; the record holds all of it."""
     parts = path.rstrip("/").split("/")
     return path if len(parts) <= 3 else "…/" + "/".join(parts[-2:])

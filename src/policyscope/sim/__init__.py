@@ -1,0 +1,1 @@
+"""Closed loop: simulators in worker processes, one scheduler, one policy."""

@@ -1,0 +1,125 @@
+"""What is made of finished episodes for people and for other tools: videos, recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from policyscope.config import RolloutConfig
+from policyscope.errors import UsageError
+from policyscope.findings import Finding
+from policyscope.metrics.nearest import nearest_demonstration
+from policyscope.run.directory import VIDEOS, RunDirectory
+from policyscope.sim.inputs import Inputs
+from policyscope.sim.pool import Pool
+from policyscope.sim.recorder import Recorder
+from policyscope.sim.replay import Sink, replay
+from policyscope.sim.scheduler import Planned
+from policyscope.sim.store import StoredRollout
+from policyscope.sim.video import Video, choose, sink_for
+
+
+def show(
+    config: RolloutConfig,
+    inputs: Inputs,
+    pool: Pool,
+    directory: RunDirectory,
+    record: dict[str, Any],
+    episodes: Sequence[Planned],
+    stored: Sequence[StoredRollout],
+    watch: Any,
+) -> list[Finding]:
+    """Make videos and recordings; names of videos are entered into the record's episodes.
+
+    Returns:
+        A finding where an episode did not come out again as it was.
+    """
+    wrong: list[tuple[int, str]] = []
+
+    def again(
+        indices: Sequence[int],
+        sink: Callable[[Planned, StoredRollout], tuple[Sink, Callable[[], None]]],
+    ) -> None:
+        chosen = [(episodes[i], stored[i]) for i in indices]
+        for planned, problem in replay(pool, chosen, sink, timeout_s=config.env.timeout_s):
+            if problem:
+                wrong.append((planned.seed, problem))
+
+    rows = record["episodes"]
+    shown = choose(rows, config.video)
+    if shown:
+        watch.stage(f"drawing {len(shown)} videos")
+
+        def video(planned: Planned, known: StoredRollout) -> tuple[Sink, Callable[[], None]]:
+            name = f"{VIDEOS}/{planned.index:06d}.mp4"
+            rows[planned.index]["video"] = name
+            return sink_for(
+                Video(
+                    directory.path / name,
+                    known,
+                    fps=inputs.simulator.fps,
+                    board=inputs.adapter.board,
+                    title=f"seed {planned.seed}",
+                )
+            )
+
+        again(shown, video)
+    if config.record is not None:
+        watch.stage("recording the rollouts")
+        root = Path(config.record).expanduser()
+        recorder = Recorder(
+            root,
+            repo_id=f"rollouts/{root.name}",
+            eyes=inputs.eyes,
+            schema=inputs.facts.actions,
+            fps=inputs.simulator.fps,
+            robot_type=inputs.adapter.robot_type,
+        )
+        again([row["episode"] for row in rows if row["steps"]], recorder.episode)
+        recorder.finish()
+    if not wrong:
+        return []
+    seed, problem = wrong[0]
+    return [
+        Finding(
+            "not_reproducible",
+            "warning",
+            "expected the same actions to give the same rewards; found otherwise in "
+            f"{len(wrong)} replayed episodes (seed {seed}: {problem}). Their videos and recordings "
+            "show the second time.",
+            "a simulator that is deterministic for its seed; resumed runs may differ, too",
+        )
+    ]
+
+
+def nearest_table(inputs: Inputs, stored: Sequence[StoredRollout]) -> list[dict[str, Any]]:
+    """For each episode, the demonstration whose path of states is nearest.
+
+    Raises:
+        UsageError: states of demonstrations and simulator differ in their number of dims.
+    """
+    source = inputs.source
+    assert source is not None
+    paths = {}
+    for index in source.loaded:
+        state = source.episode(index).state
+        if state is not None:
+            paths[index] = state.astype(np.float64)
+    width = stored[0].states.shape[1]
+    if not paths or next(iter(paths.values())).shape[1] != width:
+        raise UsageError(
+            "--nearest",
+            expected=f"demonstrations with a state of {width} dims, as the simulator has",
+            found=f"{len(source.facts.state_names)}",
+            fix="demonstrations of this robot",
+        )
+    rows = []
+    for episode in stored:
+        if len(episode.states) > 1:
+            known = nearest_demonstration(episode.states, paths)
+            rows.append({"episode": episode.row["episode"], **asdict(known)})
+    return rows

