@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -75,13 +76,16 @@ def main() -> None:
                 seen = unit_range(seen, buffers) if floats else seen
         return len(rows) / (time.perf_counter() - start)
 
-    ring = itertools.count()
+    ring, draw = itertools.count(), random.Random(0)
 
-    def single(items: Any) -> float:
+    def single(items: Any, *, anywhere: bool = False) -> float:
         first = next(ring) * args.items
+        order = [(first + i) % len(rows) for i in range(args.items)]
+        if anywhere:
+            order = draw.choices(range(len(rows)), k=args.items)
         start = time.perf_counter()
-        for i in range(args.items):
-            items[(first + i) % len(rows)]
+        for i in order:
+            items[i]
         return args.items / (time.perf_counter() - start)
 
     def loader() -> float:
@@ -110,16 +114,19 @@ def main() -> None:
         "policyscope, float32 in [0, 1]": lambda: ours(floats=True),
         "policyscope, uint8 (what a policy is handed)": lambda: ours(floats=False),
         "bare sequential PyAV decode, kept nothing": bare,
-        "LeRobotDataset[i], PyAV, float32": lambda: single(items),
+        "LeRobotDataset[i] in order, PyAV, float32": lambda: single(items),
+        "LeRobotDataset[i] in any order, PyAV, float32": lambda: single(items, anywhere=True),
     }
     bytes_ = dataset("pyav", as_uint8=True)
-    competitors["LeRobotDataset[i], PyAV, uint8"] = lambda: single(bytes_)
+    competitors["LeRobotDataset[i] in order, PyAV, uint8"] = lambda: single(bytes_)
     competitors[f"DataLoader over it, PyAV, {args.workers} workers"] = loader
     try:
         import torchcodec.decoders  # noqa: F401
 
         codec = dataset("torchcodec")
-        competitors["LeRobotDataset[i], torchcodec, float32"] = lambda: single(codec)
+        name = "LeRobotDataset[i] {} order, torchcodec, float32"
+        competitors[name.format("in")] = lambda: single(codec)
+        competitors[name.format("in any")] = lambda: single(codec, anywhere=True)
     except (ImportError, RuntimeError, OSError):
         print("torchcodec does not load here: it takes no part\n")
 
