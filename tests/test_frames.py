@@ -111,6 +111,23 @@ def test_pictures_that_nobody_asked_for_are_not_decoded(filmed: Path) -> None:
     assert len(decoded) < n / 2
 
 
+def test_several_lanes_give_the_same_frames(filmed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("policyscope.frames._SMALL", 0)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    source, keys = _open(filmed, [0, 1, 2]), frozenset({fakes.IMAGE})
+    rows = [(e, f, 0) for e in range(3) for f in range(source.facts.lengths[e])]
+    assert source._lanes(rows, keys) == 3
+    at = 0
+    for batch in source.batches(rows, batch_size=4, keys=keys):
+        some = rows[at : at + 4]
+        alone = _open(filmed, [0, 1, 2]).batch(some, keys=keys)
+        assert torch.equal(batch.observations[0][fakes.IMAGE], alone.observations[0][fakes.IMAGE])
+        assert batch.frame_index.tolist() == [f for _, f, _ in some]
+        at += len(batch)
+    assert at == len(rows)
+    assert not [t for t in threading.enumerate() if t.name == "reader"]
+
+
 def test_a_reader_far_ahead_stops_with_its_caller() -> None:
     made: list[int] = []
 

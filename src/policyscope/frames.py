@@ -6,10 +6,12 @@ columns from Parquet a file at a time, videos forwards, in a thread ahead of who
 
 from __future__ import annotations
 
+import itertools
+import os
 import queue
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -37,6 +39,7 @@ from policyscope.pictures import (
     PyavDecoder,
     StoredPictures,
     TorchcodecDecoder,
+    short_groups,
 )
 from policyscope.spaces import FloatArray, NativeActions
 
@@ -44,6 +47,8 @@ if TYPE_CHECKING:
     import torch
 
 _EPISODES = 64  # kept at hand
+_SMALL = 256 * 256  # pixels: below, one thread decodes faster than a model asks
+_MOST_LANES = 4
 
 
 @final
@@ -128,6 +133,15 @@ Row = tuple[int, int, int]
 
 
 @final
+@dataclass(frozen=True)
+class _Lane:
+    """One of the threads that read batches in turn; -1 is whoever asks for a single batch."""
+
+    index: int
+    count: int
+
+
+@final
 class FrameSource:
     """A LeRobot dataset, opened for reading.
 
@@ -172,11 +186,10 @@ class FrameSource:
         self._file: tuple[Path | None, pa.Table | None] = (None, None)
         self._episodes: OrderedDict[int, Episode] = OrderedDict()
         self._one_at_a_time = threading.RLock()
-        self._one_looks = threading.Lock()
-        self._decoders: dict[str, tuple[Path, Decoder]] = {}
+        self._decoders: dict[tuple[str, int], tuple[Path, Decoder]] = {}
         self._clips: dict[tuple[str, int], tuple[Path, float]] = {}
-        self._stored: dict[str, tuple[Path, StoredPictures]] = {}
-        self._buffers: dict[bool, Buffers] = {}
+        self._stored: dict[tuple[str, int], tuple[Path, StoredPictures]] = {}
+        self._buffers: dict[tuple[bool, int], Buffers] = {}
         self.facts = read_facts(self._meta, repo_id, config.action_units)
 
     def load(self, episodes: Sequence[int]) -> None:
@@ -244,13 +257,16 @@ class FrameSource:
             DatasetError: a picture can't be decoded.
         """
 
-        def read() -> Iterator[FrameBatch]:
-            for start in range(0, len(rows), batch_size):
+        starts = range(0, len(rows), batch_size)
+        lanes = min(self._lanes(rows, keys), len(starts))
+
+        def read(lane: int) -> Iterator[FrameBatch]:
+            for start in starts[lane::lanes]:
                 some = rows[start : start + batch_size]
-                batch = self.batch(some, keys=keys, steps=steps, pinned=pinned)
+                batch = self._batch(some, keys, steps, pinned, _Lane(lane, lanes))
                 yield batch if stage is None else stage(batch)
 
-        return ahead(read(), 1)
+        return in_turn([ahead(read(lane), 1) for lane in range(lanes)])
 
     def batch(
         self,
@@ -258,15 +274,24 @@ class FrameSource:
         *,
         keys: frozenset[str],
         steps: tuple[int, ...] = (0,),
-        pinned: bool = False,
     ) -> FrameBatch:
         """Observations of the given rows as one batch (arguments as in `batches`)."""
+        return self._batch(rows, keys, steps, False, _Lane(-1, 1))
+
+    def _batch(
+        self,
+        rows: Sequence[Row],
+        keys: frozenset[str],
+        steps: tuple[int, ...],
+        pinned: bool,
+        lane: _Lane,
+    ) -> FrameBatch:
         import torch
 
         episode_index, frame_index, sample = np.asarray(rows, dtype=np.int64).T
         wanted = np.maximum(frame_index + np.asarray(steps)[:, None], 0)  # [steps, rows]
         values = {
-            key: self._look(key, episode_index, wanted, pinned)
+            key: self._look(key, episode_index, wanted, pinned, lane)
             if key in self.facts.cameras
             else self._recall(key, episode_index, wanted)
             for key in sorted(keys)
@@ -340,11 +365,16 @@ class FrameSource:
     # ── pictures ──────────────────────────────────────────────────────
 
     def _look(
-        self, key: str, episodes: NDArray[np.int64], frames: NDArray[np.int64], pinned: bool
+        self,
+        key: str,
+        episodes: NDArray[np.int64],
+        frames: NDArray[np.int64],
+        pinned: bool,
+        lane: _Lane,
     ) -> NDArray[np.uint8]:
         """[steps, rows, C, H, W], channels last in memory; each picture is decoded once."""
         channels, *size = self.facts.cameras[key]
-        buffers = self._buffers.setdefault(pinned, Buffers(pinned=pinned))
+        buffers = self._buffers.setdefault((pinned, lane.index), Buffers(pinned=pinned))
         values = buffers.take((*frames.shape, *size, channels), np.uint8)
         places = values.reshape(-1, *size, channels)
         asked = np.stack([np.broadcast_to(episodes, frames.shape), frames], axis=-1).reshape(-1, 2)
@@ -356,36 +386,59 @@ class FrameSource:
         for episode in np.unique(unique[:, 0]).tolist():
             wanted = unique[unique[:, 0] == episode, 1]
             try:
-                with self._one_looks:
-                    for picture in self._pictures(key, episode, wanted):
-                        first, *others = next(left)
-                        places[first] = picture
-                        for other in others:
-                            places[other] = places[first]
+                for picture in self._pictures(key, episode, wanted, lane):
+                    first, *others = next(left)
+                    places[first] = picture
+                    for other in others:
+                        places[other] = places[first]
             except Exception as error:  # whatever a decoder raises on a broken file
                 raise unreadable(
                     f"frames {wanted[0]}-{wanted[-1]} of {key}, episode {episode}", error
                 ) from error
         return np.moveaxis(values, -1, 2)
 
-    def _pictures(self, key: str, episode: int, frames: NDArray[np.int64]) -> Iterator[Picture]:
+    def _pictures(
+        self, key: str, episode: int, frames: NDArray[np.int64], lane: _Lane
+    ) -> Iterator[Picture]:
+        at = (key, lane.index)
         if key in self._meta.video_keys:
             path, start = self._clip(key, episode)
-            if key not in self._decoders or self._decoders[key][0] != path:
-                if key in self._decoders:
-                    self._decoders.pop(key)[1].close()
-                codec = self._config.video_backend
-                open_ = TorchcodecDecoder if codec == "torchcodec" else PyavDecoder
-                self._decoders[key] = (path, open_(path))
+            if at not in self._decoders or self._decoders[at][0] != path:
+                if at in self._decoders:
+                    self._decoders.pop(at)[1].close()
+                self._decoders[at] = (path, self._decoder(key, path, lane))
             times = self.episode(episode).timestamps[frames]
-            return self._decoders[key][1].read([start + float(t) for t in times])
+            return self._decoders[at][1].read([start + float(t) for t in times])
         path = self._meta.root / self._meta.get_data_file_path(episode)
-        if key not in self._stored or self._stored[key][0] != path:
-            if key in self._stored:
-                self._stored.pop(key)[1].close()
-            self._stored[key] = (path, StoredPictures(path, key, self._meta.root))
+        if at not in self._stored or self._stored[at][0] != path:
+            if at in self._stored:
+                self._stored.pop(at)[1].close()
+            self._stored[at] = (path, StoredPictures(path, key, self._meta.root))
         first = self.episode(episode).first_row
-        return self._stored[key][1].read([first + int(f) for f in frames])
+        return self._stored[at][1].read([first + int(f) for f in frames])
+
+    def _decoder(self, key: str, path: Path, lane: _Lane) -> Decoder:
+        if self._config.video_backend == "torchcodec":
+            return TorchcodecDecoder(path)
+        _, height, width = self.facts.cameras[key]
+        alone = lane.count == 1 and height * width > _SMALL
+        return PyavDecoder(path, threads=0 if alone else 1)
+
+    def _lanes(self, rows: Sequence[Row], keys: frozenset[str]) -> int:
+        """How many threads read: several decoders do more than the threads of one.
+
+        Small pictures are not worth it; nor are videos that a decoder can't enter in the middle.
+        """
+        cameras = [k for k in sorted(keys) if k in self._meta.video_keys]
+        large = any(np.prod(self.facts.cameras[k][1:]) > _SMALL for k in cameras)
+        if not rows or not large or self._config.video_backend == "torchcodec":
+            return 1
+        paths = [self._clip(k, rows[0][0])[0] for k in cameras]
+        try:
+            short = all(short_groups(path) for path in paths)
+        except Exception as error:  # whatever a decoder raises on a broken file
+            raise unreadable(f"video of {', '.join(cameras)}", error) from error
+        return min(_MOST_LANES, os.cpu_count() or 1) if short else 1
 
     def _clip(self, key: str, episode: int) -> tuple[Path, float]:
         """The file that holds an episode's video, and when in it the episode begins."""
@@ -412,6 +465,21 @@ class FrameSource:
             ).meta
         except Exception as error:
             raise unreadable(f"data of {self.facts.repo_id}", error) from error
+
+
+def in_turn[T](lanes: Sequence[Iterator[T]]) -> Iterator[T]:
+    """The items of several iterators, one of each in turn, until one ends."""
+    try:
+        for lane in itertools.cycle(lanes):
+            try:
+                item = next(lane)
+            except StopIteration:
+                return
+            yield item
+    finally:
+        for lane in lanes:
+            if isinstance(lane, Generator):
+                lane.close()
 
 
 def ahead[T](items: Iterator[T], depth: int) -> Iterator[T]:

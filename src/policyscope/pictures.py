@@ -7,6 +7,7 @@ in Parquet through Pillow. All of them equal `LeRobotDataset`'s bit for bit.
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import sys
 from collections import deque
@@ -27,7 +28,7 @@ Picture = NDArray[np.uint8]
 
 TOLERANCE_S = 1e-4  # lerobot's default
 _FAR_S = 10.0  # a jump ahead that is worth a seek
-_SMALL = 256 * 256  # pixels: below, a decoder's threads cost more than they bring
+_SHORT_GROUP = 8  # pictures
 _CACHE = 1 << 20  # bytes
 _KEPT = 8  # latest frames: observation steps look back
 _UNIT = np.arange(256, dtype=np.float32) / np.float32(255)
@@ -117,18 +118,17 @@ class PyavDecoder:
 
     Args:
         path: the video.
+        threads: of the decoder; 0 leaves it to FFmpeg.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, threads: int = 0) -> None:
         import av
         from av.video.reformatter import VideoReformatter
 
         self._path = path
         self._container = av.open(str(path))
         self._stream = self._container.streams.video[0]
-        codec = self._stream.codec_context
-        if codec.width * codec.height <= _SMALL:
-            codec.thread_count = 1
+        self._stream.codec_context.thread_count = threads
         self._tick = float(self._stream.time_base or 0)
         self._to_rgb = VideoReformatter()
         self._recent: deque[tuple[float, Any]] = deque(maxlen=_KEPT)
@@ -182,6 +182,16 @@ class PyavDecoder:
                 ready, held = held, []
                 for known in ready:
                     yield from known.decode()
+
+
+def short_groups(path: Path) -> bool:
+    """Whether a video can be entered at every few pictures, as lerobot records it."""
+    import av
+
+    with av.open(str(path)) as container:
+        packets = itertools.islice(container.demux(video=0), _SHORT_GROUP + 1)
+        keys = sum(bool(packet.is_keyframe) for packet in packets)
+    return keys > 1
 
 
 @final
