@@ -346,3 +346,28 @@ def test_runs_side_by_side(browser: Any, run: Path, data: Path, tmp_path: Path) 
         assert opened.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
         opened.context.close()
         assert opened.wrong == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_player_plays_a_rollout(browser: Any, tmp_path: Path, width: int) -> None:
+    from policyscope.sim.rollout import rollout
+    from test_rollout import Seeker, config
+
+    asked = config(tmp_path / "o", n_episodes=3, video="chosen")
+    run = rollout(asked, policy=Seeker(broken_at=(1001, 4)))
+    opened = Opened(browser, render(ReportConfig(str(run.directory))), width)
+    page = opened.page
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    page.locator("[data-player]").scroll_into_view_if_needed()
+    page.locator("[data-preset=first_success]").click()
+    assert page.evaluate("page.player.episode.index") == 0
+    opened.until("page.player.arrays.sheets[0].every((s) => s.complete)")
+    before, fan = opened.picture(), opened.fan()
+    page.get_by_role("button", name="one frame on").click()
+    assert opened.picture() != before
+    assert opened.fan() != fan  # it loses the step that was executed
+    assert opened.fan()[0].count("L") == fan[0].count("L") - 1
+    page.get_by_role("button", name="play", exact=True).click()
+    opened.until("page.player.frame === page.player.episode.n_frames - 1")
+    opened.context.close()
+    assert opened.wrong == []

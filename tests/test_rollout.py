@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -18,6 +19,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from PIL import Image
 
 import fake_envs  # noqa: F401  (registers)
 from policyscope.config import EnvConfig, PolicyConfig, RolloutConfig
@@ -25,11 +27,13 @@ from policyscope.errors import InputError, RefusedError, UsageError
 from policyscope.frames import FrameBatch
 from policyscope.policies.base import Normalization, Policy, PolicySpec, Prediction
 from policyscope.report import ReportConfig, render
+from policyscope.run.clips import read_clips
 from policyscope.run.record import read_record
 from policyscope.sim.rollout import rollout
 from policyscope.sim.store import StoredRollout, stored_rollouts
 from policyscope.sim.tally import read_eval_info
 from policyscope.spaces import UNDECLARED_UNIT, NativeActions
+from test_views import embedded, unpacked
 
 POINT = "fake_envs:fake_envs/Point-v0"
 
@@ -387,6 +391,45 @@ def test_videos_recordings_and_reports(tmp_path: Path) -> None:
     assert episode.state is not None
     np.testing.assert_allclose(episode.state, known.states[:-1], rtol=1e-6)
     assert episode.tasks[0] == "go to the goal"
+
+
+def test_the_page_plays_the_rollouts(tmp_path: Path) -> None:
+    """What the player gets is what was stored; pictures are those of the simulator, undrawn."""
+    asked = config(tmp_path / "o", n_episodes=5, video="chosen")
+    run = rollout(asked, policy=Seeker(broken_at=(1003, 3)))
+    page = render(ReportConfig(str(run.directory)))
+    first = page.read_bytes()
+    assert render(ReportConfig(str(run.directory))).read_bytes() == first
+    shown = {e["index"]: e for e in embedded(page)["episodes"]}
+    assert {i: e["role"] for i, e in shown.items() if e["role"]} == {
+        0: "first_success",
+        3: "first_failure",
+    }
+    assert [i for i, e in shown.items() if e["clips"]] == [0, 3]
+    for index, known in enumerate(stored(run)):
+        e, n = shown[index], len(known.actions)
+        assert e["n_frames"] == n + 1
+        assert e["asked"] == known.called_at.tolist()
+        assert e["demonstrated"] is None
+        np.testing.assert_allclose(unpacked(e["executed"]), known.actions, atol=0.01)
+        chunks = unpacked(e["chunks"])[:, 0]
+        for at, chunk, wanted in zip(known.called_at, chunks, known.chunks, strict=True):
+            left = n + 1 - at  # frames that the episode still has
+            np.testing.assert_allclose(chunk[:left], wanted[:left], atol=0.01)
+            assert np.isnan(chunk[left:]).all()
+        np.testing.assert_allclose(unpacked(e["errors"]["reward"])[1:, 0], known.rewards, atol=1e-4)
+    (clip,) = [c for c in read_clips(run.directory) if c.episode == 0]
+    assert clip.n_frames == shown[0]["n_frames"]
+    sheet = Image.open(io.BytesIO(clip.sheets[0]))
+    for frame in (0, clip.n_frames - 1):
+        row, column = divmod(frame, clip.columns)
+        x, y = (stored(run)[0].states[frame] / 200 * clip.width).astype(int)
+        red, green, blue = sheet.getpixel((column * clip.width + x, row * clip.height + y))
+        assert blue > red + 60
+        assert blue > green + 60
+    chinese = render(ReportConfig(str(run.directory), lang="zh"))
+    assert embedded(chinese)["episodes"][0]["title"] == "种子 1000"
+    assert "播放器" in chinese.read_text(encoding="utf-8")
 
 
 def test_eval_info_is_lerobots(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def render(config: ReportConfig) -> Path:
     directory = RunDirectory(path)
     if record["kind"] == "rollout":
         draw_rollout(directory, record)
-        return write_rollout_page(directory, record)
+        return write_rollout_page(directory, record, read_clips(path), config.lang)
     chosen = chosen_episodes(record, config.page.episodes)
     if config.page.episodes is not None:
         _fetch_pictures(path, record, chosen)

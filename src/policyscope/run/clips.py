@@ -36,7 +36,7 @@ class Clip:
     """Pictures of one camera over one episode.
 
     Attributes:
-        episode: episode index, or the seed of a rollout.
+        episode: episode index, or the place of a rollout in its run.
         camera: its key, for example ``observation.images.top``.
         n_frames: frames that it covers, from the episode's first.
         stride: one picture every so many frames.
@@ -133,7 +133,7 @@ def make_clip(
     """Put pictures on sheets.
 
     Args:
-        episode: episode index, or the seed of a rollout.
+        episode: as a clip has it.
         camera: its key.
         frames: [H, W, C] pictures of frames 0, stride, 2·stride, …
         n_frames: frames of the episode.
@@ -160,6 +160,42 @@ def make_clip(
     if sheet is not None:
         sheets.append(_webp(sheet))
     return Clip(episode, camera, n_frames, stride, width, height, columns, rows, tuple(sheets))
+
+
+@final
+class GrowingClip:
+    """A clip whose pictures come one by one, kept as small as they will be shown.
+
+    Args:
+        episode: as a clip has it.
+        camera: its key.
+        n_frames: pictures that are to come; fewer make a shorter clip.
+    """
+
+    def __init__(self, episode: int, camera: str, n_frames: int) -> None:
+        self._episode, self._camera, self._n_frames = episode, camera, n_frames
+        self._layout: tuple[int, int, int] | None = None
+        self._kept: list[NDArray[np.uint8]] = []
+        self._seen = 0
+
+    def add(self, picture: NDArray[np.uint8]) -> None:
+        """Take the next picture, [H, W, 3]."""
+        from PIL import Image
+
+        height, width = picture.shape[:2]
+        self._layout = self._layout or clip_layout((width, height), self._n_frames, 1)
+        if self._seen % self._layout[2] == 0:
+            small = Image.fromarray(picture).resize(self._layout[:2], Image.Resampling.BOX)
+            self._kept.append(np.asarray(small))
+        self._seen += 1
+
+    def clip(self) -> Clip | None:
+        """What came; None if nothing did."""
+        if self._layout is None:
+            return None
+        return make_clip(
+            self._episode, self._camera, self._kept, n_frames=self._seen, layout=self._layout
+        )
 
 
 def _webp(sheet: Any) -> bytes:

@@ -13,14 +13,17 @@ from policyscope.config import RolloutConfig
 from policyscope.errors import UsageError
 from policyscope.findings import Finding
 from policyscope.metrics.nearest import nearest_demonstration
+from policyscope.run.clips import Clip, GrowingClip, write_clips
 from policyscope.run.directory import VIDEOS, RunDirectory
 from policyscope.sim.inputs import Inputs
 from policyscope.sim.pool import Pool
 from policyscope.sim.recorder import Recorder
-from policyscope.sim.replay import Sink, replay
+from policyscope.sim.replay import Moment, Sink, replay
 from policyscope.sim.scheduler import Planned
 from policyscope.sim.store import StoredRollout
-from policyscope.sim.video import Video, choose, sink_for
+from policyscope.sim.video import Video, choose, roles, sink_for
+
+_MOST_CLIPS = 6  # episodes whose pictures the page's player can show
 
 
 def show(
@@ -33,7 +36,7 @@ def show(
     stored: Sequence[StoredRollout],
     watch: Any,
 ) -> list[Finding]:
-    """Make videos and recordings; names of videos are entered into the record's episodes.
+    """Make videos, clips and recordings; the record's episodes learn the names of videos.
 
     Returns:
         A finding where an episode did not come out again as it was.
@@ -53,21 +56,37 @@ def show(
     shown = choose(rows, config.video)
     if shown:
         watch.stage(f"drawing {len(shown)} videos")
+        first = [e for e in roles(rows) if e in shown]
+        kept = [*first, *(e for e in shown if e not in first)][:_MOST_CLIPS]
+        clips: list[Clip] = []
 
         def video(planned: Planned, known: StoredRollout) -> tuple[Sink, Callable[[], None]]:
             name = f"{VIDEOS}/{planned.index:06d}.mp4"
             rows[planned.index]["video"] = name
-            return sink_for(
-                Video(
-                    directory.path / name,
-                    known,
-                    fps=inputs.simulator.fps,
-                    board=inputs.adapter.board,
-                    title=f"seed {planned.seed}",
-                )
+            film = Video(
+                directory.path / name,
+                known,
+                fps=inputs.simulator.fps,
+                board=inputs.adapter.board,
+                title=f"seed {planned.seed}",
             )
+            if planned.index not in kept:
+                return sink_for(film)
+            growing = GrowingClip(planned.index, "simulator", len(known.actions) + 1)
+
+            def add(moment: Moment) -> None:
+                film.add(moment)
+                growing.add(moment.picture)
+
+            def close() -> None:
+                film.close()
+                clip = growing.clip()
+                clips.extend([] if clip is None else [clip])
+
+            return add, close
 
         again(shown, video)
+        write_clips(directory.path, clips)
     if config.record is not None:
         watch.stage("recording the rollouts")
         root = Path(config.record).expanduser()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, final
@@ -156,17 +156,27 @@ def choose(rows: list[dict[str, Any]], wanted: str) -> list[int]:
 
     Args:
         rows: of the episodes, in order.
-        wanted: ``--video``: chosen takes the first success, the first failure and the worst.
+        wanted: ``--video``: chosen takes those that have a role.
     """
-    ran = [row for row in rows if row["success"] is not None and row["steps"] > 0]
+    ran = _ran(rows)
     if wanted == "all":
         return [row["episode"] for row in ran]
     if wanted != "chosen":
         return [row["episode"] for row in ran[: 0 if wanted == "none" else int(wanted)]]
-    picked = []
-    for outcome in (True, False):
-        picked += [row["episode"] for row in ran if row["success"] == outcome][:1]
+    return sorted(roles(rows))
+
+
+def roles(rows: Sequence[dict[str, Any]]) -> dict[int, str]:
+    """Episodes to look at first → ``first_success``, ``first_failure`` or ``worst``."""
+    ran = _ran(rows)
+    found: dict[int, str] = {}
+    for outcome, role in ((True, "first_success"), (False, "first_failure")):
+        found |= dict([(row["episode"], role) for row in ran if row["success"] == outcome][:1])
     if ran:
         worst = min(ran, key=lambda row: (row["success"], row["max_reward"], row["episode"]))
-        picked.append(worst["episode"])
-    return sorted(set(picked))
+        found.setdefault(worst["episode"], "worst")
+    return found
+
+
+def _ran(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in rows if row["success"] is not None and row["steps"] > 0]

@@ -28,17 +28,19 @@ class PlayerEpisode:
     """One episode, in native units; frame t is shown at t / fps seconds.
 
     Attributes:
-        index: episode index, or the seed of a rollout: what identifies it in lists and links.
+        index: episode index, or the place of a rollout in its run: identifies it in lists.
         title: what to call it, for example ``episode 190``.
         task: the instruction, or an empty text.
-        role: ``worst``, ``median``, ``best``, or an empty text.
+        role: ``worst``, ``median``, ``best``, ``first_success``, ``first_failure``, or an empty
+            text.
         n_frames: frames (T).
         asked: [N] frames at which the policy predicted a chunk, ascending.
         chunks: [N, K, H, A] what it predicted, K samples; NaN past the episode's end.
         demonstrated: [T, A], or None where nobody demonstrated (rollouts).
-        executed: [T, A] actions that were run, or None where none was (offline).
+        executed: actions that were run, or None where none was (offline). [T - 1, A]: the last
+            frame of a rollout shows what the last action led to.
         errors: name of a view (``native``, ``normalized``) → [T] error of the chunk of each frame,
-            NaN where there is none; shown behind the scrub bar.
+            NaN where there is none; shown behind the scrub bar. Rollouts: ``reward``.
         facts: further lines to show, for example ``{"success": "yes", "max reward": "0.93"}``.
         clips: pictures, one clip a camera; empty where they are left out.
         left_out: why there are no pictures, or an empty text.

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
-from importlib.resources import files
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from policyscope.config import Language
+from policyscope.run.clips import Clip
 from policyscope.run.directory import PAGE, PICTURE, RunDirectory
+from policyscope.views.language import Say, speaker
+from policyscope.views.page import command, fill
+from policyscope.views.rollout_player import played_rollouts
 from policyscope.views.rollout_words import (
     detectable_line,
     headline,
@@ -18,50 +23,58 @@ from policyscope.views.rollout_words import (
     throughput_line,
     time_line,
 )
-from policyscope.views.words import forced_notice, number
+from policyscope.views.words import forced_notice, number, unit_name
 
 _MOST_EMBEDDED = 24_000_000  # bytes of video that the page carries; others stay beside it
-_STYLE = (
-    ".videos { display: grid; grid-template-columns: repeat(auto-fill, minmax(18rem, 1fr)); "
-    "gap: 1rem; } img { max-width: 100%; height: auto; } "
-    "figure { margin: 0; } video { width: 100%; background: #000; }"
-)
 
 
-def write_rollout_page(directory: RunDirectory, record: dict[str, Any]) -> Path:
-    """Write ``report.html`` beside the picture that it embeds, and return its path."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
+def write_rollout_page(
+    directory: RunDirectory, record: dict[str, Any], clips: Sequence[Clip], language: Language
+) -> Path:
+    """Write ``report.html`` beside the picture that it embeds, and return its path.
 
-    environment = Environment(
-        loader=PackageLoader("policyscope", "views"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = files("policyscope.views").joinpath("web/report.css").read_text(encoding="utf-8")
-    page = environment.get_template("rollout.html.j2").render(
+    Args:
+        directory: of the run.
+        record: its ``run.json``.
+        clips: the pictures that the run keeps.
+        language: of the page's own words; sentences about the run are English.
+    """
+    say = speaker(language)
+    played = played_rollouts(directory.path, record, clips, say)
+    board = record["env"]["board"]
+    page = fill(
+        "rollout.html.j2",
+        ("report.js", "player.js"),
+        {
+            "fps": record["env"]["fps"],
+            "names": record["actions"]["names"],
+            "units": [unit_name(unit, say) for unit in record["actions"]["units"]],
+            "plane": {"x": 0, "y": 1, "width": board[0], "height": board[1]} if board else None,
+            "n_action_steps": record["policy"]["n_action_steps"],
+            "dims": [],
+            "episodes": [episode.to_json() for episode in played],
+        },
+        language,
         record=record,
-        style=Markup(style + _STYLE),  # ours, not a stranger's
         headline=headline(record),
         subject=subject(record),
-        notice=forced_notice(record),
+        notice=forced_notice(record, say),
         detectable=detectable_line(record),
         time=time_line(record),
         motion=motion_line(record),
         throughput=throughput_line(record),
         picture=base64.b64encode((directory.path / PICTURE).read_bytes()).decode(),
-        videos=_videos(directory.path, record),
-        provenance=_provenance(record),
+        played=played,
+        videos=_videos(directory.path, record, say),
+        provenance=_provenance(record, say),
+        command=command(record),
         rate=rate,
-        number=number,
     )
     directory.write_text(PAGE, page)
     return directory.path / PAGE
 
 
-def _videos(path: Path, record: dict[str, Any]) -> list[dict[str, str]]:
+def _videos(path: Path, record: dict[str, Any], say: Say) -> list[dict[str, str]]:
     shown, left = [], _MOST_EMBEDDED
     for row in record["episodes"]:
         if not row["video"] or not (path / row["video"]).is_file():
@@ -71,24 +84,43 @@ def _videos(path: Path, record: dict[str, Any]) -> list[dict[str, str]]:
         src = row["video"]
         if left >= 0:
             src = "data:video/mp4;base64," + base64.b64encode(content).decode()
-        how = "success" if row["success"] else "failure"
-        title = f"seed {row['seed']}: {how}, max reward {number(row['max_reward'])}"
+        title = say(
+            "seed {seed}: {how}, max reward {reward}",
+            seed=row["seed"],
+            how=say("success") if row["success"] else say("failure"),
+            reward=number(row["max_reward"]),
+        )
         shown.append({"src": src, "title": title})
     return shown
 
 
-def _provenance(record: dict[str, Any]) -> list[tuple[str, str]]:
+def _provenance(record: dict[str, Any], say: Say) -> list[tuple[str, str]]:
     policy, env, where = record["policy"], record["env"], record["environment"]
     versions = ", ".join(f"{k} {v}" for k, v in where["versions"].items() if v)
     cameras = ", ".join(f"{k} {v[1]}×{v[2]}" for k, v in env["cameras"].items())
     seen = record["dataset"]["episodes"]
     return [
-        ("policy", f"{policy['path']} ({policy['type']}, {policy['n_parameters']:,} parameters)"),
-        ("weights, sha256", policy["sha256"] or "none"),
-        ("simulator", f"{env['name']} at {env['fps']:g} Hz; cameras {cameras or 'none'}"),
-        ("seeds", json.dumps(seen)),
-        ("normalization", f"{record['actions']['normalization']['mode']}"),
-        ("device", f"{where['device_name']}, {where['dtype']}"),
-        ("versions", f"{versions}, Python {where['python']}"),
-        ("command", " ".join(where["command_line"])),
+        (
+            say("policy"),
+            say(
+                "{path} ({type}, {n} parameters)",
+                path=policy["path"],
+                type=policy["type"],
+                n=f"{policy['n_parameters']:,}",
+            ),
+        ),
+        (say("weights, sha256"), policy["sha256"] or say("none")),
+        (
+            say("simulator"),
+            say(
+                "{name} at {fps} Hz; cameras {cameras}",
+                name=env["name"],
+                fps=f"{env['fps']:g}",
+                cameras=cameras or say("none"),
+            ),
+        ),
+        (say("seeds"), json.dumps(seen)),
+        (say("normalization"), record["actions"]["normalization"]["mode"]),
+        (say("device"), f"{where['device_name']}, {where['dtype']}"),
+        (say("versions"), f"{versions}, Python {where['python']}"),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -61,7 +62,7 @@ def collect(
     low, high = _edges(directory)
     counts = np.zeros((len(low), _CELLS, _CELLS), dtype=np.int64)
     played, left_out, used = _plan(record, chosen)
-    shown, unseen = _fitting(chosen, clips, _PAGE_BYTES - used)
+    shown, unseen = fitting(chosen, clips, _PAGE_BYTES - used)
     progress: dict[str, list[tuple[FloatArray, FloatArray]]] = {}
     episodes = []
     for stored in directory.stored():
@@ -187,8 +188,8 @@ def _plan(record: dict[str, Any], chosen: dict[int, str]) -> tuple[dict[int, int
     return played, sorted(left_out), _ACTION_BYTES - room
 
 
-def _fitting(
-    chosen: dict[int, str], clips: list[Clip], room: int
+def fitting(
+    chosen: Iterable[int], clips: Sequence[Clip], room: int
 ) -> tuple[dict[int, tuple[Clip, ...]], list[int]]:
     """Pictures that fit the page, in the order of choice; and the episodes whose don't."""
     shown: dict[int, tuple[Clip, ...]] = {}

@@ -22,14 +22,17 @@ class Player {
     this.timer = null;
     this.known = new Map();
     this.find = (name) => box.querySelector(`[data-${name}]`);
-    const roles = { worst: t("worst"), median: t("median"), best: t("best") };
+    const roles = {
+      first_success: t("first success"), first_failure: t("first failure"),
+      worst: t("worst"), median: t("median"), best: t("best"),
+    };
     const select = this.find("episode");
     for (const e of data.episodes) {
       const notes = [roles[e.role], e.clips.length ? t("with pictures") : null].filter(Boolean).join(", ");
       select.append(make("option", { value: e.index }, notes ? `${e.title} (${notes})` : e.title));
     }
     select.addEventListener("change", () => this.open(Number(select.value)));
-    for (const role of ["worst", "median", "best"]) {
+    for (const role of Object.keys(roles)) {
       const e = data.episodes.find((one) => one.role === role);
       if (e) this.find("presets").append(make("button", { type: "button", "data-preset": role, onclick: () => this.open(e.index) }, `${roles[role]} (${e.title})`));
     }
@@ -78,8 +81,9 @@ class Player {
     }
     this.arrays = this.known.get(index);
     this.find("episode").value = index;
-    this.find("task").textContent = episode.task ? t("Task: {task}", { task: episode.task }) : "";
-    for (const [name, text] of Object.entries(episode.facts)) this.find("task").append(` · ${name}: ${text}`);
+    const facts = Object.entries(episode.facts).map(([name, text]) => `${name}: ${text}`);
+    if (episode.task) facts.unshift(t("Task: {task}", { task: episode.task }));
+    this.find("task").textContent = facts.join(" · ");
     this.say(episode.left_out);
     const scrub = this.find("scrub");
     scrub.max = episode.n_frames - 1;
@@ -216,7 +220,7 @@ class Player {
     }
   }
 
-  // Demonstrated and predicted path of the current chunk, over the picture.
+  // Over the picture: the predicted chunk, and what was demonstrated ahead or executed so far.
   drawPaths(context, canvas, onPicture) {
     const { plane } = this.data;
     const at = (x, y) => [(x / plane.width) * canvas.width, (y / plane.height) * canvas.height];
@@ -252,32 +256,33 @@ class Player {
     const [demo, policy, halo] = [colour("demo"), colour("policy"), colour("paper")];
     const known = this.arrays.demonstrated ?? this.arrays.executed;
     const point = (array, row) => [array.values[row * array.shape[1] + plane.x], array.values[row * array.shape[1] + plane.y]];
-    const { n, samples, horizon } = this.chunkAt(this.frame);
+    const { n, since, samples, horizon } = this.chunkAt(this.frame);
     if (!onPicture && known) {
       context.globalAlpha = 0.3;
       line(d3.range(known.shape[0]).map((i) => point(known, i)), demo, 1.2);
       context.globalAlpha = 1;
     }
     if (known) {
-      const end = Math.min(this.frame + horizon, known.shape[0]);
-      line(d3.range(this.frame, end).map((i) => point(known, i)), demo, 2.6);
+      const [first, end] = this.arrays.demonstrated ? [this.frame, this.frame + horizon] : [this.frame - horizon, this.frame + 1];
+      line(d3.range(Math.max(first, 0), Math.min(end, known.shape[0])).map((i) => point(known, i)), demo, 2.6);
       line([point(known, this.frame)], demo, 2.6, 5);
     }
     if (n == null) return;
     for (let k = samples - 1; k >= 0; k--) {
       context.globalAlpha = k ? 0.45 : 1;
-      line(d3.range(horizon).map((h) => [this.chunkValue(n, k, h, plane.x), this.chunkValue(n, k, h, plane.y)]), policy, k ? 1.4 : 2.6, k ? 0 : 2.6);
+      line(d3.range(since, horizon).map((h) => [this.chunkValue(n, k, h, plane.x), this.chunkValue(n, k, h, plane.y)]), policy, k ? 1.4 : 2.6, k ? 0 : 2.6);
     }
     context.globalAlpha = 1;
   }
 
   // ── actions ──
 
+  // The latest chunk; of it, the steps from this frame on are yet to come.
   chunkAt(frame) {
     const { asked } = this.episode;
     const [, samples, horizon] = this.arrays.chunks.shape;
     const n = d3.bisectRight(asked, frame) - 1;
-    return n < 0 ? { n: null, samples, horizon } : { n, from: asked[n], samples, horizon };
+    return n < 0 ? { n: null, samples, horizon } : { n, from: asked[n], since: frame - asked[n], samples, horizon };
   }
 
   chunkValue(n, k, h, d) {
@@ -343,7 +348,7 @@ class Player {
       x: { domain: [0, Math.max(this.episode.n_frames - 1, 1) / fps], label: null, ticks: Math.max(3, width / 90), tickFormat: (v) => `${v} s` },
       y: { domain: [low - margin, high + margin], label: null, grid: true, ticks: 4 },
       marks: [
-        Plot.lineY(run, { x: "s", y: "value", z: this.arrays.executed ? null : "n", stroke: COLOURS.policy, strokeWidth: 1.3, strokeOpacity: 0.75, clip: true }),
+        Plot.lineY(run, { x: "s", y: "value", z: this.arrays.executed ? null : "n", stroke: this.arrays.executed ? COLOURS.demo : COLOURS.policy, strokeWidth: 1.3, strokeOpacity: 0.75, clip: true }),
         ...(demonstrated ? [Plot.lineY(demonstrated, { x: "s", y: "value", stroke: COLOURS.demo, strokeWidth: 1.5, clip: true })] : []),
       ],
     });
@@ -358,10 +363,10 @@ class Player {
     this.cursors.push(() => {
       const at = x.apply(this.frame / fps);
       cursor.attr("x1", at).attr("x2", at);
-      const { n, from, samples, horizon } = this.chunkAt(this.frame);
+      const { n, from, since, samples, horizon } = this.chunkAt(this.frame);
       fan.forEach((line, i) => {
         const k = samples - 1 - i;
-        line.attr("d", n == null ? null : path(d3.range(horizon).map((h) => [(from + h) / fps, this.chunkValue(n, k, h, d)])));
+        line.attr("d", n == null ? null : path(d3.range(since, horizon).map((h) => [(from + h) / fps, this.chunkValue(n, k, h, d)])));
       });
     });
     const seek = (event) => this.seek(Math.round(x.invert(d3.pointer(event, node)[0]) * fps));
@@ -374,21 +379,29 @@ class Player {
 
   drawErrors() {
     const box = this.find("errors");
-    const view = page.view === "normalized" || !this.arrays.errors.native ? "normalized" : "native";
-    const values = this.arrays.errors[view] ?? [];
-    const top = d3.max(values) || 1;
+    const { reward, native } = this.arrays.errors;
+    const values = reward ?? this.arrays.errors[page.view === "normalized" || !native ? "normalized" : "native"] ?? [];
+    const bottom = Math.min(0, d3.min(values) ?? 0);
+    const span = (d3.max(values) ?? 0) - bottom || 1;
     const n = Math.max(values.length - 1, 1);
-    const area = d3.area().x((_, i) => (1000 * i) / n).y0(100).y1((v) => 100 - (95 * v) / top);
-    box.innerHTML = `<svg viewBox="0 0 1000 100" preserveAspectRatio="none"><path d="${area([...values])}" fill="var(--policy)" fill-opacity=".35"/></svg>`;
-    box.title = t("error of the chunk of each frame");
+    const area = d3.area().x((_, i) => (1000 * i) / n).y0(100).y1((v) => 100 - (95 * (v - bottom)) / span);
+    box.innerHTML = `<svg viewBox="0 0 1000 100" preserveAspectRatio="none"><path d="${area([...values]) ?? ""}" fill="var(--policy)" fill-opacity=".35"/></svg>`;
+    box.title = reward ? t("reward of each step") : t("error of the chunk of each frame");
   }
 
   drawLegend() {
     const samples = this.arrays.chunks.shape[1];
+    if (this.arrays.executed) {
+      this.find("legend").replaceChildren(...keySpans([
+        { name: t("executed"), stroke: COLOURS.demo, width: 1.6 },
+        { name: t("predicted chunk, from this step on"), stroke: COLOURS.policy, width: 4 },
+      ]));
+      return;
+    }
     const entries = [
       this.arrays.demonstrated && { name: t("demonstrated"), stroke: COLOURS.demo },
       { name: samples > 1 ? t("chunk predicted at this frame, {k} samples", { k: samples }) : t("chunk predicted at this frame"), stroke: COLOURS.policy, width: 4 },
-      { name: this.arrays.executed ? t("executed") : t("what a robot would run ({n} steps of each chunk)", { n: this.data.n_action_steps }), stroke: COLOURS.policy, width: 1.4 },
+      { name: t("what a robot would run ({n} steps of each chunk)", { n: this.data.n_action_steps }), stroke: COLOURS.policy, width: 1.4 },
     ];
     this.find("legend").replaceChildren(...keySpans(entries.filter(Boolean)));
   }

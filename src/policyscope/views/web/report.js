@@ -187,7 +187,7 @@ function keySpans(entries) {
 document.addEventListener("DOMContentLoaded", () => {
   setUpTheme();
   setUpViews();
-  setUpCharts(charts);
+  if (typeof charts === "object") setUpCharts(charts);
   if (typeof setUpStrip === "function") setUpStrip();
   const stage = document.querySelector("[data-player]");
   if (stage && data.episodes.length) page.player = new Player(stage, data);
