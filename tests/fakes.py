@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -106,7 +110,7 @@ def write_policy(
 
     torch.manual_seed(seed)
     cameras = {IMAGE: 64} if cameras is None else cameras
-    bounded = kind in ("vqbet", "tdmpc", "gaussian_actor")  # their outputs lie in [-1, 1]
+    bounded = kind in ("vqbet", "tdmpc", "gaussian_actor", "multi_task_dit")  # within [-1, 1]
     mode = NormalizationMode.MIN_MAX if bounded else NormalizationMode.MEAN_STD
     common: dict[str, Any] = {
         "device": "cpu",
@@ -128,10 +132,19 @@ def write_policy(
         write_vlm(path / "vlm", width=vlm_width, image=vlm_image)
         common["vlm_model_name"] = str(path / "vlm")
         sizes = {**sizes, "max_action_dim": action_dim + 2, "max_state_dim": state_dim + 1}
-    config = make_policy_config(kind, **{**common, **sizes, **settings})
-    policy = get_policy_class(kind)(config)
-    policy.save_pretrained(path)
-    pre, post = make_pre_post_processors(config, dataset_stats=stats or dataset_stats(root))
+    if kind == "multi_task_dit":
+        write_clip(path / "clip")
+        common |= dict.fromkeys(("vision_encoder_name", "text_encoder_name"), str(path / "clip"))
+    if kind == "xvla":
+        write_tokenizer(path / "bart")
+        common["tokenizer_name"] = str(path / "bart")
+    if kind in ("pi0", "pi05"):
+        write_tokenizer(path / "paligemma")
+    with small_pi(path / "paligemma"):
+        config = make_policy_config(kind, **{**common, **sizes, **settings})
+        policy = get_policy_class(kind)(config)
+        policy.save_pretrained(path)
+        pre, post = make_pre_post_processors(config, dataset_stats=stats or dataset_stats(root))
     pre.save_pretrained(path)
     post.save_pretrained(path)
     return path
@@ -210,13 +223,141 @@ _SMALL: dict[str, dict[str, Any]] = {
         "state_encoder_hidden_dim": 16,
         "latent_dim": 8,
     },
+    "multi_task_dit": {
+        "n_obs_steps": 2,
+        "horizon": 8,
+        "n_action_steps": 4,
+        "num_train_timesteps": 4,
+        "num_inference_steps": 2,
+        "hidden_dim": 16,
+        "num_layers": 1,
+        "num_heads": 2,
+        "timestep_embed_dim": 16,
+        "image_resize_shape": (32, 32),
+        "image_crop_shape": (32, 32),
+        "tokenizer_max_length": 32,
+    },
+    "xvla": {
+        "chunk_size": 6,
+        "n_action_steps": 3,
+        "action_mode": "auto",
+        "max_action_dim": 4,
+        "max_state_dim": 4,
+        "num_denoising_steps": 2,
+        "hidden_size": 16,
+        "depth": 1,
+        "num_heads": 2,
+        "num_domains": 2,
+        "len_soft_prompts": 2,
+        "dim_time": 8,
+        "max_len_seq": 128,
+        "tokenizer_max_length": 16,
+        "resize_imgs_with_padding": (32, 32),
+        "florence_config": {
+            "vision_config": {
+                "depths": [1],
+                "patch_size": [7],
+                "patch_stride": [4],
+                "patch_padding": [3],
+                "patch_prenorm": [False],
+                "embed_dim": [16],
+                "num_heads": [2],
+                "num_groups": [2],
+                "window_size": 4,
+                "projection_dim": 16,
+            },
+            "text_config": {
+                "vocab_size": 300,
+                "d_model": 16,
+                "encoder_layers": 1,
+                "decoder_layers": 1,
+                "encoder_attention_heads": 2,
+                "decoder_attention_heads": 2,
+                "encoder_ffn_dim": 16,
+                "decoder_ffn_dim": 16,
+                "max_position_embeddings": 128,
+            },
+        },
+    },
+}
+_SMALL["pi0"] = _SMALL["pi05"] = {
+    "chunk_size": 6,
+    "n_action_steps": 3,
+    "max_action_dim": 4,
+    "max_state_dim": 4,
+    "num_inference_steps": 2,
+    "image_resolution": (28, 28),
+    "tokenizer_max_length": 64,
 }
 
 
-def write_vlm(folder: Path, *, width: int = 32, image: int = 32) -> None:
-    """Config, tokenizer and processor of a tiny SmolVLM, without weights."""
+@contextlib.contextmanager
+def small_pi(tokenizer: Path | None = None) -> Iterator[None]:
+    """Shrink the sizes that lerobot fixes in the code of PI0 and PI0.5, not in their config.
+
+    Args:
+        tokenizer: a folder in place of PaliGemma's, which lerobot names in the code, too.
+    """
+    with contextlib.ExitStack() as stack:
+        for kind in ("pi0", "pi05"):
+            module = importlib.import_module(f"lerobot.policies.{kind}.modeling_{kind}")
+
+            def tiny(_: str, of: Any = module.GemmaConfig) -> Any:
+                return of(width=16, depth=1, mlp_dim=16, num_heads=2, num_kv_heads=1, head_dim=8)
+
+            def vlm(
+                config: Any, of: Any = module.PaliGemmaForConditionalGenerationWithPiGemma
+            ) -> Any:
+                config.text_config.vocab_size = 300
+                vision = {"num_hidden_layers": 1, "num_attention_heads": 2, "projection_dim": 16}
+                for name, value in {**vision, "hidden_size": 16, "intermediate_size": 16}.items():
+                    setattr(config.vision_config, name, value)
+                return of(config=config)
+
+            def expert(config: Any, of: Any = module.PiGemmaForCausalLM) -> Any:
+                config.vocab_size = 300
+                return of(config=config)
+
+            patches = {
+                "get_gemma_config": tiny,
+                "PaliGemmaForConditionalGenerationWithPiGemma": vlm,
+                "PiGemmaForCausalLM": expert,
+            }
+            stack.enter_context(mock.patch.multiple(module, **patches))
+            if tokenizer is not None:
+                module = importlib.import_module(f"lerobot.policies.{kind}.processor_{kind}")
+                step = module.TokenizerProcessorStep
+
+                def local(of: Any = step, **settings: Any) -> Any:
+                    return of(**{**settings, "tokenizer_name": str(tokenizer)})
+
+                stack.enter_context(mock.patch.object(module, "TokenizerProcessorStep", local))
+        yield
+
+
+def write_clip(folder: Path) -> None:
+    """A tiny CLIP with random weights and a tokenizer."""
+    from transformers import CLIPConfig, CLIPModel
+
+    write_tokenizer(folder)
+    small = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    tokens = {"vocab_size": 300, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    config = CLIPConfig(
+        text_config={**small, **tokens, "max_position_embeddings": 32},
+        vision_config={**small, "image_size": 32, "patch_size": 16},
+        projection_dim=16,
+    )
+    CLIPModel(config).save_pretrained(folder)
+
+
+def write_tokenizer(folder: Path, **settings: str) -> int:
+    """A tokenizer of bytes; returns its number of words."""
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import SmolVLMConfig
 
     folder.mkdir(parents=True)
     specials = ["<pad>", "<bos>", "<eos>", "<image>", "<fake>", "<global>"]
@@ -227,7 +368,22 @@ def write_vlm(folder: Path, *, width: int = 32, image: int = 32) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.save(str(folder / "tokenizer.json"))
     names = ("pad", "bos", "eos", "image", "fake_image", "global_image")
-    tokens = {f"{name}_token": word for name, word in zip(names, specials, strict=True)}
+    content = {
+        **{f"{name}_token": word for name, word in zip(names, specials, strict=True)},
+        "end_of_utterance_token": "<eos>",
+        "model_max_length": 64,
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        **settings,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(content))
+    return len(specials) + len(alphabet)
+
+
+def write_vlm(folder: Path, *, width: int = 32, image: int = 32) -> None:
+    """Config, tokenizer and processor of a tiny SmolVLM, without weights."""
+    from transformers import SmolVLMConfig
+
+    n_words = write_tokenizer(folder, processor_class="SmolVLMProcessor")
     pixels = {
         "do_resize": True,
         "do_rescale": True,
@@ -236,13 +392,6 @@ def write_vlm(folder: Path, *, width: int = 32, image: int = 32) -> None:
         "max_image_size": {"longest_edge": image},
     }
     files = {
-        "tokenizer_config.json": {
-            **tokens,
-            "end_of_utterance_token": "<eos>",
-            "model_max_length": 64,
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "processor_class": "SmolVLMProcessor",
-        },
         "processor_config.json": {
             "image_processor": {**pixels, "image_processor_type": "SmolVLMImageProcessor"},
             "video_processor": {**pixels, "video_processor_type": "SmolVLMVideoProcessor"},
@@ -263,7 +412,7 @@ def write_vlm(folder: Path, *, width: int = 32, image: int = 32) -> None:
             "num_attention_heads": 2,
             "num_key_value_heads": 1,
             "head_dim": width // 2,
-            "vocab_size": len(specials) + len(alphabet),
+            "vocab_size": n_words,
             "pad_token_id": 0,
         },
         vision_config={

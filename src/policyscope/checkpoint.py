@@ -26,7 +26,14 @@ PREPROCESSOR = "policy_preprocessor.json"
 POSTPROCESSOR = "policy_postprocessor.json"
 WEIGHTS = "model.safetensors"
 
-_READ_LANGUAGE = ("smolvla", "pi0", "pi05", "pi0_fast")
+_READ_LANGUAGE = ("smolvla", "pi0", "pi05", "multi_task_dit", "xvla")
+_RUN_CODE = ("gaussian_actor", "groot", "pi0_fast", "wall_x")
+"""Policy types that lerobot opens with ``trust_remote_code``, whatever their config names."""
+_STEP_RUNS_CODE = re.compile(
+    r"action_tokenizer_processor|groot_.*|robometer_encoder|topreward_encoder"
+    r"|lerobot\..*(ActionTokenizer|[Gg]root|rewards).*"
+)
+"""Processor steps that do the same, by registry name or by class."""
 _BUFFER = re.compile(
     r"(?:model\.)?(normalize_inputs|unnormalize_outputs)\.(?:(.+)_)?buffer_(.+)\.(\w+)"
 )
@@ -138,6 +145,14 @@ class Checkpoint:
         return dict(step.config.get("rename_map", {})) if step else {}
 
     @property
+    def relative(self) -> bool:
+        """Whether the network predicts displacements from the state, made absolute afterwards."""
+        step = find_step(self.preprocessor, "relative_actions_processor")
+        return bool(
+            self.config.get("use_relative_actions") or (step and step.config.get("enabled"))
+        )
+
+    @property
     def needs_language(self) -> bool:
         """Whether the policy reads the task text."""
         found = find_step(self.preprocessor, "tokenizer_processor") is not None
@@ -148,6 +163,23 @@ class Checkpoint:
         """Steps of each chunk that the checkpoint says a robot runs."""
         value = self.config.get("n_action_steps")
         return None if value is None else int(value)
+
+    @property
+    def hub_models(self) -> tuple[str, ...]:
+        """Models and tokenizers that it names as on the hub and doesn't bring along."""
+        steps = (*(self.preprocessor or ()), *(self.postprocessor or ()))
+        named = [
+            pair for table in (self.config, *(s.config for s in steps)) for pair in table.items()
+        ]
+        return tuple(
+            dict.fromkeys(
+                value
+                for key, value in named
+                if key.endswith("_name")
+                and re.fullmatch(r"[\w.-]+/[\w.-]+", str(value))
+                and self.subfolder(value) is None
+            )
+        )
 
     def subfolder(self, name: str) -> Path | None:
         """A model or tokenizer folder that the checkpoint brings along, wherever it lies now."""
@@ -185,6 +217,13 @@ def read_checkpoint(policy: PolicyConfig) -> Checkpoint:
             expected="input_features and output_features with an action",
             found="none",
             fix="save the policy again with lerobot's save_pretrained",
+        )
+    if config["type"] in _RUN_CODE:
+        raise CheckpointError(
+            f"--policy.path {path}",
+            expected="a policy type that opens without running code from a checkpoint or the hub",
+            found=f"{config['type']}, for which lerobot trusts such code",
+            fix="evaluate another type: policyscope never runs code that a checkpoint names",
         )
     sha256, n_parameters = _weights(directory / WEIGHTS, path)
     preprocessor = _processor(directory, PREPROCESSOR, path)
@@ -306,11 +345,12 @@ def _processor(directory: Path, filename: str, path: str) -> tuple[ProcessorStep
 
 def _step(directory: Path, raw: dict[str, Any], path: str) -> ProcessorStep:
     name = raw.get("registry_name") or raw.get("class") or "?"
-    if "registry_name" not in raw and not str(name).startswith("lerobot."):
+    imports = "registry_name" not in raw and not str(name).startswith("lerobot.")
+    if imports or _STEP_RUNS_CODE.fullmatch(str(name)):
         raise CheckpointError(
             f"--policy.path {path}",
-            expected="processor steps that lerobot registers",
-            found=f"a step that imports {name!r}",
+            expected="processor steps that lerobot registers and that run no foreign code",
+            found=f"a step that {'imports' if imports else 'runs the code named by'} {name!r}",
             fix="policyscope runs no code that a checkpoint names: use a registered step",
         )
     stats: Stats = {}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from policyscope.alignment import Alignment
-from policyscope.checkpoint import POSTPROCESSOR, PREPROCESSOR, Checkpoint
+from policyscope.checkpoint import POSTPROCESSOR, PREPROCESSOR, Checkpoint, find_step
 from policyscope.config import EvalConfig
 from policyscope.facts import ACTION, STATE, DatasetFacts
 from policyscope.findings import Finding
@@ -21,6 +21,17 @@ _RECOMPUTE = "recompute the statistics with lerobot (lerobot.datasets.compute_st
 _IF_TRAINED = "if the policy was trained on it"
 _MEAN_SHIFT = 0.5  # of the dataset's standard deviation
 _STD_RATIO = (0.5, 2.0)
+_VOUCHED = (
+    "act",
+    "diffusion",
+    "multi_task_dit",
+    "pi0",
+    "pi05",
+    "smolvla",
+    "tdmpc",
+    "vqbet",
+    "xvla",
+)  # opened with and without statistics in the tests
 _BRIGHTEST = 1.5  # a mean of pictures in 0-1 never gets there
 _COLOUR_OFF = 0.03  # of the range of pictures
 
@@ -34,6 +45,7 @@ def preflight(
     """All deterministic findings, errors first."""
     findings = [*alignment.findings, *_check_dataset(facts, config)]
     if checkpoint is not None:
+        findings += _check_type(checkpoint, config)
         findings += _check_processors(checkpoint, facts, config)
         findings += _check_input_stats(checkpoint, facts, alignment, config)
         findings += _check_stats(checkpoint, facts, alignment, config)
@@ -48,6 +60,7 @@ def preflight_policy(
     """The findings that concern a checkpoint and what it is fed with, without demonstrations."""
     return (
         *alignment.findings,
+        *_check_type(checkpoint, config),
         *_check_processors(checkpoint, facts, config),
         *_check_inputs(checkpoint, facts, alignment, config),
     )
@@ -97,6 +110,36 @@ def _check_dataset(facts: DatasetFacts, config: EvalConfig) -> list[Finding]:
                 f"expected as many state dims as action dims ({facts.actions.dim}) for the "
                 f"hold-state baseline; found {len(facts.state_names)}. The baseline is left out.",
                 "--action_kind delta if actions are displacements",
+            )
+        )
+    return findings
+
+
+def _check_type(checkpoint: Checkpoint, config: EvalConfig) -> list[Finding]:
+    """Policies whose outputs may not come back in native units by the processors checked here."""
+    findings = []
+    if checkpoint.type not in _VOUCHED:
+        findings.append(
+            Finding(
+                "policy_type_untested",
+                "error",
+                f"expected a policy type whose native units are tested ({', '.join(_VOUCHED)}); "
+                f"found {checkpoint.type}.",
+                "--force computes numbers all the same: compare them with lerobot's own",
+            )
+        )
+    absolute = find_step(checkpoint.postprocessor, "absolute_actions_processor")
+    kept = absolute is not None and absolute.config.get("enabled")
+    if checkpoint.relative and (config.stats == "dataset" or not kept):
+        findings.append(
+            Finding(
+                "relative_actions",
+                "error",
+                "expected statistics of displacements and a step that adds the state, since the "
+                "policy predicts displacements; found "
+                + ("the dataset's of whole actions." if kept else "no such step."),
+                "copy the checkpoint again with its own processors, without --stats dataset",
+                forceable=False,
             )
         )
     return findings
@@ -265,7 +308,8 @@ def _check_stats(
             )
         ]
     findings = []
-    if config.action_dims is not None or checkpoint.action_dim == facts.actions.dim:
+    comparable = config.action_dims is not None or checkpoint.action_dim == facts.actions.dim
+    if comparable and not checkpoint.relative:
         off = _apart(theirs, ours, alignment.policy_dims, alignment.dataset_dims, alignment.schema)
         if off:
             findings.append(_stats_mismatch("action", off, alignment.schema.dim))

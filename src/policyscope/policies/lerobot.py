@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import io
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
     import torch
 
 Tensors = dict[str, Any]
+
+_UNLOADED = ("Missing key", "Could not load state dict", "Warning: Could not load state dict")
+"""How lerobot says that weights stayed random; PI0 and its kin only print it."""
 
 
 @final
@@ -129,7 +133,8 @@ class LerobotPolicy(Policy):
         self._synchronize()
         begin = time.perf_counter()
         observation = self._observe(batch, all_steps=False)
-        noise = self._noise(batch)
+        takes_noise = "noise" in inspect.signature(self._policy.select_action).parameters
+        noise = self._noise(batch) if takes_noise else None  # PI0's own loop draws it itself
         self._synchronize()
         called = time.perf_counter()
         action = self._call(self._policy.select_action, observation, noise, batch)
@@ -367,9 +372,10 @@ def _action_stats(facts: DatasetFacts, alignment: Alignment, action_dim: int) ->
 
 
 @contextlib.contextmanager
-def _opening(what: str) -> Iterator[list[str]]:
-    """Keep lerobot's prints and logs off the terminal; yield its warnings; say what failed."""
+def _opening(what: str, models: Sequence[str] = ()) -> Iterator[list[str]]:
+    """Keep lerobot's prints and logs off the terminal; yield what it said; say what failed."""
     warnings: list[str] = []
+    printed = io.StringIO()
 
     class Collect(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -378,8 +384,9 @@ def _opening(what: str) -> Iterator[list[str]]:
     root, handler = logging.getLogger(), Collect(logging.WARNING)
     others, root.handlers = root.handlers, [handler]
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(printed):
             yield warnings
+        warnings += printed.getvalue().splitlines()
     except ImportError as error:
         raise CheckpointError(
             what,
@@ -395,7 +402,8 @@ def _opening(what: str) -> Iterator[list[str]]:
             expected="a checkpoint that lerobot can open",
             found=f"{type(error).__name__}: {first_line(error)}",
             fix="check config.json and the processors against lerobot 0.6, and that every model it "
-            "names is in a sub-folder, in the cache, or within reach",
+            f"names{f' ({", ".join(models)})' if models else ''} is in a sub-folder, in the cache, "
+            "or within reach",
         ) from error
     finally:
         root.handlers = others
@@ -430,11 +438,11 @@ def _policy_config(checkpoint: Checkpoint, device: str) -> Any:
 def _load(checkpoint: Checkpoint, config: Any) -> Any:
     from lerobot.policies.factory import get_policy_class
 
-    with _opening(f"--policy.path {checkpoint.path}") as warnings:
+    with _opening(f"--policy.path {checkpoint.path}", checkpoint.hub_models) as warnings:
         policy = get_policy_class(checkpoint.type).from_pretrained(
             checkpoint.directory, config=config
         )
-    missing = [text for text in warnings if text.startswith("Missing key")]
+    missing = [text for text in warnings if text.startswith(_UNLOADED)]
     if missing:
         raise CheckpointError(
             f"{checkpoint.path}/model.safetensors",
@@ -452,7 +460,7 @@ def _processors(
     """The saved processors, or lerobot's own made anew where they can be repaired."""
     from lerobot.policies.factory import make_pre_post_processors
 
-    with _opening(f"processors of {checkpoint.path}"):
+    with _opening(f"processors of {checkpoint.path}", checkpoint.hub_models):
         from lerobot.configs import PreTrainedConfig
 
         pair: tuple[Any, Any]
