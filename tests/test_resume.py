@@ -283,3 +283,22 @@ def test_stride(data: Path, tmp_path: Path) -> None:
         errors.append(np.abs(episode.state - episode.actions.values)[range(0, length, 3)])
     expected = np.concatenate(errors).mean()
     assert record["summary"]["step1"]["mae"]["value"] == pytest.approx(expected)
+
+
+def test_the_player_of_a_strided_run_keeps_the_dataset_s_frames(data: Path, tmp_path: Path) -> None:
+    from policyscope.run.clips import read_clips
+    from policyscope.views.series import _played
+
+    config = fakes.config_for(data, "replay", tmp_path / "o", stride=3, episodes="1")
+    run = evaluate(config)
+    actions = check(config).source.episode(1).actions.values
+    stored = next(directory.RunDirectory(run.directory).stored())
+    errors = {"native": np.arange(len(stored.frame_index), dtype=float)}
+    played = _played(stored, run.record, errors, "", (), "", 1)
+    assert played.n_frames == stored.frame_index[-1] + 1 == 10
+    assert played.asked.tolist() == [0, 3, 6, 9]
+    assert played.demonstrated is not None
+    assert np.array_equal(played.demonstrated, actions[:10])
+    assert np.isnan(played.errors["native"][[1, 2, 4]]).all()
+    assert played.errors["native"][[0, 3, 6, 9]].tolist() == [0, 1, 2, 3]
+    assert {clip.n_frames for clip in read_clips(run.directory)} == {10}

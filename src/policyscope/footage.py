@@ -44,10 +44,8 @@ def footage(source: FrameSource, episode: int, frames: Sequence[int]) -> Footage
     }
 
 
-def episode_clips(
-    source: FrameSource, episode: int, n_frames: int, *, stride: int = 1
-) -> list[Clip]:
-    """A clip of each camera over the evaluated frames of an episode.
+def episode_clips(source: FrameSource, episode: int, n_frames: int) -> list[Clip]:
+    """A clip of each camera over the first frames of an episode.
 
     Raises:
         DatasetError: a picture can't be decoded.
@@ -56,10 +54,16 @@ def episode_clips(
     clips = []
     for camera, (_, height, width) in cameras.items():
         layout = clip_layout((width, height), n_frames, len(cameras))
-        frames = range(0, n_frames * stride, layout[2] * stride)
+        frames = range(0, n_frames, layout[2])
         shown = pictures(source, episode, camera, frames)
         clips.append(make_clip(episode, camera, shown, n_frames=n_frames, layout=layout))
     return clips
+
+
+def played_lengths(record: dict[str, Any]) -> dict[int, int]:
+    """Frames of each episode from its first to its last evaluated one."""
+    stride = record["plan"].get("stride", 1)
+    return {r["episode_index"]: (r["n_frames"] - 1) * stride + 1 for r in record["by_episode"]}
 
 
 def keep_clips(
@@ -70,11 +74,10 @@ def keep_clips(
     Returns:
         A finding where pictures can't be decoded.
     """
-    stride = record["plan"].get("stride", 1)
-    lengths = {r["episode_index"]: r["n_frames"] for r in record["by_episode"]}
+    lengths = played_lengths(record)
     try:
         for episode in chosen_episodes(record, page.episodes):
-            write_clips(directory, episode_clips(source, episode, lengths[episode], stride=stride))
+            write_clips(directory, episode_clips(source, episode, lengths[episode]))
     except DatasetError as error:
         return [Finding("pictures_left_out", "warning", str(error), "mend the dataset's pictures")]
     return []

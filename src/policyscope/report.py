@@ -98,15 +98,14 @@ def _fetch_pictures(path: Path, record: dict[str, Any], chosen: dict[int, str]) 
     root = record["dataset"].get("root")
     if not lacking or root is None or not Path(root).is_dir():
         return  # the page says which pictures it lacks
-    from policyscope.footage import episode_clips
+    from policyscope.footage import episode_clips, played_lengths
     from policyscope.frames import FrameSource
 
-    lengths = {r["episode_index"]: r["n_frames"] for r in record["by_episode"]}
-    stride = record.get("plan", {}).get("stride", 1)
+    lengths = played_lengths(record)
     try:
         source = FrameSource(DatasetConfig(root=root), repo_id=record["dataset"]["repo_id"])
         source.load(lacking)
         for episode in lacking:
-            write_clips(path, episode_clips(source, episode, lengths[episode], stride=stride))
+            write_clips(path, episode_clips(source, episode, lengths[episode]))
     except DatasetError:
         return

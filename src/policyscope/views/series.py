@@ -230,16 +230,25 @@ def _played(
 ) -> PlayerEpisode:
     chunks = np.stack([p.values for p in stored.predicted[:samples]], axis=1)
     row = next(r for r in record["by_episode"] if r["episode_index"] == stored.index)
+    asked = stored.frame_index - stored.frame_index[0]
+    n = int(asked[-1]) + 1
+    demonstrated = np.full((n, chunks.shape[-1]), np.nan)
+    for h in range(chunks.shape[2]):  # a strided run knows the frames between from its chunks
+        there = (asked + h < n) & ~stored.is_pad[:, h]
+        demonstrated[asked[there] + h] = stored.target.values[there, h]
+    spread = {name: np.full(n, np.nan) for name in errors}
+    for name, values in errors.items():
+        spread[name][asked] = values
     return PlayerEpisode(
         index=stored.index,
         title=str(stored.index),
         task=row.get("task", ""),
         role=role,
-        n_frames=len(stored.frame_index),
-        asked=stored.frame_index - stored.frame_index[0],
+        n_frames=n,
+        asked=asked,
         chunks=np.where(stored.is_pad[:, None, :, None], np.nan, chunks),
-        demonstrated=stored.target.values[:, 0],
-        errors=errors,
+        demonstrated=demonstrated,
+        errors=spread,
         clips=clips,
         left_out=left_out,
     )
