@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+import fakes
 from policyscope.bench import bench
 from policyscope.config import BenchConfig, DatasetConfig, PolicyConfig
 from policyscope.errors import OutOfMemoryError, UsageError
+from policyscope.evaluation import evaluate
 from policyscope.policies.lerobot import LerobotPolicy
 from policyscope.views.bench_picture import bench_table, budget_line
 
@@ -74,3 +77,28 @@ def test_the_budget_in_words() -> None:
 def test_bad_input(wrong: dict[str, str], data: Path, act: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected"):
         _config(data, act, tmp_path / "b", **wrong)
+
+
+def test_bfloat16_says_what_it_costs(data: Path, smolvla: Path, tmp_path: Path) -> None:
+    plain = evaluate(fakes.config_for(data, smolvla, tmp_path / "a")).record
+    config = fakes.config_for(data, smolvla, tmp_path / "b", dtype="bfloat16")
+    fast = evaluate(config).record
+    [cost] = [f for f in fast["findings"] if f["code"] == "cost_of_speed"]
+    assert "bfloat16 moves them by" in cost["message"]
+    assert not [f for f in plain["findings"] if f["code"] == "cost_of_speed"]
+    ours, theirs = (r["summary"]["chunk"]["mae"]["value"] for r in (fast, plain))
+    assert ours != theirs
+    assert ours == pytest.approx(theirs, rel=0.05)
+
+
+@pytest.mark.slow
+def test_a_compiled_policy_predicts_the_same(data: Path, smolvla: Path, tmp_path: Path) -> None:
+    if shutil.which("c++") is None:
+        pytest.skip("torch.compile needs a C++ compiler")
+    plain = evaluate(fakes.config_for(data, smolvla, tmp_path / "a", episodes="0:2")).record
+    config = fakes.config_for(data, smolvla, tmp_path / "b", episodes="0:2", compile=True)
+    fast = evaluate(config).record
+    [cost] = [f for f in fast["findings"] if f["code"] == "cost_of_speed"]
+    assert "float32, compiled moves them by" in cost["message"]
+    ours, theirs = (r["summary"]["chunk"]["mae"]["value"] for r in (fast, plain))
+    assert ours == pytest.approx(theirs, rel=1e-4)

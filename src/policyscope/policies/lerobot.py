@@ -95,6 +95,8 @@ class LerobotPolicy(Policy):
             self._policy.reset()
         self._method = self._policy.predict_action_chunk
         if config.compile:
+            import torch
+
             self._method = torch.compile(self._method)
         self.spec = PolicySpec(
             path=checkpoint.path,
