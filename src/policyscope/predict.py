@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, final
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policyscope.errors import OutOfMemoryError
-from policyscope.frames import FrameSource, Row
+from policyscope.frames import FrameBatch, FrameSource, Row
 from policyscope.metrics.latency import budget, distribution
 from policyscope.metrics.running import EpisodeNews
 from policyscope.policies.base import Policy
@@ -284,18 +284,32 @@ def measure_latency(
     """
     spec = policy.spec
     n = min(source.facts.lengths[episode], max(calls, 1))
-    rows = [(episode, f, 0) for f in range(n)]
-    first = source.batch(rows[:1], keys=spec.keys, steps=spec.steps)
-    cold = policy.predict(first).model_s * 1e3
+
+    def asked(i: int) -> FrameBatch:
+        return source.batch([(episode, i % n, 0)], keys=spec.keys, steps=spec.steps)
+
+    return time_control_steps(policy, asked, calls=calls, fps=fps)
+
+
+def time_control_steps(
+    policy: Policy, asked: Callable[[int], FrameBatch], *, calls: int, fps: float
+) -> dict[str, Any]:
+    """Time single control steps on whatever batches of one are given (see `measure_latency`).
+
+    Args:
+        policy: what to ask.
+        asked: the batch of the i-th step.
+        calls: how many steps to time; 0 times the first call alone.
+        fps: control steps a second.
+    """
+    cold = policy.predict(asked(0)).model_s * 1e3
     call_s: list[float] = []
     end_s: list[float] = []
     pops_s: list[float] = []
     begin = time.perf_counter()
     for i in range(calls + _WARM_UP if calls else 0):
-        row = rows[i % n]
-        batch = source.batch([row], keys=spec.keys, steps=spec.steps)
-        step = policy.control_step(batch)
-        if step is None or (len(call_s) >= 1 and time.perf_counter() - begin > _LATENCY_PATIENCE_S):
+        step = policy.control_step(asked(i))
+        if step is None or (call_s and time.perf_counter() - begin > _LATENCY_PATIENCE_S):
             break
         if i >= _WARM_UP:
             call_s.append(step.call_s)
@@ -307,7 +321,7 @@ def measure_latency(
         "model_call": _kept(call_s),
         "queue_pop": _kept(pops_s),
         "end_to_end": _kept(end_s),
-        "budget": budget(end_s, fps=fps, n_action_steps=spec.n_action_steps),
+        "budget": budget(end_s, fps=fps, n_action_steps=policy.spec.n_action_steps),
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,8 +15,8 @@ from policyscope.errors import RefusedError
 from policyscope.evaluation import Run
 from policyscope.facts import ACTION
 from policyscope.findings import errors_in
-from policyscope.metrics.latency import budget, distribution
 from policyscope.policies.base import Policy
+from policyscope.predict import time_control_steps
 from policyscope.run.directory import EVAL_INFO, RECORD, RunDirectory, require_same_plan
 from policyscope.run.record import SCHEMA_VERSION, dump_record, environment, plain_json, read_record
 from policyscope.sim.afterwards import findings_after
@@ -37,8 +36,6 @@ from policyscope.sim.tally import (
 )
 
 _AUTO_WIDTH = {"cpu": 4, "mps": 8, "cuda": 16}
-_PATIENCE_S = 20.0
-_WARM_UP = 3
 
 
 class RolloutProgress(Protocol):
@@ -180,29 +177,9 @@ def _latency(
 ) -> dict[str, Any]:
     """Single control steps at batch 1, as a robot would meet them."""
     batch = brain.batch([inputs.example])
-    cold = policy.predict(batch).model_s * 1e3
-    call_s: list[float] = []
-    end_s: list[float] = []
-    pops_s: list[float] = []
-    begin = time.perf_counter()
-    for i in range(config.latency_calls + _WARM_UP if config.latency_calls else 0):
-        step = policy.control_step(batch)
-        if step is None or (call_s and time.perf_counter() - begin > _PATIENCE_S):
-            break
-        if i >= _WARM_UP:
-            call_s.append(step.call_s)
-            end_s.append(step.end_to_end_s)
-            pops_s += step.pops_s
-    return {
-        "batch_size": 1,
-        "first_call_ms": cold,
-        "model_call": distribution(call_s),
-        "queue_pop": distribution(pops_s),
-        "end_to_end": distribution(end_s),
-        "budget": budget(
-            end_s, fps=inputs.simulator.fps, n_action_steps=policy.spec.n_action_steps
-        ),
-    }
+    return time_control_steps(
+        policy, lambda _: batch, calls=config.latency_calls, fps=inputs.simulator.fps
+    )
 
 
 def _throughput(clock: Clock, n: int, brain: PolicyBrain, n_envs: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from policyscope.run.directory import PICTURE, RunDirectory
 from policyscope.spaces import FloatArray
+from policyscope.views.figure import STYLE, plain, shorten, write_titles
 from policyscope.views.words import (
     BASELINE_NAMES,
     CAVEAT,
@@ -25,7 +26,6 @@ from policyscope.views.words import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Okabe-Ito: told apart by colour-blind readers, too
 _POLICY, _DEMO = "#0072B2", "#222222"
@@ -71,21 +71,7 @@ def draw_picture(directory: RunDirectory, record: dict[str, Any]) -> Path:
     from matplotlib.figure import Figure
 
     drawn = _collect(directory, record)
-    with rc_context(
-        {
-            "font.size": 10.5,
-            "axes.titlesize": 11.5,
-            "axes.titleweight": "bold",
-            "axes.titlelocation": "left",
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "axes.axisbelow": True,
-            "grid.color": "#e3e3e3",
-            "legend.frameon": False,
-            "legend.fontsize": 9,
-        }
-    ):
+    with rc_context(STYLE):
         figure = Figure(figsize=(16, 10), dpi=100)
         FigureCanvasAgg(figure)
         panels = (0.008, 0.035, 0.984, 0.863)
@@ -99,31 +85,16 @@ def draw_picture(directory: RunDirectory, record: dict[str, Any]) -> Path:
         for column in range(len(drawn.dims) + 1, 3):
             axes[0, column].set_axis_off()
             axes[1, column].set_axis_off()
-        _titles(figure, record)
+        write_titles(
+            figure,
+            headline(record),
+            subject(record),
+            forced_notice(record),
+            footer=f"{CAVEAT} Dims drawn: largest error in std.",
+        )
         path = directory.path / PICTURE
         figure.savefig(path, metadata={"Software": "policyscope"})
     return path
-
-
-def _titles(figure: Figure, record: dict[str, Any]) -> None:
-    left = 0.012
-    figure.text(left, 0.953, _plain(headline(record)), fontsize=17, weight="bold", va="center")
-    figure.text(left, 0.92, _plain(_shorten(subject(record), 170)), fontsize=11.5, va="center")
-    footer = f"{CAVEAT} Dims drawn: largest error in std."
-    figure.text(left, 0.018, _plain(footer), fontsize=9.5, color="#555555", va="center")
-    notice = forced_notice(record)
-    if notice:
-        figure.text(
-            0.98,
-            0.984,
-            _plain(notice),
-            fontsize=12,
-            weight="bold",
-            color="white",
-            backgroundcolor="#b00020",
-            ha="right",
-            va="center",
-        )
 
 
 def _latency(ax: Axes, record: dict[str, Any]) -> None:
@@ -203,9 +174,9 @@ def _over_time(ax: Axes, record: dict[str, Any], drawn: _Drawn, dim: int) -> Non
     mean = next(r["mean"] for r in record["by_dim"] if r["dim"] == dim)
     colour = _BASELINES["dataset_mean"][0]
     ax.axhline(mean, color=colour, ls="--", lw=1.2, label="dataset mean")
-    ax.set_title(_plain(f"{_shorten(name, 28)}, episode {drawn.episode} (median error)"))
+    ax.set_title(plain(f"{shorten(name, 28)}, episode {drawn.episode} (median error)"))
     ax.set_xlabel("time in seconds")
-    ax.set_ylabel(_plain(f"{_shorten(name, 28)} ({unit})"))
+    ax.set_ylabel(plain(f"{shorten(name, 28)} ({unit})"))
     ax.margins(x=0.01, y=0.16)
     ax.legend(loc="upper right", ncols=3, columnspacing=1.0, handlelength=1.4)
 
@@ -213,14 +184,14 @@ def _over_time(ax: Axes, record: dict[str, Any], drawn: _Drawn, dim: int) -> Non
 def _errors_by_dim(ax: Axes, record: dict[str, Any]) -> None:
     metric, unit = error_metric(record)
     rows = [r for r in record["by_dim"] if r["scope"] == "chunk"]
-    names = [_plain(_shorten(r["name"], 22)) for r in rows]
+    names = [plain(shorten(r["name"], 22)) for r in rows]
     at = np.arange(len(rows))
     ax.barh(
         at,
         [r[metric] or 0.0 for r in rows],
         color=_POLICY,
         height=0.62,
-        label=_plain(record["policy"]["type"]),
+        label=plain(record["policy"]["type"]),
     )
     for name in record["baselines"]:
         colour, marker = _BASELINES[name]
@@ -243,8 +214,8 @@ def _errors_by_dim(ax: Axes, record: dict[str, Any]) -> None:
     ax.set_ylim(len(rows) - 0.4, -0.6 - 0.16 * len(rows))
     ax.set_xlim(left=0)
     total = interval(record["summary"]["chunk"][metric])
-    ax.set_title(_plain(f"Error by dim, chunk MAE {total}"), fontsize=10.5)
-    ax.set_xlabel(_plain(f"mean absolute error in {unit}"))
+    ax.set_title(plain(f"Error by dim, chunk MAE {total}"), fontsize=10.5)
+    ax.set_xlabel(plain(f"mean absolute error in {unit}"))
     ax.legend(loc="upper right", ncols=2, columnspacing=1.0, handletextpad=0.4)
 
 
@@ -272,9 +243,9 @@ def _scatter(ax: Axes, record: dict[str, Any], drawn: _Drawn, dim: int) -> None:
     ax.set_xlim(low - pad, high + pad)
     ax.set_ylim(low - pad, high + pad)
     row = next(r for r in record["by_dim"] if r["dim"] == dim and r["scope"] == "chunk")
-    ax.set_title(_plain(f"{_shorten(name, 28)}: RMSE {number(row['rmse'])} ({unit})"))
-    ax.set_xlabel(_plain(f"demonstrated ({unit})"))
-    ax.set_ylabel(_plain(f"predicted ({unit})"))
+    ax.set_title(plain(f"{shorten(name, 28)}: RMSE {number(row['rmse'])} ({unit})"))
+    ax.set_xlabel(plain(f"demonstrated ({unit})"))
+    ax.set_ylabel(plain(f"predicted ({unit})"))
     bar = ax.figure.colorbar(dots, ax=ax, fraction=0.04, pad=0.02, aspect=30)
     bar.solids.set_alpha(1.0)  # type: ignore[union-attr]
     bar.set_label("horizon step", fontsize=9)
@@ -315,12 +286,3 @@ def _collect(directory: RunDirectory, record: dict[str, Any]) -> _Drawn:
 def _name(record: dict[str, Any], dim: int) -> tuple[str, str]:
     unit = record["actions"]["units"][dim]
     return record["actions"]["names"][dim], unit_name(unit)
-
-
-def _shorten(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def _plain(text: str) -> str:
-    """Text as it stands: matplotlib reads a pair of dollar signs as mathematics."""
-    return text.replace("$", r"\$")

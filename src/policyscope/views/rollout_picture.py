@@ -10,12 +10,12 @@ import numpy as np
 
 from policyscope.run.directory import FRAMES, PICTURE, RunDirectory
 from policyscope.sim.store import StoredRollout, stored_rollouts
+from policyscope.views.figure import STYLE, plain, write_titles
 from policyscope.views.rollout_words import headline, percent, subject
 from policyscope.views.words import forced_notice, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _GOOD, _BAD, _INK = "#0072B2", "#D55E00", "#222222"
 _MOST_FRAMES = 60
@@ -28,20 +28,7 @@ def draw_rollout(directory: RunDirectory, record: dict[str, Any]) -> Path:
     from matplotlib.figure import Figure
 
     episodes = list(stored_rollouts(directory.path, record))
-    style: Any = {
-        "font.size": 10.5,
-        "axes.titlesize": 11.5,
-        "axes.titleweight": "bold",
-        "axes.titlelocation": "left",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": "#e3e3e3",
-        "legend.frameon": False,
-        "legend.fontsize": 9,
-    }
-    with rc_context(style):
+    with rc_context(STYLE):
         figure = Figure(figsize=(16, 10), dpi=100)
         FigureCanvasAgg(figure)
         rect = (0.008, 0.02, 0.984, 0.878)
@@ -52,34 +39,10 @@ def draw_rollout(directory: RunDirectory, record: dict[str, Any]) -> Path:
         _rewards(figure.add_subplot(grid[1, 1]), record)
         _paths(figure.add_subplot(grid[0, 2]), record, episodes)
         _actions(figure.add_subplot(grid[1, 2]), record)
-        _titles(figure, record)
+        write_titles(figure, headline(record), subject(record), forced_notice(record))
         path = directory.path / PICTURE
         figure.savefig(path, metadata={"Software": "policyscope"})
     return path
-
-
-def _plain(text: str) -> str:
-    return text.replace("$", r"\$")
-
-
-def _titles(figure: Figure, record: dict[str, Any]) -> None:
-    about = subject(record)
-    about = about if len(about) <= 170 else about[:169] + "…"
-    figure.text(0.012, 0.953, _plain(headline(record)), fontsize=17, weight="bold", va="center")
-    figure.text(0.012, 0.92, _plain(about), fontsize=11.5, va="center")
-    notice = forced_notice(record)
-    if notice:
-        figure.text(
-            0.98,
-            0.984,
-            _plain(notice),
-            fontsize=12,
-            weight="bold",
-            color="white",
-            backgroundcolor="#b00020",
-            ha="right",
-            va="center",
-        )
 
 
 def _frames(ax: Axes, path: Path, record: dict[str, Any]) -> None:
@@ -225,7 +188,7 @@ def _actions(ax: Axes, record: dict[str, Any]) -> None:
     title = "Executed actions against training" if trained else "Executed actions"
     ax.set_title(f"{title}: mean ± std")
     at = np.arange(len(rows))
-    names = [_plain(r["name"][:22]) for r in rows]
+    names = [plain(r["name"][:22]) for r in rows]
     for i, r in enumerate(rows):
         centre, scale = 0.0, 1.0
         if trained and r["trained_std"]:

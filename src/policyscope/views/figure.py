@@ -1,0 +1,54 @@
+"""What every picture of a run shares: its style, and the titles around it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+STYLE: Any = {
+    "font.size": 10.5,
+    "axes.titlesize": 11.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e3e3e3",
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+}
+_LEFT = 0.012
+
+
+def write_titles(
+    figure: Figure, verdict: str, about: str, notice: str | None, *, footer: str = ""
+) -> None:
+    """Verdict, subject and notice above a picture, and a line below it."""
+    figure.text(_LEFT, 0.953, plain(verdict), fontsize=17, weight="bold", va="center")
+    figure.text(_LEFT, 0.92, plain(shorten(about, 170)), fontsize=11.5, va="center")
+    figure.text(_LEFT, 0.018, plain(footer), fontsize=9.5, color="#555555", va="center")
+    if notice:
+        figure.text(
+            0.98,
+            0.984,
+            plain(notice),
+            fontsize=12,
+            weight="bold",
+            color="white",
+            backgroundcolor="#b00020",
+            ha="right",
+            va="center",
+        )
+
+
+def plain(text: str) -> str:
+    """Text as it stands: matplotlib reads a pair of dollar signs as mathematics."""
+    return text.replace("$", r"\$")
+
+
+def shorten(text: str, most: int) -> str:
+    """At most so many letters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
