@@ -21,8 +21,9 @@ from lerobot.datasets import LeRobotDataset
 from ratios import interleaved, line, machine, ratio
 from torch.utils.data import DataLoader
 
-from policyscope.config import DatasetConfig, parse_episodes
+from policyscope.config import DatasetConfig
 from policyscope.frames import FrameSource
+from policyscope.parsing import parse_episodes
 from policyscope.pictures import Buffers, unit_range
 
 

@@ -6,14 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policyscope.config import (
-    DatasetConfig,
-    EvalConfig,
-    PolicyConfig,
-    parse_episodes,
-    parse_rename_map,
-)
+from policyscope.config import DatasetConfig, EvalConfig, PolicyConfig
 from policyscope.errors import UsageError
+from policyscope.parsing import parse_episodes, parse_rename_map
 
 POLICY = PolicyConfig(type="hold_state")
 DATA = DatasetConfig(repo_id="a/b")

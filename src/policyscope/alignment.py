@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import final
 
 from policyscope.checkpoint import Checkpoint
-from policyscope.config import EvalConfig, parse_rename_map
+from policyscope.config import EvalConfig
 from policyscope.errors import UsageError
 from policyscope.facts import STATE, DatasetFacts
 from policyscope.findings import Finding
+from policyscope.parsing import parse_rename_map
 from policyscope.spaces import ActionSchema
 
 

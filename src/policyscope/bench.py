@@ -85,6 +85,7 @@ def bench(config: BenchConfig, progress: Progress | None = None) -> Bench:
             "n_parameters": spec.n_parameters,
             "chunk_size": spec.chunk_size,
             "n_action_steps": spec.n_action_steps,
+            "sampling": spec.sampling,
         },
         "dataset": {"repo_id": inputs.source.facts.repo_id, "fps": fps},
         "cameras": {

@@ -5,12 +5,17 @@ Light on purpose: the command line imports this module and must answer ``--help`
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, final
 
 from policyscope.errors import UsageError
+from policyscope.parsing import (
+    is_positive_int,
+    parse_rename_map,
+    parse_settings,
+    parse_task_ids,
+)
 
 BuiltinType = Literal["hold_state", "repeat_last", "dataset_mean", "replay", "zero"]
 Language = Literal["en", "zh"]
@@ -29,6 +34,9 @@ class PolicyConfig:
     """Hub revision of the checkpoint."""
     chunk_size: int = 16
     """Horizon of a built-in policy; a checkpoint brings its own."""
+    sampling: Literal["auto", "lerobot"] = "auto"
+    """How SmolVLA's chunks are sampled: auto does what stays the same over a chunk once, where that
+    gives lerobot's actions to float tolerance; lerobot takes its own code."""
 
 
 @final
@@ -148,7 +156,7 @@ class EvalConfig:
                 raise UsageError(
                     name, expected=f"at least {least}", found=str(value), fix=f"{name} {least}"
                 )
-        if self.batch_size != "auto" and not _is_positive_int(self.batch_size):
+        if self.batch_size != "auto" and not is_positive_int(self.batch_size):
             raise UsageError(
                 "--batch_size",
                 expected="a number of at least 1, or auto",
@@ -229,7 +237,7 @@ class BenchConfig:
             UsageError: not a list of numbers.
         """
         parts = [part.strip() for part in self.batch_sizes.split(",")]
-        if not all(_is_positive_int(part) for part in parts):
+        if not all(is_positive_int(part) for part in parts):
             raise UsageError(
                 "--batch_sizes",
                 expected="numbers of at least 1",
@@ -363,7 +371,7 @@ class RolloutConfig:
                     name, expected=f"at least {least}", found=str(value), fix=f"{name} {least}"
                 )
         for name, text in (("--batch_size", self.batch_size), ("--n_envs", self.n_envs)):
-            if text != "auto" and not _is_positive_int(text):
+            if text != "auto" and not is_positive_int(text):
                 raise UsageError(
                     name,
                     expected="a number of at least 1, or auto",
@@ -396,122 +404,3 @@ class RolloutConfig:
         parse_rename_map(self.rename_map)
         parse_settings(self.env.settings)
         parse_task_ids(self.env.task_ids)
-
-
-def _is_positive_int(text: str) -> bool:
-    return text.isascii() and text.isdigit() and int(text) >= 1
-
-
-def parse_episodes(text: str, total: int, flag: str = "--dataset.episodes") -> tuple[int, ...]:
-    """Episode indices named by slices and lists, sorted, each once.
-
-    Args:
-        text: for example ``185:206``, ``0,3,7`` or ``:10:2,50``.
-        total: number of episodes in the dataset.
-        flag: whose value it is, for the error.
-
-    Raises:
-        UsageError: not a list of slices and numbers, empty, or out of range.
-    """
-    chosen: set[int] = set()
-    for part in text.strip("[] ").split(","):
-        bounds = [b.strip() for b in part.split(":")]
-        try:
-            numbers = [int(b) if b else None for b in bounds]
-            if len(numbers) == 1 and numbers[0] is not None:
-                picked = range(numbers[0], numbers[0] + 1)
-            elif len(numbers) in (2, 3):
-                start, stop = numbers[0] or 0, total if numbers[1] is None else numbers[1]
-                picked = range(start, stop, (numbers[2:] or [1])[0] or 1)
-            else:
-                raise ValueError(part)
-        except ValueError:
-            raise UsageError(
-                flag,
-                expected="slices and lists of episode indices",
-                found=repr(text),
-                fix=f"{flag} 185:206 or 0,3,10:20",
-            ) from None
-        outside = [e for e in picked if not 0 <= e < total]
-        if outside:
-            raise UsageError(
-                flag,
-                expected=f"indices from 0 to {total - 1}",
-                found=f"{outside[0]} in {text!r}",
-                fix=f"choose among 0:{total}",
-            )
-        chosen.update(picked)
-    if not chosen:
-        raise UsageError(
-            flag,
-            expected="at least one episode",
-            found=f"{text!r}, which names none",
-            fix=f"choose among 0:{total}",
-        )
-    return tuple(sorted(chosen))
-
-
-def parse_rename_map(text: str | None) -> dict[str, tuple[str, ...]]:
-    """Dataset key → the policy keys that it feeds.
-
-    Raises:
-        UsageError: not a JSON object of strings or lists of strings.
-    """
-    if text is None:
-        return {}
-    try:
-        raw = json.loads(text)
-        if not isinstance(raw, dict):
-            raise TypeError
-        parsed = {k: (v,) if isinstance(v, str) else tuple(v) for k, v in raw.items()}
-        if not all(isinstance(name, str) for names in parsed.values() for name in names):
-            raise TypeError
-    except (ValueError, TypeError):
-        raise UsageError(
-            "--rename_map",
-            expected="a JSON object, dataset key to policy key or list of policy keys",
-            found=repr(text),
-            fix="""--rename_map '{"observation.image": "observation.images.camera1"}'""",
-        ) from None
-    return parsed
-
-
-def parse_settings(text: str | None) -> dict[str, object]:
-    """``--env.settings`` as a dict.
-
-    Raises:
-        UsageError: not a JSON object.
-    """
-    if text is None:
-        return {}
-    try:
-        parsed = json.loads(text)
-        if not isinstance(parsed, dict):
-            raise TypeError
-    except (ValueError, TypeError):
-        raise UsageError(
-            "--env.settings",
-            expected="a JSON object, field to value",
-            found=repr(text),
-            fix="""--env.settings '{"observation_height": 256}'""",
-        ) from None
-    return parsed
-
-
-def parse_task_ids(text: str | None) -> tuple[int, ...] | None:
-    """``--env.task_ids`` as numbers, sorted, each once; None for all.
-
-    Raises:
-        UsageError: not a list of numbers.
-    """
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.strip("[] ").split(",")]
-    if not all(part.isascii() and part.isdigit() for part in parts):
-        raise UsageError(
-            "--env.task_ids",
-            expected="a list of task numbers",
-            found=repr(text),
-            fix="--env.task_ids 0,3,7",
-        )
-    return tuple(sorted({int(part) for part in parts}))

@@ -13,7 +13,7 @@ import numpy as np
 from policyscope.alignment import Alignment, align
 from policyscope.baselines import baseline_chunks
 from policyscope.checkpoint import Checkpoint, read_checkpoint
-from policyscope.config import EvalConfig, parse_episodes
+from policyscope.config import EvalConfig
 from policyscope.detector.findings import examine
 from policyscope.detector.hypotheses import Declared
 from policyscope.detector.probe import ask, declared, stored
@@ -24,6 +24,7 @@ from policyscope.footage import footage, keep_clips
 from policyscope.frames import FrameSource, Row
 from policyscope.metrics.running import RunningScore
 from policyscope.metrics.scorecard import Scorecard, ScoredEpisode
+from policyscope.parsing import parse_episodes
 from policyscope.policies.base import Policy
 from policyscope.policies.builtin import open_builtin
 from policyscope.postflight import postflight
@@ -359,6 +360,7 @@ def _record(
             "n_parameters": checkpoint.n_parameters if checkpoint else 0,
             "chunk_size": spec.chunk_size if spec else None,
             "n_action_steps": spec.n_action_steps if spec else None,
+            "sampling": spec.sampling if spec else None,
             "draws": spec.draws if spec else None,
             "samples": config.samples,
         },
@@ -424,6 +426,7 @@ def _plan(inputs: Inputs, config: EvalConfig) -> dict[str, Any]:
         "samples": config.samples,
         "seed": config.seed,
         "n_action_steps": config.n_action_steps,
+        "sampling": config.policy.sampling,
         "stats": config.stats,
         "policy_dims": list(inputs.alignment.policy_dims),
         "dataset_dims": list(inputs.alignment.dataset_dims),

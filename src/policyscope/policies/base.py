@@ -48,6 +48,7 @@ class PolicySpec:
             ``seeded`` can't be given noise and runs one frame at a time under a seed.
         dtype: of the parameters.
         device: where it runs.
+        sampling: ``lerobot``: by its own code; ``faster``: by `policyscope.policies.smolvla`.
     """
 
     path: str
@@ -62,6 +63,7 @@ class PolicySpec:
     draws: Draws = "none"
     dtype: str = "float32"
     device: str = "cpu"
+    sampling: Literal["lerobot", "faster"] = "lerobot"
 
 
 @final

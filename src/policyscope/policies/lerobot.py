@@ -1,6 +1,6 @@
-"""Policies that lerobot trained: its own classes and processors, opened and called with care.
+"""Policies that lerobot trained: its own classes and processors, called with care.
 
-The only module that touches lerobot's policy and processor classes.
+With `opening` and `smolvla` the only modules that touch lerobot's policies and processors.
 """
 
 from __future__ import annotations
@@ -8,10 +8,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
-import io
-import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -31,23 +29,22 @@ from policyscope.frames import FrameBatch
 from policyscope.hub import first_line
 from policyscope.noise import noise_seed, standard_normal
 from policyscope.pictures import Buffers, unit_range
-from policyscope.policies.base import (
-    ControlStep,
-    Draws,
-    Normalization,
-    Policy,
-    PolicySpec,
-    Prediction,
+from policyscope.policies.base import ControlStep, Draws, Policy, PolicySpec, Prediction
+from policyscope.policies.opening import (
+    facts_stats,
+    load_policy,
+    load_processors,
+    normalization_of,
+    pick_device,
+    policy_config,
 )
-from policyscope.spaces import NativeActions, NormalizedActions, stats_id
+from policyscope.policies.smolvla import speed_up
+from policyscope.spaces import NativeActions, NormalizedActions
 
 if TYPE_CHECKING:
     import torch
 
 Tensors = dict[str, Any]
-
-_UNLOADED = ("Missing key", "Could not load state dict", "Warning: Could not load state dict")
-"""How lerobot says that weights stayed random; PI0 and its kin only print it."""
 
 
 @final
@@ -74,11 +71,14 @@ class LerobotPolicy(Policy):
         self._alignment, self._seed = alignment, config.seed
         self._device, self._buffers = pick_device(config.device), Buffers()
         self._autocast, self._copy_stream = config.dtype == "bfloat16", None
-        self._config = _policy_config(checkpoint, self._device)
-        self._policy = _load(checkpoint, self._config)
+        self._config = policy_config(checkpoint, self._device)
+        self._policy = load_policy(checkpoint, self._config)
+        self._sampler = None
+        if checkpoint.type == "smolvla" and config.policy.sampling == "auto":
+            self._sampler = speed_up(self._policy)
         stats = facts_stats(facts, alignment, checkpoint) if config.stats == "dataset" else None
-        self._pre, self._post = _processors(checkpoint, self._config, self._device, stats)
-        normalization = _normalization(checkpoint, stats, force=config.force)
+        self._pre, self._post = load_processors(checkpoint, self._config, self._device, stats)
+        normalization = normalization_of(checkpoint, stats, force=config.force)
         self._noise_shape = _noise_shape(checkpoint.type, self._config)
         steps = tuple(int(i) for i in self._config.observation_delta_indices or (0,))
         chunk_size = _declared_horizon(self._config)
@@ -93,8 +93,10 @@ class LerobotPolicy(Policy):
         if hasattr(self._config, "chunk_size"):  # elsewhere it is the length of a prediction
             self._config.n_action_steps = n_action_steps
             self._policy.reset()
-        self._method = self._policy.predict_action_chunk
-        if config.compile:
+        self._method, self._compiled = self._policy.predict_action_chunk, config.compile
+        if config.compile and self._sampler is not None:
+            self._sampler.compile()
+        elif config.compile:
             import torch
 
             self._method = torch.compile(self._method)
@@ -111,6 +113,7 @@ class LerobotPolicy(Policy):
             draws=_draws(checkpoint.type, self._noise_shape),
             dtype=str(next(self._policy.parameters()).dtype).removeprefix("torch."),
             device=self._device,
+            sampling="lerobot" if self._sampler is None else "faster",
         )
 
     def predict(self, batch: FrameBatch) -> Prediction:
@@ -185,10 +188,12 @@ class LerobotPolicy(Policy):
         queues = getattr(self._policy, "_queues", None) or {}
         stacked: Tensors = {}
         for step in steps:
-            raw = {
-                key: unit_range(step[source].to(self._device), self._buffers)
-                for key, source in self._alignment.feeds.items()
+            feeds = self._alignment.feeds
+            seen = {
+                source: unit_range(step[source].to(self._device), self._buffers)
+                for source in dict.fromkeys(feeds.values())
             }
+            raw = {key: seen[source] for key, source in feeds.items()}
             stacked = dict(self._pre({**raw, "task": list(batch.task)}))
             if OBS_IMAGES in queues and all_steps:
                 cameras = [stacked[key] for key in self._config.image_features]
@@ -232,14 +237,16 @@ class LerobotPolicy(Policy):
     @property
     def exact(self) -> bool:
         """See `Policy.exact`."""
-        return not self._autocast and self._method == self._policy.predict_action_chunk
+        return not self._autocast and not self._compiled
 
     def predict_plain(self, batch: FrameBatch) -> Prediction:
         """See `Policy.predict_plain`."""
         road = self._autocast, self._method
         self._autocast, self._method = False, self._policy.predict_action_chunk
+        plain = contextlib.nullcontext() if self._sampler is None else self._sampler.plain()
         try:
-            return self.predict(batch)
+            with plain:
+                return self.predict(batch)
         finally:
             self._autocast, self._method = road
 
@@ -311,208 +318,12 @@ class LerobotPolicy(Policy):
             torch.cuda.synchronize()
 
 
-def pick_device(wanted: str) -> str:
-    """``auto`` takes cuda, then mps, then cpu.
-
-    Raises:
-        UsageError: the wanted device is not there.
-    """
-    import torch
-
-    have = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if wanted == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if have[name])
-    if not have[wanted]:
-        raise UsageError(
-            f"--device {wanted}",
-            expected=f"one of {', '.join(n for n, there in have.items() if there)}",
-            found=f"no {wanted} on this machine",
-            fix="--device auto",
-        )
-    return wanted
-
-
-def facts_stats(
-    facts: DatasetFacts, alignment: Alignment, checkpoint: Checkpoint
-) -> dict[str, Mapping[str, Any]]:
-    """The dataset's statistics under the policy's keys (for ``--stats dataset``).
-
-    Args:
-        facts: of the dataset.
-        alignment: which dataset key feeds which key of the preprocessor, and which dims meet.
-        checkpoint: its preprocessor normalizes after it renames.
-    """
-    renames, action_dim = checkpoint.renames, checkpoint.action_dim
-    renamed = {
-        renames.get(key, key): facts.stats[source]
-        for key, source in alignment.feeds.items()
-        if source in facts.stats
-    }
-    return {**renamed, ACTION: _action_stats(facts, alignment, action_dim)}
-
-
-def _action_stats(facts: DatasetFacts, alignment: Alignment, action_dim: int) -> dict[str, Any]:
-    """The dataset's statistics of actions, in the order of the policy's dims."""
-    table = facts.stats[ACTION]
-    met = dict(zip(alignment.policy_dims, alignment.dataset_dims, strict=True))
-    if action_dim == facts.actions.dim and all(p == d for p, d in met.items()):
-        return dict(table)
-    if sorted(met) != list(range(action_dim)):
-        raise UsageError(
-            "--stats dataset",
-            expected=f"a dim of the dataset for each of the policy's {action_dim}",
-            found=f"{len(met)} in --action_dims",
-            fix="leave --stats dataset out, or name all dims",
-        )
-    order = [met[p] for p in range(action_dim)]
-    flat = {name: np.asarray(values).reshape(-1) for name, values in table.items()}
-    return {name: values[order] for name, values in flat.items() if values.size > max(order)}
-
-
-@contextlib.contextmanager
-def _opening(what: str, models: Sequence[str] = ()) -> Iterator[list[str]]:
-    """Keep lerobot's prints and logs off the terminal; yield what it said; say what failed."""
-    warnings: list[str] = []
-    printed = io.StringIO()
-
-    class Collect(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            warnings.append(record.getMessage())
-
-    root, handler = logging.getLogger(), Collect(logging.WARNING)
-    others, root.handlers = root.handlers, [handler]
-    try:
-        with contextlib.redirect_stdout(printed):
-            yield warnings
-        warnings += printed.getvalue().splitlines()
-    except ImportError as error:
-        raise CheckpointError(
-            what,
-            expected="the packages that this policy needs",
-            found=first_line(error),
-            fix="install the extra that the message names, for example policyscope[diffusion]",
-        ) from error
-    except CheckpointError:
-        raise
-    except Exception as error:  # whatever a policy class raises while it is being built
-        raise CheckpointError(
-            what,
-            expected="a checkpoint that lerobot can open",
-            found=f"{type(error).__name__}: {first_line(error)}",
-            fix="check config.json and the processors against lerobot 0.6, and that every model it "
-            f"names{f' ({", ".join(models)})' if models else ''} is in a sub-folder, in the cache, "
-            "or within reach",
-        ) from error
-    finally:
-        root.handlers = others
-
-
 def _is_out_of_memory(error: Exception) -> bool:
     import torch
 
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )
-
-
-def _policy_config(checkpoint: Checkpoint, device: str) -> Any:
-    import lerobot.policies  # noqa: F401  (registers the config classes)
-    from lerobot.configs import PreTrainedConfig
-
-    with _opening(f"{checkpoint.path}/config.json"):
-        config: Any = PreTrainedConfig.from_pretrained(
-            checkpoint.directory, cli_overrides=[f"--device={device}"]
-        )
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        folder = checkpoint.subfolder(value) if isinstance(value, str) else None
-        if folder is not None:
-            setattr(config, field.name, str(folder))
-            if hasattr(config, "load_vlm_weights") and not any(folder.glob("*.safetensors")):
-                config.load_vlm_weights = False  # the checkpoint's own weights hold them
-    return config
-
-
-def _load(checkpoint: Checkpoint, config: Any) -> Any:
-    from lerobot.policies.factory import get_policy_class
-
-    with _opening(f"--policy.path {checkpoint.path}", checkpoint.hub_models) as warnings:
-        policy = get_policy_class(checkpoint.type).from_pretrained(
-            checkpoint.directory, config=config
-        )
-    missing = [text for text in warnings if text.startswith(_UNLOADED)]
-    if missing:
-        raise CheckpointError(
-            f"{checkpoint.path}/model.safetensors",
-            expected="weights for every part of the network",
-            found=missing[0][:300],
-            fix="the config.json belongs to another checkpoint: copy both again",
-        )
-    policy.eval()
-    return policy
-
-
-def _processors(
-    checkpoint: Checkpoint, config: Any, device: str, stats: Mapping[str, Any] | None
-) -> tuple[Any, Any]:
-    """The saved processors, or lerobot's own made anew where they can be repaired."""
-    from lerobot.policies.factory import make_pre_post_processors
-
-    with _opening(f"processors of {checkpoint.path}", checkpoint.hub_models):
-        from lerobot.configs import PreTrainedConfig
-
-        pair: tuple[Any, Any]
-        if checkpoint.recovered or (stats is not None and checkpoint.incomplete):
-            have = stats if stats is not None else checkpoint.recovered_stats
-            pair = make_pre_post_processors(config, dataset_stats=have)
-            for step in pair[0].steps:
-                if hasattr(step, "rename_map"):
-                    step.rename_map = checkpoint.renames
-            return pair
-        pair = make_pre_post_processors(
-            PreTrainedConfig.from_pretrained(checkpoint.directory),
-            pretrained_path=str(checkpoint.directory),
-            preprocessor_overrides=_overrides(checkpoint, checkpoint.preprocessor, device, stats),
-            postprocessor_overrides=_overrides(checkpoint, checkpoint.postprocessor, "cpu", stats),
-        )
-    return pair
-
-
-def _overrides(
-    checkpoint: Checkpoint, steps: Any, device: str, stats: Mapping[str, Any] | None
-) -> dict[str, dict[str, Any]]:
-    overrides: dict[str, dict[str, Any]] = {}
-    for step in steps or ():
-        changed: dict[str, Any] = {}
-        if step.name == "device_processor":
-            changed["device"] = device
-        if step.name in ("normalizer_processor", "unnormalizer_processor"):
-            changed["device"] = device
-            if stats is not None:
-                changed["stats"] = stats
-        folder = checkpoint.subfolder(str(step.config.get("tokenizer_name", "")))
-        if folder is not None:
-            changed["tokenizer_name"] = str(folder)
-        if changed:
-            overrides[step.name] = changed
-    return overrides
-
-
-def _normalization(
-    checkpoint: Checkpoint, stats: Mapping[str, Any] | None, *, force: bool
-) -> Normalization:
-    step = checkpoint.unnormalizer
-    mode = checkpoint.action_mode
-    kept = "weights" if checkpoint.recovered else "checkpoint"
-    source = kept if stats is None else "dataset"
-    have = stats if stats is not None else (step.stats if step else {})
-    if force and (step is None or (stats is None and ACTION not in have)):
-        return Normalization(mode, "forced-without-statistics", "none")
-    return Normalization(mode, stats_id(have, mode), "none" if mode == "IDENTITY" else source)
 
 
 def _noise_shape(policy_type: str, config: Any) -> tuple[int, ...] | None:

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from policyscope.config import parse_episodes
 from policyscope.errors import UsageError
+from policyscope.parsing import parse_episodes
 from policyscope.run.directory import CLIPS, write_whole
 
 LONGEST_SIDE = 320

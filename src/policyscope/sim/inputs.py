@@ -8,11 +8,12 @@ from typing import Any, final
 
 from policyscope.alignment import Alignment, align
 from policyscope.checkpoint import Checkpoint, read_checkpoint
-from policyscope.config import DatasetConfig, EvalConfig, RolloutConfig, parse_episodes
+from policyscope.config import DatasetConfig, EvalConfig, RolloutConfig
 from policyscope.errors import InputError, UsageError
 from policyscope.facts import ACTION, STATE, DatasetFacts
 from policyscope.findings import Finding
 from policyscope.frames import FrameSource
+from policyscope.parsing import parse_episodes
 from policyscope.policies.base import Policy
 from policyscope.policies.builtin import ReplayPolicy
 from policyscope.preflight import preflight_policy

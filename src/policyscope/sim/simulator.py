@@ -13,9 +13,10 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from policyscope.config import EnvConfig, parse_settings, parse_task_ids
+from policyscope.config import EnvConfig
 from policyscope.errors import UsageError
 from policyscope.hub import first_line
+from policyscope.parsing import parse_settings, parse_task_ids
 from policyscope.sim.adapters import Adapter, Observation, adapter_for, as_float
 from policyscope.spaces import FloatArray
 

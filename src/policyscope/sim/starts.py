@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from policyscope.checkpoint import Checkpoint
-from policyscope.config import RolloutConfig, parse_episodes
+from policyscope.config import RolloutConfig
 from policyscope.errors import DatasetError, UsageError
 from policyscope.facts import STATE
 from policyscope.frames import FrameSource
+from policyscope.parsing import parse_episodes
 from policyscope.sim.scheduler import Planned
 from policyscope.spaces import FloatArray
 from policyscope.split import held_out, trained_on

@@ -1,0 +1,153 @@
+"""SmolVLA's faster sampling gives lerobot's own actions, or is not taken."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import fakes
+from policyscope.config import EvalConfig
+from policyscope.evaluation import check, open_policy
+from policyscope.frames import FrameBatch
+from policyscope.policies.lerobot import LerobotPolicy
+from policyscope.policies.smolvla import Sampler, speed_up
+
+CAMERAS = {f"observation.images.camera{i}": 64 for i in (1, 2, 3)}
+ONE_FEEDS_ALL = json.dumps({fakes.IMAGE: list(CAMERAS)})
+
+
+def opened(config: EvalConfig, sampling: str = "auto") -> tuple[LerobotPolicy, FrameBatch]:
+    config = replace(config, policy=replace(config.policy, sampling=sampling))
+    inputs = check(config)
+    policy = open_policy(config, inputs)
+    assert isinstance(policy, LerobotPolicy)
+    rows = [(e, f, 0) for e in (0, 1) for f in (0, 3, 7)]
+    inputs.source.load((0, 1))
+    return policy, inputs.source.batch(rows, keys=policy.spec.keys)
+
+
+def config_of(data: Path, folder: Path, **settings: Any) -> EvalConfig:
+    cameras = settings.pop("cameras", None)
+    path = fakes.write_policy(folder / "p", data, "smolvla", cameras=cameras, **settings)
+    told = {"rename_map": ONE_FEEDS_ALL} if cameras else {}
+    return fakes.config_for(data, path, folder / "out", **told)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"num_vlm_layers": 4, "num_steps": 10},
+        {"self_attn_every_n_layers": 3, "num_vlm_layers": 4},
+        {"self_attn_every_n_layers": -1},
+        {"attention_mode": "self_attn"},
+        {"add_image_special_tokens": True},
+        {"prefix_length": 60},
+        {"cameras": CAMERAS},
+        {"cameras": CAMERAS, "empty_cameras": 1},
+    ],
+)
+def test_the_same_actions_as_lerobots_own_code(
+    data: Path, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    config = config_of(data, tmp_path, **settings)
+    fast, batch = opened(config)
+    plain, _ = opened(config, "lerobot")
+    assert (fast.spec.sampling, plain.spec.sampling) == ("faster", "lerobot")
+    ours, theirs = (policy.predict(batch).actions.values for policy in (fast, plain))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5 * theirs.std(), rtol=0)
+    again = fast.predict(batch).actions.values
+    np.testing.assert_array_equal(ours, again)
+
+
+def test_a_picture_that_feeds_three_cameras_is_embedded_once(data: Path, tmp_path: Path) -> None:
+    config = config_of(data, tmp_path, cameras=CAMERAS)
+    seen = {}
+    for sampling in ("auto", "lerobot"):
+        policy, batch = opened(config, sampling)
+        tower = policy._policy.model.vlm_with_expert.get_vlm_model().vision_model
+        calls: list[int] = []
+        tower.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        policy.predict(batch)
+        seen[sampling] = len(calls)
+    assert seen == {"auto": 1, "lerobot": 3}
+
+
+def test_different_pictures_are_embedded_each(data: Path, tmp_path: Path) -> None:
+    policy, batch = opened(config_of(data, tmp_path, cameras=CAMERAS))
+    model = policy._policy.model
+    tower = model.vlm_with_expert.get_vlm_model().vision_model
+    calls: list[int] = []
+    tower.register_forward_hook(lambda *_: calls.append(1))
+    shown = dict(policy._observe(batch))
+    key = list(CAMERAS)[1]
+    shown[key] = shown[key] * 0.5
+    noise = policy._noise(batch)
+    with torch.inference_mode():
+        ours = policy._policy.predict_action_chunk(dict(shown), noise=noise)
+        assert sum(calls) == 3
+        plain, _ = opened(config_of(data, tmp_path / "again", cameras=CAMERAS), "lerobot")
+        theirs = plain._policy.predict_action_chunk(dict(shown), noise=noise)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+def test_mixed_weights_stay_as_near_to_float32_as_lerobots_own(data: Path, tmp_path: Path) -> None:
+    """The public checkpoint's language model and action expert are bfloat16."""
+    fast, batch = opened(config_of(data, tmp_path, num_vlm_layers=4, num_steps=10))
+    noise = fast._noise(batch)
+    policy, exact = fast._policy, fast.predict(batch)
+    assert exact.actions.values.std() > 0
+    shown = fast._observe(batch)
+    with torch.inference_mode():
+        want = policy.predict_action_chunk(dict(shown), noise=noise)
+        policy.model.vlm_with_expert.to(torch.bfloat16)
+        ours = policy.predict_action_chunk(dict(shown), noise=noise)
+        theirs = policy.model.sample_actions._theirs
+        policy.model.sample_actions = theirs
+        lerobots = policy.predict_action_chunk(dict(shown), noise=noise)
+    assert 0 < (ours - want).abs().mean() < 1.5 * (lerobots - want).abs().mean()
+
+
+def test_half_precision_on_demand_moves_it_no_further(data: Path, tmp_path: Path) -> None:
+    config = replace(config_of(data, tmp_path), dtype="bfloat16")
+    fast, batch = opened(config)
+    plain, _ = opened(config, "lerobot")
+    want = fast.predict_plain(batch).actions.values
+    ours, theirs = (policy.predict(batch).actions.values for policy in (fast, plain))
+    assert 0 < np.abs(ours - want).mean() < 1.5 * np.abs(theirs - want).mean()
+
+
+@pytest.mark.parametrize("asks", ["compile_model", "no cache", "guidance", "another code"])
+def test_lerobots_own_code_samples_where_it_must(data: Path, tmp_path: Path, asks: str) -> None:
+    policy, _ = opened(config_of(data, tmp_path), "lerobot")
+    model = policy._policy.model
+    own = model.sample_actions
+    if asks == "compile_model":
+        model.config.compile_model = True
+    elif asks == "no cache":
+        model.config.use_cache = False
+    elif asks == "guidance":
+        model.rtc_processor = object()
+    else:
+        model.sample_actions = lambda *args, **kwargs: 1.001 * own(*args, **kwargs)
+    before = model.sample_actions
+    assert speed_up(policy._policy) is None
+    assert model.sample_actions == before
+    assert "prepare_images" not in vars(policy._policy)
+
+
+def test_guidance_that_comes_later_is_lerobots_matter(data: Path, tmp_path: Path) -> None:
+    policy, _ = opened(config_of(data, tmp_path))
+    model = policy._policy.model
+    sampler = model.sample_actions
+    assert isinstance(sampler, Sampler)
+    asked: list[dict[str, Any]] = []
+    sampler._theirs = lambda *_, **told: asked.append(told)
+    sampler([], [], None, None, None, inference_delay=2)
+    assert asked == [{"noise": None, "inference_delay": 2}]
