@@ -5,7 +5,8 @@ python benchmarks/evaluation.py CHECKPOINT lerobot/pusht --root DATA --episodes 
 Equal predictions are shown first. The plain script asks `dataset[i]` and calls the policy with a
 batch of one; the batched one reads through a DataLoader. All three use lerobot's own classes and
 processors, full chunks, and the same noise; loading and the first call do not count. The scripts
-run on part of the frames, since they are slow: rates are compared.
+sample by lerobot's code, `eval` as it does by default. They run on part of the frames, since they
+are slow: rates are compared.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +50,13 @@ def main() -> None:
     )
     inputs = check(config)
     policy = open_policy(config, inputs)
+    own = replace(config, policy=replace(config.policy, sampling="lerobot"))
+    script = open_policy(own, inputs)
     assert isinstance(policy, LerobotPolicy)
+    assert isinstance(script, LerobotPolicy)
     source, spec = inputs.source, policy.spec
     frames = plan_frames(source, inputs.episodes, max_frames=None)
-    model, pre, post = policy._policy, policy._pre, policy._post
+    model, pre, post = script._policy, script._pre, script._post
     feeds = inputs.alignment.feeds
     items = LeRobotDataset(
         args.repo_id, root=args.root, episodes=list(inputs.episodes), video_backend="pyav"

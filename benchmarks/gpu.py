@@ -3,17 +3,21 @@
 python benchmarks/gpu.py SMOLVLM2_500M_FILES [--device cuda] [--batch_sizes 1,8,32,64,128]
 
 Needs config, tokenizer and processor files of SmolVLM2-500M, no weights. Three 512 px cameras,
-chunks of 50 steps, ten denoising steps: the public configuration. Prints samples a second by batch
-size for float32, bfloat16 autocast and compiled bfloat16; the share of the bfloat16 rate that the
-device reaches on a large matrix product, measured beside it; and the operations that take longest.
+chunks of 50 steps, ten denoising steps: the public configuration. Shows first that lerobot's
+sampling and policyscope's give the same actions, then samples a second by batch size for both, in
+float32, bfloat16 autocast and compiled bfloat16, with three different pictures and with one that
+feeds all cameras; the share of the bfloat16 rate that the device reaches on a large matrix product,
+measured beside it; and the operations that take longest.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,6 +28,18 @@ from lerobot.utils.constants import OBS_LANGUAGE_ATTENTION_MASK, OBS_LANGUAGE_TO
 from ratios import machine
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
+
+from policyscope.policies.smolvla import speed_up
+
+
+@dataclass(frozen=True)
+class Road:
+    """A way to ask the policy; `one` picture feeds all cameras."""
+
+    call: Callable[..., torch.Tensor]
+    dtype: str
+    one: bool
+
 
 ORIGINAL = 71.0  # samples a second of the script that the project began with
 
@@ -51,12 +67,17 @@ def main() -> None:
     )
     torch.manual_seed(0)
     policy = SmolVLAPolicy(config).to(args.device).eval()
+    faster = copy.deepcopy(policy)
+    sampler = speed_up(faster)
+    if sampler is None:
+        raise SystemExit("policyscope's sampling does not give lerobot's actions here")
     n = sum(p.numel() for p in policy.parameters())
     print(f"SmolVLA of {n / 1e6:.0f} M parameters, three 512 px cameras; {machine()}\n")
 
-    def inputs(size: int) -> tuple[dict[str, Any], torch.Tensor]:
+    def inputs(size: int, *, one: bool = False) -> tuple[dict[str, Any], torch.Tensor]:
         tokens = torch.randint(0, 1000, (size, config.tokenizer_max_length), device=args.device)
         batch = {key: torch.rand(size, 3, 512, 512, device=args.device) for key in cameras}
+        batch |= dict.fromkeys(cameras, batch[cameras[0]]) if one else {}
         batch["observation.state"] = torch.randn(size, 6, device=args.device)
         batch[OBS_LANGUAGE_TOKENS] = tokens
         batch[OBS_LANGUAGE_ATTENTION_MASK] = torch.ones_like(tokens, dtype=torch.bool)
@@ -67,28 +88,46 @@ def main() -> None:
         if args.device == "cuda":
             torch.cuda.synchronize()
 
-    def seconds(call: Callable[..., torch.Tensor], size: int, dtype: str) -> float:
-        batch, noise = inputs(size)
+    def asked(road: Road, batch: dict[str, Any], noise: torch.Tensor) -> torch.Tensor:
+        with (
+            torch.inference_mode(),
+            torch.autocast(args.device, torch.bfloat16, enabled=road.dtype == "bfloat16"),
+        ):
+            return road.call(dict(batch), noise=noise)
+
+    def seconds(road: Road, size: int) -> float:
+        batch, noise = inputs(size, one=road.one)
         took = []
         for i in range(args.repeats + 2):
             wait()
             start = time.perf_counter()
-            with (
-                torch.inference_mode(),
-                torch.autocast(args.device, torch.bfloat16, enabled=dtype == "bfloat16"),
-            ):
-                call(dict(batch), noise=noise)
+            asked(road, batch, noise)
             wait()
             if i >= 2:
                 took.append(time.perf_counter() - start)
         return statistics.median(took)
 
-    roads: dict[str, tuple[Callable[..., torch.Tensor], str]] = {
-        "float32": (policy.predict_action_chunk, "float32"),
-        "bfloat16": (policy.predict_action_chunk, "bfloat16"),
+    theirs, ours = policy.predict_action_chunk, faster.predict_action_chunk
+    roads = {
+        f"{whose}, {dtype}{', one picture' if one else ''}": Road(call, dtype, one)
+        for dtype in ("float32", "bfloat16")
+        for one in (False, True)
+        for whose, call in (("lerobot", theirs), ("policyscope", ours))
     }
     if args.compile:
-        roads["bfloat16, compiled"] = (torch.compile(policy.predict_action_chunk), "bfloat16")
+        twin = copy.deepcopy(policy)
+        compiled = speed_up(twin)
+        assert compiled is not None
+        compiled.compile()
+        whole = torch.compile(theirs)
+        roads["lerobot, bfloat16, compiled"] = Road(whole, "bfloat16", False)
+        roads["policyscope, bfloat16, compiled"] = Road(
+            twin.predict_action_chunk, "bfloat16", False
+        )
+    batch, noise = inputs(2)
+    plain = Road(theirs, "float32", False), Road(ours, "float32", False)
+    one, other = (asked(road, batch, noise).float() for road in plain)
+    print(f"actions at most {(one - other).abs().max() / one.std():.1e} of their deviation apart\n")
     batch, noise = inputs(1)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         policy.predict_action_chunk(dict(batch), noise=noise)
@@ -101,11 +140,11 @@ def main() -> None:
     print("| road | batch | ms a call | samples/s | against batch 1 | against 71/s | of the peak |")
     print("|---|---|---|---|---|---|---|")
     best = ("", 0, 0.0)
-    for name, (call, dtype) in roads.items():
+    for name, road in roads.items():
         single = 0.0
         for size in sizes:
             try:
-                took = seconds(call, size, dtype)
+                took = seconds(road, size)
             except torch.OutOfMemoryError:
                 print(f"| {name} | {size} | out of memory | | | | |")
                 break
@@ -117,17 +156,12 @@ def main() -> None:
                 f"{rate / ORIGINAL:.1f} | {rate * flops / peak:.1%} |"
             )
     name, size, _ = best
-    call, dtype = roads[name]
-    seconds(call, size, dtype)
+    seconds(roads[name], size)
     activities = [ProfilerActivity.CPU]
     activities += [ProfilerActivity.CUDA] if args.device == "cuda" else []
-    batch, noise = inputs(size)
-    with (
-        torch.inference_mode(),
-        torch.autocast(args.device, torch.bfloat16, enabled=dtype == "bfloat16"),
-        profile(activities=activities) as seen,
-    ):
-        call(dict(batch), noise=noise)
+    batch, noise = inputs(size, one=roads[name].one)
+    with profile(activities=activities) as seen:
+        asked(roads[name], batch, noise)
         wait()
     order = f"self_{'cuda' if args.device == 'cuda' else 'cpu'}_time_total"
     print(f"\nwhere a call goes ({name}, batch {size}):\n")

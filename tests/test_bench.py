@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from policyscope.bench import bench
 from policyscope.config import BenchConfig, DatasetConfig, PolicyConfig
 from policyscope.errors import OutOfMemoryError, UsageError
 from policyscope.evaluation import evaluate
+from policyscope.frames import FrameBatch, FrameSource
+from policyscope.policies.base import Policy, Prediction
+from policyscope.policies.builtin import open_builtin
 from policyscope.policies.lerobot import LerobotPolicy
 from policyscope.views.bench_picture import bench_table, budget_line
 
@@ -89,6 +93,31 @@ def test_bfloat16_says_what_it_costs(data: Path, smolvla: Path, tmp_path: Path) 
     ours, theirs = (r["summary"]["chunk"]["mae"]["value"] for r in (fast, plain))
     assert ours != theirs
     assert ours == pytest.approx(theirs, rel=0.05)
+
+
+def test_the_first_call_never_counts(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It compiles, and a compilation can outlast all patience."""
+    measured = importlib.import_module("policyscope.bench")
+    monkeypatch.setattr(measured, "_PATIENCE_S", 0.0)
+    source = FrameSource(DatasetConfig(repo_id="test/data", root=str(data)), repo_id="test/data")
+    source.load((0,))
+    policy = open_builtin(
+        PolicyConfig(type="hold_state"),
+        source,
+        dims=(0, 1),
+        n_action_steps=None,
+        action_kind="absolute",
+    )
+    took = iter([100.0, 0.01])
+
+    class Compiles(Policy):
+        spec = policy.spec
+
+        def predict(self, batch: FrameBatch) -> Prediction:
+            return Prediction(policy.predict(batch).actions, next(took))
+
+    found = measured._throughput(Compiles(), source, [(0, 0, 0)], 2, 5)
+    assert (found["n"], found["model_ms"]) == (1, 10.0)
 
 
 @pytest.mark.slow
