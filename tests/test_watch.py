@@ -1,9 +1,8 @@
-"""What is seen while a run goes on: the dashboard, and the stream into Rerun."""
+"""What is seen while a run goes on: the dashboard."""
 
 from __future__ import annotations
 
 import io
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 from rich.console import Console
 
 import fakes
-from policyscope.errors import UsageError
 from policyscope.evaluation import evaluate
 from policyscope.metrics.running import EpisodeNews
 from policyscope.watch import TerminalProgress
@@ -81,40 +79,3 @@ def test_a_pipe_gets_plain_lines(data: Path, tmp_path: Path) -> None:
         "loading the policy",
     ]
     assert "\x1b" not in screen.getvalue()
-
-
-def test_without_rerun_live_says_what_to_install(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "rerun", None)
-    with pytest.raises(UsageError, match=r"policyscope\[rerun\]"):
-        evaluate(fakes.config_for(data, "repeat_last", tmp_path / "o", live=True))
-    assert not (tmp_path / "o").exists()
-
-
-@pytest.mark.slow
-def test_live_records_what_was_predicted(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reading = pytest.importorskip("rerun.experimental")
-    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
-        monkeypatch.delenv(name, raising=False)
-    out = tmp_path / "o"
-    record = evaluate(fakes.config_for(data, "repeat_last", out, live=True)).record
-    reader = reading.RrdReader(str(out / "live.rrd"))
-    assert len(reader.blueprints()) == 1
-    rows: dict[str, int] = {}
-    for chunk in reader.store().stream().to_chunks():
-        rows[chunk.entity_path] = rows.get(chunk.entity_path, 0) + chunk.num_rows
-    dims = [name.replace("[", "_").replace("]", "_") for name in record["actions"]["names"]]
-    n = record["dataset"]["n_frames"]
-    for path in (
-        "errors/frame",
-        "errors/running",
-        "skill/running",
-        "cameras/observation.image",
-        *(f"actions/{d}/{who}" for d in dims for who in ("predicted", "demonstrated")),
-        *(f"chunks/{d}" for d in dims),
-    ):
-        assert rows[f"/{path}"] == n, path
-    assert rows["/log"] == len(record["dataset"]["episodes"])

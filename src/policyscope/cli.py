@@ -217,7 +217,7 @@ def _rollout(config: RolloutConfig) -> int:
 
     with RolloutDashboard(_console(stderr=True)) as progress:
         run = rollout(config, progress)
-    page = render(ReportConfig(str(run.directory)))
+    page = render(ReportConfig(str(run.directory), lang=config.lang))
     out = _console()
     out.print(rollout_table(run.record))
     out.print(f"{page}, beside report.png, run.json, steps.parquet, eval_info.json", markup=False)

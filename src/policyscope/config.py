@@ -350,6 +350,11 @@ class RolloutConfig:
     """Write the rollouts as a LeRobot v3.0 dataset into this new directory."""
     latency_calls: int = 64
     """Batch-1 control steps to time (59 support a p95, 299 a p99); 0 skips them."""
+    lang: Language = "en"
+    """Language of the page."""
+    live: bool = False
+    """Stream what the policy sees, its chunks and the running success rate to a Rerun viewer, and
+    into live.rrd in the run directory (extra: policyscope[rerun])."""
     resume: bool = False
     """Continue the unfinished run in output_dir."""
     overwrite: bool = False

@@ -1,4 +1,4 @@
-"""--live: frames, actions, chunks and running errors in Rerun, episode by episode.
+"""--live: a run as a Rerun stream: demonstrations by episode, simulators by model call.
 
 Everything goes into ``live.rrd`` in the run directory; where there is a screen, or a viewer that
 listens already, it goes there at the same time. rerun is an extra and is imported here alone.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -22,6 +23,12 @@ from policyscope.spaces import FloatArray
 
 if TYPE_CHECKING:
     import rerun as rr
+
+    from policyscope.sim.adapters import Observation
+    from policyscope.sim.rollout import RolloutProgress
+    from policyscope.sim.scheduler import Planned
+
+See = Callable[[Sequence[dict[str, Any]], Sequence[str]], dict[str, Any]]
 
 _PORT = 9876
 _MOST_DIMS = 8
@@ -54,16 +61,7 @@ class LiveStream:
     def begin(self, n_frames: int) -> None:
         """Open the stream: the run directory is ready now."""
         self._beside.begin(n_frames)
-        rr = self._rr
-        stream = rr.RecordingStream("policyscope", recording_id=f"policyscope-{os.getpid()}")
-        sinks: list[Any] = [rr.FileSink(str(self._directory / RECORDING))]
-        if _viewer_listens():
-            sinks.append(rr.GrpcSink())
-        elif _has_screen():
-            stream.spawn(connect=False)
-            sinks.append(rr.GrpcSink())
-        stream.set_sinks(*sinks)
-        self._stream = stream
+        self._stream = _opened(self._rr, self._directory)
 
     def advance(self, n_frames: int) -> None:
         """Episodes are streamed when they are complete."""
@@ -107,9 +105,7 @@ class LiveStream:
 
     def close(self) -> None:
         """Write what is left."""
-        if self._stream is not None:
-            self._stream.flush()
-            self._stream.disconnect()
+        _close(self._stream)
 
     def _chunks(self, news: EpisodeNews, names: list[str], at: Any) -> None:
         """The chunk of each frame as lines over the horizon, all dims on a scale of 0 to 1."""
@@ -130,6 +126,169 @@ class LiveStream:
                     for v in (target, *(p.values for p in scored.predicted))
                 ]
                 stream.log(f"chunks/{name}", rr.LineStrips2D(lines, colors=colors))
+
+
+@final
+class LiveRollout:
+    """Watches a closed-loop run and streams it. See `policyscope.sim.rollout.RolloutProgress`.
+
+    Each simulator has its place in a grid: what the policy sees, with the chunk that it predicts
+    drawn in where actions are positions in the picture, else beside it.
+
+    Args:
+        directory: run directory, for ``live.rrd``.
+        beside: another watcher, which is told the same.
+
+    Raises:
+        UsageError: rerun is not installed.
+    """
+
+    def __init__(self, directory: Path, beside: RolloutProgress) -> None:
+        self._rr = _rerun()
+        self._beside, self._directory = beside, directory
+        self._stream: rr.RecordingStream | None = None
+        self._see: See | None = None
+        self._board: tuple[float, float] | None = None
+        self._names: list[str] = []
+        self._cameras: list[str] = []
+        self._places: dict[int, int] = {}  # episode → place in the grid
+        self._n_places = self._calls = self._k = self._n = 0
+
+    def meet(self, see: See, board: tuple[float, float] | None, names: Sequence[str]) -> None:
+        """Get to know the environment before it runs.
+
+        Args:
+            see: raw observations of B simulators and their tasks → what a policy reads.
+            board: size of the picture in units of the first two action dims, or None.
+            names: of the action dims.
+        """
+        self._see, self._board = see, board
+        self._names = [_entity(name) for name in names[:_MOST_DIMS]]
+
+    def stage(self, text: str) -> None:
+        """Nothing to stream yet."""
+        self._beside.stage(text)
+
+    def begin(self, n_episodes: int) -> None:
+        """Open the stream: the run directory is ready now."""
+        self._beside.begin(n_episodes)
+        self._stream = _opened(self._rr, self._directory)
+
+    def look(
+        self, episode: Planned, step: int, observation: Observation, chunk: FloatArray
+    ) -> None:
+        """Stream one model call."""
+        rr, stream = self._rr, self._stream
+        assert stream is not None
+        assert self._see is not None
+        seen = self._see([observation], [episode.task])
+        pictures = {
+            _entity(key.removeprefix("observation.")): value[0]
+            for key, value in seen.items()
+            if value.ndim == 4
+        }
+        if episode.index not in self._places:
+            taken = set(self._places.values())
+            place = next(i for i in range(len(taken) + 1) if i not in taken)
+            self._places[episode.index] = place
+            if place >= self._n_places:
+                self._n_places, self._cameras = place + 1, list(pictures)
+                stream.send_blueprint(self._blueprint())
+        at = f"simulators/{self._places[episode.index]}"
+        stream.set_time("call", sequence=self._calls)
+        self._calls += 1
+        for name, picture in pictures.items():
+            array = (picture.movedim(0, -1) * 255).round().byte().numpy()
+            stream.log(f"{at}/{name}", rr.Image(array).compress(jpeg_quality=80))
+            height, width = array.shape[:2]
+            title = rr.Points2D(
+                [[width / 2, height / 20]],
+                labels=[f"seed {episode.seed}, step {step}"],
+                colors=[_POLICY],
+                show_labels=True,
+            )
+            stream.log(f"{at}/{name}/title", title)
+            if self._board is not None:
+                scale = np.array([width, height]) / np.array(self._board)
+                line = rr.LineStrips2D([chunk[:, :2] * scale], colors=[_POLICY])
+                stream.log(f"{at}/{name}/chunk", line)
+        for d, name in enumerate(self._names if self._board is None else ()):
+            stream.log(f"{at}/actions/{name}", rr.Scalars([chunk[0, d]]))
+
+    def episode(self, row: dict[str, Any]) -> None:
+        """Stream how an episode ended, and the success rate so far."""
+        from policyscope.metrics.closed_loop import proportion
+
+        self._beside.episode(row)
+        rr, stream = self._rr, self._stream
+        assert stream is not None, "begin() comes first"
+        self._places.pop(row["episode"], None)
+        if row["success"] is None:
+            return
+        self._n += 1
+        self._k += row["success"]
+        so_far = proportion(self._k, self._n)
+        stream.set_time("call", sequence=self._calls)
+        for name, value in (
+            ("rate", self._k / self._n),
+            ("low", so_far.low),
+            ("high", so_far.high),
+        ):
+            stream.log(f"success/{name}", rr.Scalars([value]))
+        stream.log("reward/episode", rr.Scalars([row["max_reward"]]))
+        how = "success" if row["success"] else "no success"
+        text = (
+            f"seed {row['seed']}: {how} in {row['steps']} steps, max reward {row['max_reward']:.3g}"
+        )
+        stream.log("log", rr.TextLog(text))
+
+    def close(self) -> None:
+        """Write what is left."""
+        _close(self._stream)
+
+    def _blueprint(self) -> Any:
+        import rerun.blueprint as rrb
+
+        grid: list[Any] = []
+        for place in range(self._n_places):
+            at = f"simulators/{place}"
+            views: list[Any] = [
+                rrb.Spatial2DView(origin=f"{at}/{name}", name=f"simulator {place}: {name}")
+                for name in self._cameras
+            ]
+            if self._board is None:
+                views.append(rrb.TimeSeriesView(origin=f"{at}/actions", name=f"actions of {place}"))
+            grid.append(rrb.Horizontal(*views) if len(views) > 1 else views[0])
+        numbers = rrb.Vertical(
+            rrb.TimeSeriesView(
+                origin="success",
+                name="success rate, 95 % interval",
+                axis_y=rrb.ScalarAxis(range=(0, 1)),
+            ),
+            rrb.TimeSeriesView(origin="reward", name="max reward by episode"),
+            rrb.TextLogView(origin="log", name="episodes"),
+        )
+        return rrb.Blueprint(
+            rrb.Horizontal(rrb.Grid(*grid), numbers, column_shares=[3, 2]), collapse_panels=True
+        )
+
+
+def _opened(rr: Any, directory: Path) -> rr.RecordingStream:
+    stream = rr.RecordingStream("policyscope", recording_id=f"policyscope-{os.getpid()}")
+    sinks: list[Any] = [rr.FileSink(str(directory / RECORDING))]
+    if _viewer_listens():
+        sinks.append(rr.GrpcSink())
+    elif _has_screen():
+        stream.spawn(connect=False)
+        sinks.append(rr.GrpcSink())
+    stream.set_sinks(*sinks)
+    return stream
+
+
+def _close(stream: rr.RecordingStream | None) -> None:
+    if stream is not None:
+        stream.flush()
+        stream.disconnect()
 
 
 def _blueprint(cameras: list[str], names: list[str], news: EpisodeNews) -> Any:

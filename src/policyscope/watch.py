@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, Self, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -22,6 +22,9 @@ from rich.text import Text
 
 from policyscope.metrics.running import EpisodeNews
 from policyscope.views.words import BASELINE_NAMES, number, ratio, unit_name
+
+if TYPE_CHECKING:
+    from policyscope.sim.scheduler import Look
 
 
 @final
@@ -131,7 +134,7 @@ class RolloutDashboard:
     On anything but a terminal, a plain line for each stage and each tenth of the episodes.
     """
 
-    look = None
+    look: Look | None = None
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from policyscope.sim.scheduler import Planned
 from policyscope.sim.store import StoredRollout
 from policyscope.sim.video import Video, choose, roles, sink_for
 
+if TYPE_CHECKING:
+    from policyscope.sim.rollout import RolloutProgress
+
 _MOST_CLIPS = 6  # episodes whose pictures the page's player can show
 
 
@@ -34,7 +37,7 @@ def show(
     record: dict[str, Any],
     episodes: Sequence[Planned],
     stored: Sequence[StoredRollout],
-    watch: Any,
+    watch: RolloutProgress,
 ) -> list[Finding]:
     """Make videos, clips and recordings; the record's episodes learn the names of videos.
 

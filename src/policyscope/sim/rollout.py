@@ -6,7 +6,7 @@ import datetime
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -35,11 +35,18 @@ from policyscope.sim.tally import (
     tally,
 )
 
+if TYPE_CHECKING:
+    from policyscope.live import LiveRollout
+
 _AUTO_WIDTH = {"cpu": 4, "mps": 8, "cuda": 16}
 
 
 class RolloutProgress(Protocol):
     """What a closed-loop run tells whoever watches it."""
+
+    @property
+    def look(self) -> Look | None:
+        """Told of each model call, or None."""
 
     def stage(self, text: str) -> None:
         """A new stage begins."""
@@ -49,9 +56,6 @@ class RolloutProgress(Protocol):
 
     def episode(self, row: dict[str, Any]) -> None:
         """An episode is over; `row` is what ``run.json`` will list of it."""
-
-    def look(self, episode: Planned, step: int, observation: dict[str, Any]) -> None:
-        """The policy is about to look at an observation."""
 
 
 class Quiet:
@@ -71,7 +75,7 @@ class Quiet:
 
 def rollout(
     config: RolloutConfig,
-    progress: Any = None,
+    progress: RolloutProgress | None = None,
     *,
     policy: Policy | None = None,
 ) -> Run:
@@ -79,7 +83,7 @@ def rollout(
 
     Args:
         config: what to do.
-        progress: told while it runs (a `RolloutProgress`).
+        progress: told while it runs.
         policy: a policy object instead of the one that the config names; keys of its spec that
             begin with ``info.`` read the simulator's own numbers.
 
@@ -91,11 +95,16 @@ def rollout(
         RefusedError: findings of severity error; ``run.json`` holds them.
         KeyboardInterrupt: the run was interrupted; ``--resume`` continues it.
     """
-    watch = progress or Quiet()
+    watch: RolloutProgress = progress or Quiet()
+    live: LiveRollout | None = None
     directory = RunDirectory(_output_dir(config, policy))
     directory.require_free(resume=config.resume, overwrite=config.overwrite)
     if config.record is not None:
         require_absent(Path(config.record).expanduser())
+    if config.live:
+        from policyscope.live import LiveRollout
+
+        watch = live = LiveRollout(directory.path, watch)
     watch.stage("starting the simulator")
     with Pool(config.env, 1) as pool:
         inputs = read_inputs(config, pool, scripted=policy)
@@ -107,12 +116,17 @@ def rollout(
         watch.stage("loading the policy")
         opened = policy or open_policy(inputs)
         directory.prepare(plan, resume=config.resume, overwrite=config.overwrite)
+        if live is not None:
+            live.meet(inputs.eyes.see, inputs.adapter.board, inputs.facts.actions.names)
         try:
             return _run(config, inputs, opened, directory, pool, episodes, plan, watch)
         except KeyboardInterrupt:
             record = _record(inputs, policy=opened, status="partial")
             directory.write_text(RECORD, dump_record(record))
             raise KeyboardInterrupt(str(directory.path)) from None
+        finally:
+            if live is not None:
+                live.close()
 
 
 def _run(
@@ -123,7 +137,7 @@ def _run(
     pool: Pool,
     episodes: list[Planned],
     plan: dict[str, Any],
-    watch: Any,
+    watch: RolloutProgress,
 ) -> Run:
     done = directory.finished()
     todo = [e for e in episodes if e.index not in done]

@@ -188,8 +188,8 @@ class Clock:
     n_steps: int = 0
 
 
-Look = Callable[[Planned, int, Observation], None]
-"""Told of each new observation: episode, step, observation."""
+Look = Callable[[Planned, int, Observation, FloatArray], None]
+"""Told of each model call: episode, step, what the policy looked at, the chunk [H, A]."""
 
 
 class Scheduler:
@@ -200,7 +200,7 @@ class Scheduler:
         brain: the policy.
         timeout_s: patience with a simulator.
         clock: filled while it runs.
-        look: told of each observation that the policy sees, or None.
+        look: told of each model call, or None.
     """
 
     def __init__(
@@ -286,8 +286,6 @@ class Scheduler:
                 ended = "truncated"
             slot.trace.ended = "success" if slot.trace.success else ended
             return True
-        if self._look is not None:
-            self._look(slot.trace.episode, done, slot.history[-1])
         slot.since = time.monotonic()
         self._waiting.append(slot)
         return False
@@ -323,6 +321,10 @@ class Scheduler:
                 over.append(self._end(slot))
                 continue
             self._act(slot, answer)
+        if self._look is not None:  # simulators step meanwhile
+            for asked, answer in zip(wanted, answers, strict=True):
+                if isinstance(answer, Answer):
+                    self._look(asked.episode, asked.step, asked.history[-1], answer.chunk)
         return over
 
     def _act(self, slot: _Slot, answer: Answer) -> None:
