@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import os
@@ -493,15 +494,37 @@ def test_aloha_runs_without_a_display(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_libero_runs_or_says_in_one_line_what_is_missing(tmp_path: Path) -> None:
-    short = {"type": "libero", "task": "libero_spatial", "task_ids": "0", "episode_length": 4}
-    asked = config(tmp_path / "o", "zero", n_episodes=2, env={**short, "timeout_s": 300.0})
-    try:
-        run = rollout(asked)
-    except UsageError as error:
-        assert "policyscope[libero" in str(error)  # noqa: PT017
-        return
-    assert [row["steps"] for row in run.record["episodes"]] == [4, 4]
+@pytest.mark.libero
+def test_libero_episodes_and_their_videos(tmp_path: Path) -> None:
+    pytest.importorskip("libero", reason="the extras libero and libero-assets are not installed")
+    run = rollout(
+        config(
+            tmp_path / "o",
+            "zero",
+            n_episodes=5,
+            video="all",
+            env={
+                "type": "libero",
+                "task": "libero_spatial",
+                "task_ids": "0",
+                "episode_length": 6,
+                "timeout_s": 300.0,
+            },
+        )
+    )
+    assert [row["steps"] for row in run.record["episodes"]] == [6] * 5
+    assert run.record["env"]["tasks"][0]["task"].startswith("pick up the black bowl")
+    for row in run.record["episodes"]:
+        assert (run.directory / row["video"]).stat().st_size > 1000
+    assert run.record["findings"] == []  # the videos' second time gave the same states
+
+
+@pytest.mark.slow
+def test_without_libero_one_line_says_what_is_missing(tmp_path: Path) -> None:
+    if importlib.util.find_spec("libero") is not None:
+        pytest.skip("LIBERO is installed")
+    with pytest.raises(UsageError, match=r"policyscope\[libero\]"):
+        rollout(config(tmp_path / "o", env={"type": "libero", "task": "libero_spatial"}))
 
 
 # ── refusals ──────────────────────────────────────────────────────────

@@ -272,10 +272,11 @@ class Libero(Adapter):
             yield
 
     def before_render(self, env: Any) -> None:
-        """See `Adapter.before_render`."""
-        inner = env.unwrapped._env
-        if inner is not None:
-            inner.env._update_observables(force=True)
+        """See `Adapter.before_render`. The clocks by which robosuite samples stay as they are."""
+        inner = env.unwrapped
+        for camera in inner.camera_name if inner._env is not None else ():
+            known = inner._env.env._observables[camera]
+            known._current_observed_value = np.array(known._sensor({}))
 
     def state(self, observation: Observation) -> FloatArray:
         """See `Adapter.state`: position of the gripper in metres."""
