@@ -134,27 +134,25 @@ class Sampler:
         dtype = torch.float32
         if torch.is_autocast_enabled(device.type):
             dtype = torch.get_autocast_dtype(device.type)
-        keys, values = [], []
-        for layer, kept, itself in zip(
-            self._layers, cache.layers, self._looks_at_itself, strict=True
-        ):
-            attention = layer.self_attn
-            pair = []
-            for known, project in (
-                (kept.keys, attention.k_proj),
-                (kept.values, attention.v_proj),
-            ):
-                if itself:
-                    held = known.new_empty((*known.shape[:2], known.shape[2] + s, known.shape[3]))
-                    held = held.to(dtype)
-                    held[:, :, : known.shape[2]] = known
-                else:
-                    flat = known.transpose(1, 2).flatten(2).to(project.weight.dtype)
-                    held = project(flat).unflatten(2, (-1, attention.head_dim)).transpose(1, 2)
-                    held = held.to(dtype).contiguous()
-                pair.append(held)
-            keys.append(pair[0])
-            values.append(pair[1])
+
+        def remembered(known: torch.Tensor, project: Any, itself: bool) -> torch.Tensor:
+            """Keys or values of the prefix, as a layer of the action expert reads them."""
+            *heads, n, d = known.shape
+            if itself:
+                held = torch.empty((*heads, n + s, d), dtype=dtype, device=device)
+                held[:, :, :n] = known
+                return held
+            flat = known.transpose(1, 2).flatten(2).to(project.weight.dtype)
+            return project(flat).unflatten(2, (-1, d)).transpose(1, 2).to(dtype).contiguous()
+
+        layers = [
+            (layer.self_attn, kept, itself)
+            for layer, kept, itself in zip(
+                self._layers, cache.layers, self._looks_at_itself, strict=True
+            )
+        ]
+        keys = [remembered(kept.keys, part.k_proj, itself) for part, kept, itself in layers]
+        values = [remembered(kept.values, part.v_proj, itself) for part, kept, itself in layers]
 
         steps = torch.arange(s, device=device)[None]
         half = self._layers[0].self_attn.head_dim // 2
@@ -167,7 +165,8 @@ class Sampler:
         prefix = real[:, None, :].expand(b, s, -1)
         earlier = torch.ones(s, s, dtype=torch.bool, device=device).tril().expand(b, -1, -1)
         config = self._model.config
-        times = 1.0 - torch.arange(config.num_steps, device=device) / config.num_steps
+        dt = -1.0 / config.num_steps  # in lerobot's own order: fast waves show the last digit
+        times = torch.tensor([1.0 + i * dt for i in range(config.num_steps)], device=device)
         return _Fixed(
             keys,
             values,
