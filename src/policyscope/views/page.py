@@ -257,6 +257,7 @@ def provenance(record: dict[str, Any], say: Say) -> list[tuple[str, str]]:
             say("seed and samples"),
             say("{seed}, {k} a frame", seed=where["seed"], k=policy.get("samples", 1)),
         ),
+        *sampling_rows(policy, say),
         (say("device"), f"{where.get('device_name')}, {where.get('dtype')}"),
         (say("versions"), f"{versions}, Python {where.get('python')}"),
         (
@@ -264,6 +265,13 @@ def provenance(record: dict[str, Any], say: Say) -> list[tuple[str, str]]:
             ", ".join(forced) if record["forced"] else say("nothing"),
         ),
     ]
+
+
+def sampling_rows(policy: dict[str, Any], say: Say) -> list[tuple[str, str]]:
+    """Whose code sampled, where it was not lerobot's own."""
+    if policy.get("sampling") != "faster":
+        return []
+    return [(say("sampling"), say("faster, with lerobot's actions to float tolerance"))]
 
 
 def _ranges(episodes: list[int]) -> str:

@@ -12,7 +12,7 @@ from policyscope.config import Language
 from policyscope.run.clips import Clip
 from policyscope.run.directory import PAGE, PICTURE, RunDirectory
 from policyscope.views.language import Say, speaker
-from policyscope.views.page import command, fill
+from policyscope.views.page import command, fill, sampling_rows
 from policyscope.views.rollout_player import played_rollouts
 from policyscope.views.rollout_words import (
     detectable_line,
@@ -121,6 +121,7 @@ def _provenance(record: dict[str, Any], say: Say) -> list[tuple[str, str]]:
         ),
         (say("seeds"), json.dumps(seen)),
         (say("normalization"), record["actions"]["normalization"]["mode"]),
+        *sampling_rows(policy, say),
         (say("device"), f"{where['device_name']}, {where['dtype']}"),
         (say("versions"), f"{versions}, Python {where['python']}"),
     ]
