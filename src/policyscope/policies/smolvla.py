@@ -2,9 +2,9 @@
 tolerance.
 
 At each of its ten denoising steps lerobot (0.6) projects the same prefix to keys and values again,
-grows a cache by the chunk and crops it (which keeps ``torch.compile`` and CUDA graphs out,
-lerobot#4633), and makes masks, positions and time embeddings anew; and a picture that feeds
-several cameras goes through the vision tower once for each. Here all that is done once a chunk.
+grows a cache by the chunk and crops it (lerobot#4633), and makes masks, positions and time
+embeddings anew; and a picture that feeds several cameras goes through the vision tower once for
+each. Here all that is done once a chunk, and one step has fixed shapes: it compiles alone.
 """
 
 from __future__ import annotations
