@@ -24,13 +24,13 @@ from lerobot.datasets import LeRobotDataset
 from ratios import interleaved, line, machine, ratio
 from torch.utils.data import DataLoader, Subset
 
+from policyscope.commands.check import check
 from policyscope.config import DatasetConfig, EvalConfig, PolicyConfig
-from policyscope.evaluation import check, open_policy
-from policyscope.noise import noise_seed, standard_normal
+from policyscope.engine.offline import plan_frames, predict_and_store
+from policyscope.engine.progress import Watch
 from policyscope.policies.lerobot import LerobotPolicy
-from policyscope.predict import Silent, plan_frames
-from policyscope.run.directory import RunDirectory
-from policyscope.run.storing import predict_and_store
+from policyscope.policies.noise import noise_seed, standard_normal
+from policyscope.runs.directory import RunDirectory
 
 
 def main() -> None:
@@ -49,9 +49,9 @@ def main() -> None:
         dataset=DatasetConfig(repo_id=args.repo_id, root=args.root, episodes=args.episodes),
     )
     inputs = check(config)
-    policy = open_policy(config, inputs)
+    policy = inputs.open_policy(config)
     own = replace(config, policy=replace(config.policy, sampling="lerobot"))
-    script = open_policy(own, inputs)
+    script = inputs.open_policy(own)
     assert isinstance(policy, LerobotPolicy)
     assert isinstance(script, LerobotPolicy)
     source, spec = inputs.source, policy.spec
@@ -117,7 +117,7 @@ def main() -> None:
                 batch_size=args.batch_size,
                 schema=inputs.alignment.schema,
                 dims=inputs.alignment.dataset_dims,
-                progress=Silent(),
+                progress=Watch(),
             )
             predicted[:] = [directory.part(e).predicted[0].values for e, _ in frames[: args.items]]
         shares.append(clock.model_s / clock.wall_s)

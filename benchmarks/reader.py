@@ -25,9 +25,9 @@ from ratios import interleaved, line, machine, ratio
 from torch.utils.data import DataLoader
 
 from policyscope.config import DatasetConfig
-from policyscope.frames import FrameSource
-from policyscope.parsing import parse_episodes
-from policyscope.pictures import Buffers, unit_range
+from policyscope.config.parsing import parse_episodes
+from policyscope.data.pictures import Buffers, unit_range
+from policyscope.data.source import FrameSource
 
 
 def main() -> None:

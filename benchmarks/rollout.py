@@ -27,9 +27,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from policyscope.commands.rollout import rollout
 from policyscope.config import EnvConfig, PolicyConfig, RolloutConfig
-from policyscope.noise import noise_seed, standard_normal
-from policyscope.sim.rollout import rollout
+from policyscope.policies.noise import noise_seed, standard_normal
 
 OURS = Path(str(files("policyscope") / "assets" / "smolvla-pusht"))
 

@@ -17,9 +17,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from policyscope.commands.rollout import rollout
 from policyscope.config import EnvConfig, PolicyConfig, RolloutConfig
-from policyscope.run.record import read_record
-from policyscope.sim.rollout import rollout
+from policyscope.runs.record import read_record
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "make_pusht_demos"))
 KEYS = ("seed", "success", "steps", "ended", "n_calls")

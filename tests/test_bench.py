@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 
 import fakes
-from policyscope.bench import bench
+from policyscope.commands.bench import bench
+from policyscope.commands.evaluate import evaluate
 from policyscope.config import BenchConfig, DatasetConfig, PolicyConfig
+from policyscope.data.frames import FrameBatch
+from policyscope.data.source import FrameSource
 from policyscope.errors import OutOfMemoryError, UsageError
-from policyscope.evaluation import evaluate
-from policyscope.frames import FrameBatch, FrameSource
 from policyscope.policies.base import Policy, Prediction
-from policyscope.policies.builtin import open_builtin
+from policyscope.policies.builtin import BaselinePolicy
 from policyscope.policies.lerobot import LerobotPolicy
-from policyscope.views.bench_picture import bench_table, budget_line
+from policyscope.views.bench import bench_table, budget_line
 
 
 def _config(data: Path, policy: Path, out: Path, **changes: object) -> BenchConfig:
@@ -97,17 +98,11 @@ def test_bfloat16_says_what_it_costs(data: Path, smolvla: Path, tmp_path: Path) 
 
 def test_the_first_call_never_counts(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It compiles, and a compilation can outlast all patience."""
-    measured = importlib.import_module("policyscope.bench")
+    measured = importlib.import_module("policyscope.commands.bench")
     monkeypatch.setattr(measured, "_PATIENCE_S", 0.0)
     source = FrameSource(DatasetConfig(repo_id="test/data", root=str(data)), repo_id="test/data")
     source.load((0,))
-    policy = open_builtin(
-        PolicyConfig(type="hold_state"),
-        source,
-        dims=(0, 1),
-        n_action_steps=None,
-        action_kind="absolute",
-    )
+    policy = BaselinePolicy("hold_state", source, dims=(0, 1))
     took = iter([100.0, 0.01])
 
     class Compiles(Policy):

@@ -31,9 +31,9 @@ def _modules_after(code: str) -> set[str]:
     "code",
     [
         "import policyscope",
-        "from policyscope.cli import main; main(['--help'])",
-        "from policyscope.cli import main; main(['eval', '--help'])",
-        "from policyscope.cli import main; main(['report', '/nowhere'])",
+        "from policyscope.commands.cli import main; main(['--help'])",
+        "from policyscope.commands.cli import main; main(['eval', '--help'])",
+        "from policyscope.commands.cli import main; main(['report', '/nowhere'])",
     ],
 )
 def test_nothing_heavy_is_imported_before_it_must(code: str) -> None:
@@ -42,7 +42,7 @@ def test_nothing_heavy_is_imported_before_it_must(code: str) -> None:
 
 def test_rendering_needs_no_torch(data: Path, tmp_path: Path) -> None:
     policyscope.evaluate(fakes.config_for(data, "repeat_last", tmp_path / "o"))
-    code = f"from policyscope.cli import main; main(['report', {str(tmp_path / 'o')!r}])"
+    code = f"from policyscope.commands.cli import main; main(['report', {str(tmp_path / 'o')!r}])"
     loaded = _modules_after(code)
     assert not {"torch", "lerobot", "datasets"} & loaded
     assert "matplotlib" in loaded
@@ -58,7 +58,7 @@ def test_public_names_are_complete_and_sorted() -> None:
 
 @pytest.mark.parametrize("command", [[], ["--help"], ["eval", "--help"], ["check", "--help"]])
 def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    from policyscope.cli import main
+    from policyscope.commands.cli import main
 
     with pytest.raises(SystemExit) as exit_:
         main(command)
@@ -67,7 +67,7 @@ def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_flags_reach_the_config(monkeypatch: pytest.MonkeyPatch) -> None:
-    from policyscope import cli
+    from policyscope.commands import cli
 
     seen: list[EvalConfig] = []
     monkeypatch.setattr(cli, "_eval", lambda config: seen.append(config) or 0)
@@ -103,7 +103,7 @@ def test_flags_reach_the_config(monkeypatch: pytest.MonkeyPatch) -> None:
     [["fly"], ["eval", "--nonsense"], ["eval", "--policy.type", "magic"], ["report"], ["eval"]],
 )
 def test_bad_usage_is_status_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    from policyscope.cli import main
+    from policyscope.commands.cli import main
 
     with pytest.raises(SystemExit) as exit_:
         main(words)
@@ -112,7 +112,7 @@ def test_bad_usage_is_status_2(words: list[str], capsys: pytest.CaptureFixture[s
 
 
 def test_debug_shows_the_traceback() -> None:
-    from policyscope.cli import main
+    from policyscope.commands.cli import main
     from policyscope.errors import OutputError
 
     with pytest.raises(OutputError):

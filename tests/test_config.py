@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policyscope.config import DatasetConfig, EvalConfig, PolicyConfig
+from policyscope.config.parsing import parse_episodes, parse_rename_map
 from policyscope.errors import UsageError
-from policyscope.parsing import parse_episodes, parse_rename_map
 
 POLICY = PolicyConfig(type="hold_state")
 DATA = DatasetConfig(repo_id="a/b")

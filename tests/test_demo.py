@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from policyscope.checkpoint import read_checkpoint
-from policyscope.demo import DemoConfig, demo_config
-from policyscope.run.record import read_record
+from policyscope.commands.demo import DemoConfig, demo_config
+from policyscope.policies.checkpoint import read_checkpoint
+from policyscope.runs.record import read_record
 from test_refusals import run_cli
 
 pytestmark = pytest.mark.slow

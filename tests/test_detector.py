@@ -14,14 +14,15 @@ import torch
 from detector.faults import FAULTS, Case
 from safetensors.torch import load_file, save_file
 
-from policyscope.cli import main
+from policyscope.actions.spaces import ActionSchema, NativeActions, Normalizer
+from policyscope.checks.detector.decide import judge
+from policyscope.checks.detector.findings import examine
+from policyscope.checks.detector.hypotheses import Declared, Sample
+from policyscope.checks.detector.statistics import CAP, fit, spearman, spread
+from policyscope.commands.check import check
+from policyscope.commands.cli import main
+from policyscope.commands.evaluate import evaluate
 from policyscope.config import DatasetConfig, EvalConfig, PolicyConfig
-from policyscope.detector.decide import judge
-from policyscope.detector.findings import examine
-from policyscope.detector.hypotheses import Declared, Sample
-from policyscope.detector.statistics import CAP, fit, spearman, spread
-from policyscope.evaluation import check, evaluate, open_policy
-from policyscope.spaces import ActionSchema, NativeActions, Normalizer
 
 STATS = {
     "mean": np.array([200.0, 300.0, -0.4, 1.2]),
@@ -175,7 +176,7 @@ def _native(policy: Path, root: Path, **settings: Any) -> tuple[np.ndarray, Any,
         **settings,
     )
     inputs = check(config)
-    opened = open_policy(config, inputs)
+    opened = inputs.open_policy(config)
     rows = [(e, f, 0) for e in range(4) for f in range(6)]
     batch = inputs.source.batch(rows, keys=opened.spec.keys, steps=opened.spec.steps)
     return opened.predict(batch).actions.values, inputs, batch
@@ -307,7 +308,7 @@ def test_check_on_the_shipped_policy(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], shared: Path
 ) -> None:
     """A real network: clean as it is, named when its outputs are unnormalized twice."""
-    from policyscope.demo import DemoConfig, demo_config
+    from policyscope.commands.demo import DemoConfig, demo_config
 
     root = str(shared / "datasets" / "pusht")
     with demo_config(DemoConfig()) as config:

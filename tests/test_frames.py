@@ -11,9 +11,11 @@ import torch
 
 import fakes
 from policyscope.config import DatasetConfig
-from policyscope.facts import dataset_revision
-from policyscope.frames import FrameSource, ahead
-from policyscope.pictures import Buffers, PyavDecoder, unit_range
+from policyscope.data.ahead import ahead
+from policyscope.data.decoders import PyavDecoder
+from policyscope.data.facts import dataset_revision
+from policyscope.data.pictures import Buffers, unit_range
+from policyscope.data.source import FrameSource
 
 H = 5
 
@@ -112,7 +114,7 @@ def test_pictures_that_nobody_asked_for_are_not_decoded(filmed: Path) -> None:
 
 
 def test_several_lanes_give_the_same_frames(filmed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("policyscope.frames._SMALL", 0)
+    monkeypatch.setattr("policyscope.data.source._SMALL", 0)
     monkeypatch.setattr("os.cpu_count", lambda: 3)
     source, keys = _open(filmed, [0, 1, 2]), frozenset({fakes.IMAGE})
     rows = [(e, f, 0) for e in range(3) for f in range(source.facts.lengths[e])]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import fakes
+from policyscope.commands.evaluate import evaluate
+from policyscope.commands.rollout import rollout
 from policyscope.errors import UsageError
-from policyscope.evaluation import evaluate
-from policyscope.sim.rollout import rollout
 from test_rollout import Seeker, outcome
 from test_rollout import config as rollout_config
 

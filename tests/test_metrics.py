@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
+from policyscope.actions.spaces import NativeActions
 from policyscope.errors import InputError
 from policyscope.metrics import cluster_mean, cluster_ratio, error_sums, mae, mse
 from policyscope.metrics.intervals import skill
 from policyscope.metrics.latency import budget, calls_needed, distribution
 from policyscope.metrics.samples import sample_scores, sample_sums
 from policyscope.metrics.shape import episode_shape, similarity, smoothness
-from policyscope.spaces import NativeActions
 
 PX = ("px", "px")
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import fakes
+from policyscope.commands.evaluate import evaluate
+from policyscope.commands.report import ReportConfig, render, render_together
 from policyscope.config import PageConfig
-from policyscope.evaluation import evaluate
-from policyscope.report import ReportConfig, render, render_together
 
 pytestmark = pytest.mark.slow
 
@@ -350,7 +350,7 @@ def test_runs_side_by_side(browser: Any, run: Path, data: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_player_plays_a_rollout(browser: Any, tmp_path: Path, width: int) -> None:
-    from policyscope.sim.rollout import rollout
+    from policyscope.commands.rollout import rollout
     from test_rollout import Seeker, config
 
     asked = config(tmp_path / "o", n_episodes=3, video="chosen")

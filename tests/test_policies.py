@@ -11,13 +11,14 @@ import pytest
 import torch
 
 import fakes
+from policyscope.actions.spaces import NormalizedActions
+from policyscope.commands.check import check
+from policyscope.commands.evaluate import evaluate
 from policyscope.config import DatasetConfig
+from policyscope.data.source import FrameSource
 from policyscope.errors import PolicyscopeError, SpaceError
-from policyscope.evaluation import check, evaluate, open_policy
-from policyscope.frames import FrameSource
-from policyscope.noise import noise_seed, standard_normal
-from policyscope.run.directory import RunDirectory
-from policyscope.spaces import NormalizedActions
+from policyscope.policies.noise import noise_seed, standard_normal
+from policyscope.runs.directory import RunDirectory
 
 
 def noise_by_the_book(seed: int, episode: int, frame: int, sample: int, shape) -> torch.Tensor:
@@ -142,7 +143,7 @@ def test_one_camera_feeds_several_and_empty_ones_are_masked(data: Path, tmp_path
     feeds = {**dict.fromkeys(cameras, fakes.IMAGE), fakes.STATE: fakes.STATE}
     assert inputs.alignment.feeds == feeds
     assert evaluate(config).record["inputs"] == feeds
-    opened = open_policy(config, inputs)
+    opened = inputs.open_policy(config)
     observation = opened._observe(inputs.source.batch([(0, 0, 0)], keys=opened.spec.keys))
     images, masks = opened._policy.prepare_images(observation)
     assert [bool(mask.all()) for mask in masks] == [True, True, False]
@@ -168,7 +169,7 @@ def test_checkpoint_moved_elsewhere_finds_its_language_model(
 def test_native_actions_only_through_their_own_statistics(data: Path, act: Path, tmp_path) -> None:
     config = fakes.config_for(data, act, tmp_path / "o", episodes="0")
     inputs = check(config)
-    policy = open_policy(config, inputs)
+    policy = inputs.open_policy(config)
     batch = inputs.source.batch([(0, 0, 0)], keys=policy.spec.keys)
     foreign = NormalizedActions(np.zeros((1, 6, 2)), "mean_std-of-another-dataset")
     with pytest.raises(SpaceError, match="statistics"):

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
+from policyscope.commands.evaluate import evaluate
+from policyscope.commands.report import ReportConfig, render
 from policyscope.config import DatasetConfig, EvalConfig, PolicyConfig
+from policyscope.data.pictures import Buffers, unit_range
+from policyscope.data.source import FrameSource
 from policyscope.errors import DatasetError
-from policyscope.evaluation import evaluate
-from policyscope.frames import FrameSource
-from policyscope.pictures import Buffers, unit_range
-from policyscope.report import ReportConfig, render
-from policyscope.run.directory import RunDirectory
+from policyscope.runs.directory import RunDirectory
 
 
 def _config(shared: Path, out: Path, data: str, policy: str, **settings: Any) -> EvalConfig:

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import fakes
-from policyscope.cli import main
-from policyscope.evaluation import check
-from policyscope.run.record import read_record
+from policyscope.commands.check import check
+from policyscope.commands.cli import main
+from policyscope.runs.record import read_record
 
 Damage = Callable[[Path], None]
 

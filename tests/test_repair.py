@@ -15,11 +15,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import fakes
+from policyscope.commands.check import check
+from policyscope.commands.evaluate import evaluate
 from policyscope.errors import CheckpointError, RefusedError
-from policyscope.evaluation import check, evaluate, open_policy
-from policyscope.noise import noise_seed, standard_normal
-from policyscope.run.directory import RunDirectory
-from policyscope.views.words import forced_notice, subject
+from policyscope.policies.noise import noise_seed, standard_normal
+from policyscope.runs.directory import RunDirectory
+from policyscope.views.offline.words import subject
+from policyscope.views.words import forced_notice
 
 KINDS = [
     "act",
@@ -333,7 +335,7 @@ def test_dataset_statistics_reach_a_checkpoint_that_renames_its_inputs(
             step["config"]["rename_map"] = {fakes.IMAGE: ours}
     file.write_text(json.dumps(content))
     config = fakes.config_for(data, policy, tmp_path / "o", stats="dataset")
-    opened = open_policy(config, check(config))
+    opened = check(config).open_policy(config)
     (normalizer,) = (s for s in opened._pre.steps if hasattr(s, "norm_map"))
     assert set(normalizer.stats) == {fakes.STATE, ours, "action"}
 

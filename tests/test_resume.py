@@ -15,14 +15,18 @@ import pyarrow.parquet as pq
 import pytest
 
 import fakes
+from policyscope.commands.check import check
+from policyscope.commands.evaluate import evaluate
 from policyscope.config import EvalConfig
+from policyscope.engine import offline
+from policyscope.engine.offline import Clock, plan_frames, predict_rows, rows_of
+from policyscope.engine.progress import Watch
+from policyscope.engine.timing import best_batch_size
 from policyscope.errors import OutOfMemoryError, OutputError
-from policyscope.evaluation import check, evaluate
 from policyscope.policies import lerobot
 from policyscope.policies.builtin import ReplayPolicy
-from policyscope.predict import Clock, Silent, best_batch_size, plan_frames, predict_rows, rows_of
-from policyscope.run import directory, storing
-from policyscope.run.record import read_record
+from policyscope.runs import directory
+from policyscope.runs.record import read_record
 
 _TIMES = ("latency", "throughput", "environment")
 
@@ -83,7 +87,7 @@ def test_killed_at_any_write(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     draw, plain = random.Random(seed), directory.write_whole
-    monkeypatch.setattr(storing, "_FLUSH_S", draw.choice([0.0, 0.01]))
+    monkeypatch.setattr(offline, "_FLUSH_S", draw.choice([0.0, 0.01]))
     left = 0
 
     def write(path: Path, content: Any) -> None:
@@ -119,7 +123,7 @@ def test_no_row_is_predicted_twice(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(storing, "_FLUSH_S", 0.0)
+    monkeypatch.setattr(offline, "_FLUSH_S", 0.0)
     plain = directory.RunDirectory.hold
     calls = 0
 
@@ -161,8 +165,8 @@ def test_sigkill_at_random_moments(
         "plain = P.predict\n"
         "P.predict = lambda self, batch: "
         "(print('asked', flush=True), time.sleep(0.05), plain(self, batch))[2]\n"
-        "from policyscope.run import storing; storing._FLUSH_S = 0.1\n"
-        "from policyscope.cli import main; main(sys.argv[1:])"
+        "from policyscope.engine import offline; offline._FLUSH_S = 0.1\n"
+        "from policyscope.commands.cli import main; main(sys.argv[1:])"
     )
     for _ in range(12):
         child = subprocess.Popen(
@@ -188,7 +192,7 @@ def test_sigkill_at_random_moments(
 def test_a_full_disk_loses_nothing(
     data: Path, smolvla: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storing, "_FLUSH_S", 0.0)
+    monkeypatch.setattr(offline, "_FLUSH_S", 0.0)
     plain, room = np.savez, [5]
 
     def savez(*args: Any, **kwargs: Any) -> None:
@@ -221,7 +225,7 @@ def test_memory_that_runs_out_halves_the_batch(data: Path, tmp_path: Path) -> No
     policy = Small(source, dims=(0, 1), horizon=6)
     policy.sizes = []
     rows = rows_of(plan_frames(source, (0, 1), max_frames=None), 1)
-    parts = list(predict_rows(policy, source, rows, batch_size=8, clock=Clock(), progress=Silent()))
+    parts = list(predict_rows(policy, source, rows, batch_size=8, clock=Clock(), progress=Watch()))
     assert policy.sizes == [2] * 10 + [1]
     assert [p.first for p in parts] == list(range(0, 21, 2))
     got = np.concatenate([p.actions.values for p in parts])
@@ -245,7 +249,7 @@ def test_memory_that_never_suffices_says_so(data: Path, tmp_path: Path) -> None:
                 rows,
                 batch_size=8,
                 clock=Clock(),
-                progress=Silent(),
+                progress=Watch(),
             )
         )
 
@@ -286,8 +290,8 @@ def test_stride(data: Path, tmp_path: Path) -> None:
 
 
 def test_the_player_of_a_strided_run_keeps_the_dataset_s_frames(data: Path, tmp_path: Path) -> None:
-    from policyscope.run.clips import read_clips
-    from policyscope.views.series import _played
+    from policyscope.runs.clips import read_clips
+    from policyscope.views.offline.series import _played
 
     config = fakes.config_for(data, "replay", tmp_path / "o", stride=3, episodes="1")
     run = evaluate(config)

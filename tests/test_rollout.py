@@ -23,17 +23,17 @@ import torch
 from PIL import Image
 
 import fake_envs  # noqa: F401  (registers)
+from policyscope.actions.spaces import UNDECLARED_UNIT, NativeActions
+from policyscope.commands.report import ReportConfig, render
+from policyscope.commands.rollout import rollout
 from policyscope.config import EnvConfig, PolicyConfig, RolloutConfig
+from policyscope.data.frames import FrameBatch
 from policyscope.errors import InputError, RefusedError, UsageError
-from policyscope.frames import FrameBatch
+from policyscope.metrics.tally import read_eval_info
 from policyscope.policies.base import Normalization, Policy, PolicySpec, Prediction
-from policyscope.report import ReportConfig, render
-from policyscope.run.clips import read_clips
-from policyscope.run.record import read_record
-from policyscope.sim.rollout import rollout
-from policyscope.sim.store import StoredRollout, stored_rollouts
-from policyscope.sim.tally import read_eval_info
-from policyscope.spaces import UNDECLARED_UNIT, NativeActions
+from policyscope.runs.clips import read_clips
+from policyscope.runs.record import read_record
+from policyscope.runs.rollouts import StoredRollout, stored_rollouts
 from test_views import embedded, unpacked
 
 POINT = "fake_envs:fake_envs/Point-v0"
@@ -161,7 +161,7 @@ def test_agrees_with_lerobots_own_loop(
     from lerobot.policies.factory import get_policy_class, make_pre_post_processors
     from lerobot.scripts.lerobot_eval import rollout as theirs
 
-    from policyscope.noise import noise_seed, standard_normal
+    from policyscope.policies.noise import noise_seed, standard_normal
     from policyscope.sim.simulator import environment_config
 
     env_config = environment_config(EnvConfig(type="gym", task=POINT))
@@ -382,7 +382,7 @@ def test_videos_recordings_and_reports(tmp_path: Path) -> None:
     assert (run.directory / "report.png").stat().st_size > 20_000
 
     from policyscope.config import DatasetConfig
-    from policyscope.frames import FrameSource
+    from policyscope.data.source import FrameSource
 
     source = FrameSource(DatasetConfig(root=str(tmp_path / "rec")), repo_id="rollouts/rec")
     assert source.facts.lengths == tuple(r["steps"] for r in run.record["episodes"])
@@ -470,7 +470,7 @@ def test_environments_that_keep_the_contract_and_that_break_it() -> None:
 
 @pytest.mark.slow
 def test_aloha_runs_without_a_display(tmp_path: Path) -> None:
-    from policyscope.sim.adapters import find_gl
+    from policyscope.sim.adapter import find_gl
     from policyscope.sim.conformance import check_environment
 
     try:

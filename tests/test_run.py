@@ -12,23 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 
 import fakes
-from policyscope.errors import OutputError
-from policyscope.evaluation import check, evaluate
-from policyscope.findings import Finding
-from policyscope.metrics.running import EpisodeNews
+from policyscope.commands.check import check
+from policyscope.commands.evaluate import evaluate
+from policyscope.commands.report import ReportConfig, render
+from policyscope.engine.offline import Clock, by_episode, plan_frames, predict_rows, rows_of
+from policyscope.engine.progress import Watch
+from policyscope.errors import Finding, OutputError
 from policyscope.policies.builtin import ReplayPolicy
-from policyscope.predict import (
-    Clock,
-    Silent,
-    by_episode,
-    plan_frames,
-    predict_rows,
-    rows_of,
-)
-from policyscope.report import ReportConfig, render
-from policyscope.run.directory import RunDirectory
-from policyscope.run.record import dump_record, read_record, validate_record
-from policyscope.split import held_out, label, trained_on
+from policyscope.policies.split import held_out, label, trained_on
+from policyscope.runs.directory import RunDirectory
+from policyscope.runs.record import dump_record, read_record, validate_record
 
 SCOPES = ("step1", "chunk", "executed")
 
@@ -51,7 +44,7 @@ def test_replay_plus_a_constant_scores_the_constant(c: float, data: Path, tmp_pa
     policy = ReplayPolicy(source, dims=(0, 1), horizon=6, offset=c)
     plan = plan_frames(source, tuple(range(6)), max_frames=None)
     parts = predict_rows(
-        policy, source, rows_of(plan, 1), batch_size=4, clock=Clock(), progress=Silent()
+        policy, source, rows_of(plan, 1), batch_size=4, clock=Clock(), progress=Watch()
     )
     for found in by_episode(parts, plan, 1):
         target, pad = source.episode(found.index).chunks(6)
@@ -149,24 +142,18 @@ def test_a_run_is_not_overwritten_unasked(data: Path, tmp_path: Path) -> None:
     assert again.record == run.record  # finished: nothing to do
 
 
-class Stop:
+class Stop(Watch):
     """Interrupts a run after so many frames, as Ctrl-C would."""
 
     def __init__(self, after: int) -> None:
         self.left = after
         self.frames = 0
 
-    def stage(self, text: str) -> None: ...
-
-    def begin(self, n_frames: int) -> None: ...
-
     def advance(self, n_frames: int) -> None:
         self.frames += n_frames
         self.left -= n_frames
         if self.left < 0:
             raise KeyboardInterrupt
-
-    def episode(self, news: EpisodeNews) -> None: ...
 
 
 def test_an_interrupted_run_goes_on_to_the_same_numbers(
@@ -269,7 +256,7 @@ def test_any_number_of_dims_is_drawn(dim: int, tmp_path: Path) -> None:
 def test_names_and_tasks_are_shown_literally(tmp_path: Path) -> None:
     from rich.console import Console
 
-    from policyscope.views.table import run_table
+    from policyscope.views.offline.table import run_table
 
     names = ["[bold]x[/bold]", "[link=file:///]y", "<script>alert(1)</script>"]
     tasks = ("<img src=x onerror=alert(2)>",)

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import fakes
+from policyscope.commands.check import check
 from policyscope.config import EvalConfig
-from policyscope.evaluation import check, open_policy
-from policyscope.frames import FrameBatch
+from policyscope.data.frames import FrameBatch
 from policyscope.policies.lerobot import LerobotPolicy
 from policyscope.policies.smolvla import Sampler, speed_up
 
@@ -25,7 +25,7 @@ ONE_FEEDS_ALL = json.dumps({fakes.IMAGE: list(CAMERAS)})
 def opened(config: EvalConfig, sampling: str = "auto") -> tuple[LerobotPolicy, FrameBatch]:
     config = replace(config, policy=replace(config.policy, sampling=sampling))
     inputs = check(config)
-    policy = open_policy(config, inputs)
+    policy = inputs.open_policy(config)
     assert isinstance(policy, LerobotPolicy)
     rows = [(e, f, 0) for e in (0, 1) for f in (0, 3, 7)]
     inputs.source.load((0, 1))

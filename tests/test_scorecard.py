@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from policyscope.actions.spaces import ActionSchema, NativeActions
 from policyscope.metrics.scorecard import Scorecard, ScoredEpisode
-from policyscope.spaces import ActionSchema, NativeActions
 
 H, M, FPS = 5, 2, 10.0
 LENGTHS = (7, 9, 6, 8, 11)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from policyscope.actions.spaces import ActionSchema, NativeActions, NormalizedActions, Normalizer
 from policyscope.errors import MissingStatsError, SpaceError
 from policyscope.metrics import error_sums, mae, mse
-from policyscope.spaces import ActionSchema, NativeActions, NormalizedActions, Normalizer
 
 STATS = {
     "action": {

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from policyscope.commands.rollout import rollout
 from policyscope.config import DatasetConfig, EnvConfig, PolicyConfig, RolloutConfig
-from policyscope.sim.rollout import rollout
+from policyscope.sim.pusht import PoseFinder
 from policyscope.sim.simulator import Simulator
-from policyscope.sim.starts import PoseFinder
 
 PLANNER = Path(__file__).parents[1] / "src" / "policyscope" / "assets" / "pusht-planner"
 

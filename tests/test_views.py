@@ -19,22 +19,22 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 import fakes
+from policyscope.commands.evaluate import evaluate
+from policyscope.commands.report import ReportConfig, render, render_together
 from policyscope.config import DatasetConfig, PageConfig
-from policyscope.errors import UsageError
-from policyscope.evaluation import evaluate
-from policyscope.findings import Finding
-from policyscope.footage import pictures
-from policyscope.frames import FrameSource
-from policyscope.report import ReportConfig, render, render_together
-from policyscope.run.clips import chosen_episodes, clip_layout, make_clip, read_clips, write_clips
-from policyscope.run.directory import RunDirectory
-from policyscope.run.record import read_record
-from policyscope.views import series, words
+from policyscope.data.source import FrameSource
+from policyscope.engine.footage import pictures
+from policyscope.errors import Finding, UsageError
+from policyscope.runs.chosen import chosen_episodes
+from policyscope.runs.clips import clip_layout, make_clip, read_clips, write_clips
+from policyscope.runs.directory import RunDirectory
+from policyscope.runs.record import read_record
 from policyscope.views.language import catalogue, english, speaker
+from policyscope.views.offline import series, words
 from policyscope.views.player import packed
 from test_watch import Notes
 
-VIEWS = Path(words.__file__).parent
+VIEWS = Path(words.__file__).parents[1]
 
 
 def unpacked(found: dict[str, Any]) -> np.ndarray:
@@ -230,11 +230,11 @@ def _said() -> set[str]:
     """Every text that goes through a catalogue, found in templates, scripts and modules."""
     said = {*words.BASELINE_NAMES.values(), *words.SPLIT_NAMES.values(), words.CAVEAT}
     said |= {"error", "warning", "info", "model call", "queue pop", "end to end"}
-    for file in VIEWS.glob("*.j2"):
+    for file in (VIEWS / "web").glob("*.j2"):
         said |= set(re.findall(r'\b_\("([^"]+)"', file.read_text()))
     for file in (VIEWS / "web").glob("*.js"):
         said |= set(re.findall(r'\bt\("([^"]+)"', file.read_text()))
-    for file in VIEWS.glob("*.py"):
+    for file in VIEWS.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "say":
                 said |= {a.value for a in node.args if isinstance(a, ast.Constant)}

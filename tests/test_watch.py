@@ -10,24 +10,18 @@ import pytest
 from rich.console import Console
 
 import fakes
-from policyscope.evaluation import evaluate
-from policyscope.metrics.running import EpisodeNews
-from policyscope.watch import TerminalProgress
+from policyscope.commands.evaluate import evaluate
+from policyscope.engine.progress import EpisodeNews, Watch
+from policyscope.views.terminal import TerminalProgress
 
 
-class Notes:
+class Notes(Watch):
     """Writes down what it is told."""
 
     def __init__(self) -> None:
         self.news: list[EpisodeNews] = []
 
-    def stage(self, text: str) -> None: ...
-
-    def begin(self, n_frames: int) -> None: ...
-
-    def advance(self, n_frames: int) -> None: ...
-
-    def episode(self, news: EpisodeNews) -> None:
+    def scored(self, news: EpisodeNews) -> None:
         self.news.append(news)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from policyscope.spaces import NativeActions, NormalizedActions, Normalizer
+from policyscope.actions.spaces import NativeActions, NormalizedActions, Normalizer
 
 Array = np.ndarray
 

@@ -20,9 +20,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 import fakes
+from policyscope.commands.check import check
 from policyscope.config import DatasetConfig, EvalConfig, PolicyConfig
-from policyscope.evaluation import check, open_policy
-from policyscope.frames import FrameBatch, FrameSource
+from policyscope.data.frames import FrameBatch
+from policyscope.data.source import FrameSource
 
 SIZE = 48
 HORIZON = 16
@@ -252,7 +253,7 @@ def predict(name: str, fold: str, checkpoint: Path, frames: Frames, root: Path) 
         device="cpu",
     )
     inputs = check(config)
-    policy = open_policy(config, inputs)
+    policy = inputs.open_policy(config)
     (camera,) = inputs.source.facts.cameras
     test = np.flatnonzero(np.isin(frames.episode, list(DATA[name].test[fold])))
     chunks = []

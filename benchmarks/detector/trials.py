@@ -22,15 +22,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from faults import FAULTS, Case
 from networks import DATA, KINDS
 
-from policyscope.checkpoint import read_checkpoint
+from policyscope.actions.spaces import ActionSchema, NativeActions, Normalizer
+from policyscope.checks.detector.decide import MIN_EPISODES, judge
+from policyscope.checks.detector.findings import ERRORS
+from policyscope.checks.detector.hypotheses import Declared, Sample
+from policyscope.checks.detector.statistics import spearman
 from policyscope.config import DatasetConfig, PolicyConfig
-from policyscope.detector.decide import MIN_EPISODES, judge
-from policyscope.detector.findings import ERRORS
-from policyscope.detector.hypotheses import Declared, Sample
-from policyscope.detector.statistics import spearman
-from policyscope.facts import DatasetFacts
-from policyscope.frames import FrameSource
-from policyscope.spaces import ActionSchema, NativeActions, Normalizer
+from policyscope.data.facts import DatasetFacts
+from policyscope.data.source import FrameSource
+from policyscope.policies.checkpoint import read_checkpoint
 
 EPISODES = (2, 3, 4, 8)
 MARKERS = ("<!-- tables -->", "<!-- end of tables -->")

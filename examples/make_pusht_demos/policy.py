@@ -1,4 +1,4 @@
-"""The planner as a policy: what `policyscope.sim.rollout.rollout` can run and score.
+"""The planner as a policy: what `policyscope.commands.rollout.rollout` can run and score.
 
 Each call plans one push in a copy of the simulation and gives its actions as a chunk; the rest of
 the chunk holds the last target. A call depends on its seed and step alone.
@@ -13,10 +13,10 @@ import time
 import numpy as np
 from make import BOARD, Expert, State, parse_args
 
-from policyscope.frames import FrameBatch
-from policyscope.noise import noise_seed
+from policyscope.actions.spaces import NativeActions
+from policyscope.data.frames import FrameBatch
 from policyscope.policies.base import Normalization, Policy, PolicySpec, Prediction
-from policyscope.spaces import NativeActions
+from policyscope.policies.noise import noise_seed
 
 
 def defaults() -> argparse.Namespace:

@@ -21,56 +21,68 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from policyscope.actions.spaces import (
+        ActionSchema,
+        NativeActions,
+        NormalizedActions,
+        Normalizer,
+    )
+    from policyscope.commands.check import check
+    from policyscope.commands.evaluate import evaluate
+    from policyscope.commands.report import render, render_together
+    from policyscope.commands.rollout import rollout
+    from policyscope.commands.session import Run
     from policyscope.config import (
+        CheckConfig,
         DatasetConfig,
         EnvConfig,
         EvalConfig,
         PageConfig,
         PolicyConfig,
+        ReportConfig,
         RolloutConfig,
     )
-    from policyscope.errors import InputError, PolicyscopeError, RefusedError
-    from policyscope.evaluation import Run, check, evaluate
-    from policyscope.findings import Finding
+    from policyscope.engine.progress import Watch
+    from policyscope.errors import Finding, InputError, PolicyscopeError, RefusedError
     from policyscope.metrics import mae, mse
-    from policyscope.report import ReportConfig, render, render_together
-    from policyscope.run.record import read_record
+    from policyscope.metrics.tally import read_eval_info
+    from policyscope.runs.record import read_record
     from policyscope.sim.conformance import check_environment
-    from policyscope.sim.rollout import rollout
-    from policyscope.sim.tally import read_eval_info
-    from policyscope.spaces import ActionSchema, NativeActions, NormalizedActions, Normalizer
 
 _HOME = {
-    "ActionSchema": "spaces",
+    "ActionSchema": "actions.spaces",
+    "CheckConfig": "config",
     "DatasetConfig": "config",
     "EnvConfig": "config",
     "EvalConfig": "config",
-    "Finding": "findings",
+    "Finding": "errors",
     "InputError": "errors",
-    "NativeActions": "spaces",
-    "NormalizedActions": "spaces",
-    "Normalizer": "spaces",
+    "NativeActions": "actions.spaces",
+    "NormalizedActions": "actions.spaces",
+    "Normalizer": "actions.spaces",
     "PageConfig": "config",
     "PolicyConfig": "config",
     "PolicyscopeError": "errors",
     "RefusedError": "errors",
-    "ReportConfig": "report",
+    "ReportConfig": "config",
     "RolloutConfig": "config",
-    "Run": "evaluation",
-    "check": "evaluation",
+    "Run": "commands.session",
+    "Watch": "engine.progress",
+    "check": "commands.check",
     "check_environment": "sim.conformance",
-    "evaluate": "evaluation",
+    "evaluate": "commands.evaluate",
     "mae": "metrics",
     "mse": "metrics",
-    "read_eval_info": "sim.tally",
-    "read_record": "run.record",
-    "render": "report",
-    "render_together": "report",
-    "rollout": "sim.rollout",
+    "read_eval_info": "metrics.tally",
+    "read_record": "runs.record",
+    "render": "commands.report",
+    "render_together": "commands.report",
+    "rollout": "commands.rollout",
 }
 
 __all__ = [
     "ActionSchema",
+    "CheckConfig",
     "DatasetConfig",
     "EnvConfig",
     "EvalConfig",
@@ -86,6 +98,7 @@ __all__ = [
     "ReportConfig",
     "RolloutConfig",
     "Run",
+    "Watch",
     "check",
     "check_environment",
     "evaluate",

@@ -1,5 +1,5 @@
 """``python -m policyscope`` is the command line."""
 
-from policyscope.cli import main
+from policyscope.commands.cli import main
 
 main()

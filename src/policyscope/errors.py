@@ -1,4 +1,4 @@
-"""Everything policyscope raises on purpose.
+"""Everything policyscope raises on purpose, and what it notices.
 
     PolicyscopeError
     ├── InputError            something the user gave can't be used (exit status 2)
@@ -12,15 +12,15 @@
     │   └── OutOfMemoryError  a batch does not fit; smaller ones are tried first
     └── RefusedError          preflight findings of severity error refuse the run (exit status 2)
 
-Each message is one line that says what was expected, what was found and how to mend it.
+Each message is one line that says what was expected, what was found and how to mend it. A
+`Finding` is what was noticed about a policy, a dataset or their predictions.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from policyscope.findings import Finding
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, final
 
 
 class PolicyscopeError(Exception):
@@ -94,3 +94,49 @@ class RefusedError(PolicyscopeError):
         self.findings = findings
         text = " | ".join(f"{f.code}: {f.message} Fix: {f.fix}" for f in findings)
         super().__init__(f"refused: {text}")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+Severity = Literal["error", "warning", "info"]
+
+
+@final
+@dataclass(frozen=True)
+class Finding:
+    """One observation about the inputs or the predictions.
+
+    Attributes:
+        code: a stable identifier that scripts can match, for example ``action_dim_mismatch``.
+        severity: ``error`` refuses the run, ``warning`` and ``info`` do not.
+        message: what was expected and what was found, with the numbers.
+        fix: what to do, as a command or a line of config where possible.
+        forceable: whether ``--force`` can compute a number all the same.
+        evidence: the numbers behind a suspicion, by name.
+    """
+
+    code: str
+    severity: Severity
+    message: str
+    fix: str
+    forceable: bool = True
+    evidence: Mapping[str, float] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The finding as ``run.json`` holds it."""
+        row: dict[str, Any] = {
+            "code": self.code,
+            "severity": self.severity,
+            "message": self.message,
+            "fix": self.fix,
+        }
+        return row if self.evidence is None else row | {"evidence": dict(self.evidence)}
+
+
+def errors_in(findings: tuple[Finding, ...] | list[Finding]) -> tuple[Finding, ...]:
+    """The findings of severity error."""
+    return tuple(f for f in findings if f.severity == "error")

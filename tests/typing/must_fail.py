@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from policyscope.actions.spaces import NativeActions, NormalizedActions, Normalizer
 from policyscope.metrics import error_sums, mae, mse
-from policyscope.spaces import NativeActions, NormalizedActions, Normalizer
 
 native = NativeActions(np.zeros((1, 2, 3)), ("px",) * 3)
 normalized = NormalizedActions(np.zeros((1, 2, 3)), "stats")

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from policyscope.actions.spaces import NativeActions, NormalizedActions
 from policyscope.metrics import mae, mse
-from policyscope.spaces import NativeActions, NormalizedActions
 
 native = NativeActions(np.zeros((1, 2, 3)), ("px",) * 3)
 normalized = NormalizedActions(np.zeros((1, 2, 3)), "stats")

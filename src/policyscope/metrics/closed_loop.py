@@ -11,8 +11,8 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from policyscope.actions.spaces import FloatArray
 from policyscope.metrics.intervals import MIN_EPISODES, Estimate
-from policyscope.spaces import FloatArray
 
 _POWER, _ALPHA = 0.80, 0.05
 

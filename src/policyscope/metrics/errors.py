@@ -10,13 +10,13 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from policyscope.errors import InputError
-from policyscope.spaces import (
+from policyscope.actions.spaces import (
     FloatArray,
     NativeActions,
     NormalizedActions,
     require_same_space,
 )
+from policyscope.errors import InputError
 
 
 @final

@@ -13,7 +13,7 @@ from typing import Any, final
 
 import numpy as np
 
-from policyscope.spaces import FloatArray
+from policyscope.actions.spaces import FloatArray
 
 MIN_EPISODES = 5
 """Below this many episodes no interval is given: it would be a guess."""

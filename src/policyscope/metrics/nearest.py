@@ -9,8 +9,8 @@ from typing import final
 
 import numpy as np
 
+from policyscope.actions.spaces import FloatArray
 from policyscope.errors import UsageError
-from policyscope.spaces import FloatArray
 
 _BAND = 0.1  # Sakoe-Chiba, of the longer path
 

@@ -12,8 +12,8 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from policyscope.actions.spaces import FloatArray
 from policyscope.metrics.intervals import cluster_mean
-from policyscope.spaces import FloatArray
 
 
 @final

@@ -13,17 +13,17 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from policyscope.metrics.errors import ErrorSums, error_sums, total
-from policyscope.metrics.intervals import Estimate, cluster_mean, cluster_ratio, skill
-from policyscope.metrics.samples import SampleSums, sample_scores, sample_sums
-from policyscope.metrics.shape import EpisodeShape, episode_shape, similarity, smoothness
-from policyscope.spaces import (
+from policyscope.actions.spaces import (
     ActionSchema,
     FloatArray,
     NativeActions,
     NormalizedActions,
     Normalizer,
 )
+from policyscope.metrics.errors import ErrorSums, error_sums, total
+from policyscope.metrics.intervals import Estimate, cluster_mean, cluster_ratio, skill
+from policyscope.metrics.samples import SampleSums, sample_scores, sample_sums
+from policyscope.metrics.shape import EpisodeShape, episode_shape, similarity, smoothness
 
 SCOPES = ("step1", "chunk", "executed")
 MIN_STD = 1e-6

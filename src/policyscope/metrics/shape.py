@@ -12,13 +12,13 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from policyscope.metrics.intervals import Estimate, cluster_mean, cluster_ratio, finite_or_none
-from policyscope.spaces import (
+from policyscope.actions.spaces import (
     FloatArray,
     NativeActions,
     NormalizedActions,
     require_same_space,
 )
+from policyscope.metrics.intervals import Estimate, cluster_mean, cluster_ratio, finite_or_none
 
 
 @final

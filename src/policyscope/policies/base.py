@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Literal, final
 
-from policyscope.frames import FrameBatch
-from policyscope.spaces import NativeActions
+from policyscope.actions.spaces import NativeActions
+from policyscope.data.frames import FrameBatch
 
 Draws = Literal["none", "noise", "seeded"]
 

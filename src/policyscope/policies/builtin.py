@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import final
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from policyscope.baselines import baseline_actions
-from policyscope.config import PolicyConfig
-from policyscope.errors import UsageError
-from policyscope.frames import FrameBatch, FrameSource
+from policyscope.actions.spaces import FloatArray, NativeActions
+from policyscope.data.facts import ACTION, STATE, DatasetFacts
+from policyscope.data.frames import Episode, FrameBatch
+from policyscope.data.source import FrameSource
+from policyscope.errors import DatasetError, UsageError
 from policyscope.policies.base import Normalization, Policy, PolicySpec, Prediction
-from policyscope.spaces import FloatArray, NativeActions
 
 _NATIVE = Normalization("IDENTITY", "identity", "none")
 
 
-def _spec(name: str, horizon: int, n_action_steps: int | None) -> PolicySpec:
+def _spec(
+    name: str, horizon: int, n_action_steps: int | None, keys: frozenset[str] = frozenset()
+) -> PolicySpec:
     if n_action_steps is not None and n_action_steps > horizon:
         raise UsageError(
             "--n_action_steps",
@@ -33,6 +37,7 @@ def _spec(name: str, horizon: int, n_action_steps: int | None) -> PolicySpec:
         chunk_size=horizon,
         n_action_steps=n_action_steps or horizon,
         normalization=_NATIVE,
+        keys=keys,
     )
 
 
@@ -119,23 +124,94 @@ class ReplayPolicy(Policy):
         return Prediction(NativeActions(np.stack(rows), units), time.perf_counter() - start)
 
 
-def open_builtin(
-    config: PolicyConfig,
-    source: FrameSource,
+@final
+class Still(Policy):
+    """Does nothing: asks for the state that the robot is in, or for no displacement.
+
+    Args:
+        name: ``hold_state`` or ``zero``.
+        facts: of the simulator.
+        horizon: steps of a chunk.
+        n_action_steps: steps run of it; None for all.
+
+    Raises:
+        UsageError: state and action differ in their number of dims.
+    """
+
+    def __init__(
+        self, name: str, facts: DatasetFacts, *, horizon: int, n_action_steps: int | None
+    ) -> None:
+        if name == "hold_state" and len(facts.state_names) != facts.actions.dim:
+            raise UsageError(
+                "--policy.type hold_state",
+                expected=f"a state of {facts.actions.dim} dims, as an action has",
+                found=f"{len(facts.state_names)}",
+                fix="--policy.type zero: holding the state is no action here",
+            )
+        self._units = facts.actions.units
+        self._keys = [STATE] if name == "hold_state" else []
+        self.spec = _spec(name, horizon, n_action_steps, keys=frozenset(self._keys))
+
+    def predict(self, batch: FrameBatch) -> Prediction:
+        """See `Policy.predict`."""
+        start = time.perf_counter()
+        state = np.zeros((len(batch), len(self._units)))
+        for key in self._keys:
+            state = batch.observations[-1][key].numpy()
+        chunks = np.repeat(state[:, None, :], self.spec.chunk_size, axis=1)
+        return Prediction(NativeActions(chunks, self._units), time.perf_counter() - start)
+
+
+Baselines = dict[str, NativeActions]
+
+
+def baseline_chunks(
+    episode: Episode,
+    horizon: int,
     *,
-    dims: tuple[int, ...],
-    n_action_steps: int | None,
-    action_kind: str,
-) -> Policy:
-    """The built-in policy that ``--policy.type`` names."""
-    horizon = config.chunk_size
-    if config.type == "replay":
-        return ReplayPolicy(source, dims=dims, horizon=horizon, n_action_steps=n_action_steps)
-    return BaselinePolicy(
-        str(config.type),
-        source,
-        dims=dims,
-        horizon=horizon,
-        n_action_steps=n_action_steps,
-        action_kind=action_kind,
-    )
+    stats: Mapping[str, Mapping[str, ArrayLike]],
+    action_kind: str = "absolute",
+) -> Baselines:
+    """Every baseline that this dataset supports.
+
+    Args:
+        episode: a demonstration of T frames.
+        horizon: steps of a chunk (H).
+        stats: the dataset's statistics.
+        action_kind: ``absolute`` or ``delta``.
+
+    Returns:
+        Name → [T, H, A] chunks; every chunk repeats one action H times.
+    """
+    single = baseline_actions(episode, stats=stats, action_kind=action_kind)
+    return {
+        name: NativeActions(np.repeat(values[:, None, :], horizon, axis=1), episode.actions.units)
+        for name, values in single.items()
+    }
+
+
+def baseline_actions(
+    episode: Episode,
+    *,
+    stats: Mapping[str, Mapping[str, ArrayLike]],
+    action_kind: str = "absolute",
+) -> dict[str, FloatArray]:
+    """As `baseline_chunks`, one [T, A] action a frame."""
+    actions = episode.actions.values
+    if "mean" not in stats.get(ACTION, {}):
+        raise DatasetError(
+            "dataset statistics",
+            expected="action.mean in meta/stats.json",
+            found="none",
+            fix="recompute the statistics with lerobot (lerobot.datasets.compute_stats)",
+        )
+    mean = np.broadcast_to(np.asarray(stats[ACTION]["mean"], np.float64).reshape(-1), actions.shape)
+    state = episode.state
+    holds = action_kind == "absolute" and state is not None and state.shape == actions.shape
+    first = state[0] if holds and state is not None else mean[0]
+    baselines = {"repeat_last": np.concatenate([first[None], actions[:-1]])}
+    if holds and state is not None:
+        baselines["hold_state"] = state.astype(np.float64)
+    if action_kind == "delta":
+        baselines["zero"] = np.zeros_like(actions)
+    return {**baselines, "dataset_mean": np.array(mean)}

@@ -14,22 +14,23 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
-from policyscope.alignment import Alignment
-from policyscope.checkpoint import Checkpoint
-from policyscope.config import EvalConfig
+from policyscope.actions.spaces import NativeActions, NormalizedActions
+from policyscope.config import PolicyOptions
+from policyscope.data.facts import ACTION, DatasetFacts
+from policyscope.data.frames import FrameBatch
+from policyscope.data.pictures import Buffers, unit_range
 from policyscope.errors import (
     CheckpointError,
     NonFiniteError,
     OutOfMemoryError,
     SpaceError,
     UsageError,
+    first_line,
 )
-from policyscope.facts import ACTION, DatasetFacts
-from policyscope.frames import FrameBatch
-from policyscope.hub import first_line
-from policyscope.noise import noise_seed, standard_normal
-from policyscope.pictures import Buffers, unit_range
+from policyscope.policies.alignment import Alignment
 from policyscope.policies.base import ControlStep, Draws, Policy, PolicySpec, Prediction
+from policyscope.policies.checkpoint import Checkpoint
+from policyscope.policies.noise import noise_seed, standard_normal
 from policyscope.policies.opening import (
     facts_stats,
     load_policy,
@@ -39,7 +40,6 @@ from policyscope.policies.opening import (
     policy_config,
 )
 from policyscope.policies.smolvla import speed_up
-from policyscope.spaces import NativeActions, NormalizedActions
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +60,7 @@ class LerobotPolicy(Policy):
         checkpoint: Checkpoint,
         facts: DatasetFacts,
         alignment: Alignment,
-        config: EvalConfig,
+        config: PolicyOptions,
     ) -> None:
         """Load the weights and the processors.
 
@@ -68,7 +68,7 @@ class LerobotPolicy(Policy):
             CheckpointError: lerobot can't open it, or keys of the network lack weights.
             MissingStatsError: the statistics that make its outputs native are missing.
         """
-        self._alignment, self._seed = alignment, config.seed
+        self._alignment, self._seed = alignment, config.noise_seed
         self._device, self._buffers = pick_device(config.device), Buffers()
         self._autocast, self._copy_stream = config.dtype == "bfloat16", None
         self._config = policy_config(checkpoint, self._device)

@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from policyscope.alignment import Alignment
-from policyscope.checkpoint import Checkpoint
-from policyscope.errors import CheckpointError, UsageError
-from policyscope.facts import ACTION, DatasetFacts
-from policyscope.hub import first_line
+from policyscope.actions.spaces import stats_id
+from policyscope.data.facts import ACTION, DatasetFacts
+from policyscope.errors import CheckpointError, UsageError, first_line
+from policyscope.policies.alignment import Alignment
 from policyscope.policies.base import Normalization
-from policyscope.spaces import stats_id
+from policyscope.policies.checkpoint import Checkpoint
 
 _UNLOADED = ("Missing key", "Could not load state dict", "Warning: Could not load state dict")
 """How lerobot says that weights stayed random; PI0 and its kin only print it."""

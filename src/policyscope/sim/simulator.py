@@ -13,12 +13,14 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from policyscope.actions.spaces import FloatArray
 from policyscope.config import EnvConfig
-from policyscope.errors import UsageError
-from policyscope.hub import first_line
-from policyscope.parsing import parse_settings, parse_task_ids
-from policyscope.sim.adapters import Adapter, Observation, adapter_for, as_float
-from policyscope.spaces import FloatArray
+from policyscope.config.parsing import parse_settings, parse_task_ids
+from policyscope.errors import UsageError, first_line
+from policyscope.sim.adapter import Adapter, Observation, as_float
+from policyscope.sim.aloha import Aloha
+from policyscope.sim.libero import Libero
+from policyscope.sim.pusht import PushT
 
 
 @final
@@ -405,3 +407,14 @@ def stack(rows: Sequence[Observation]) -> Observation:
         else np.stack([np.asarray(row[key]) for row in rows])
         for key, value in first.items()
     }
+
+
+_KNOWN: dict[str, type[Adapter]] = {"pusht": PushT, "aloha": Aloha, "libero": Libero}
+
+
+def adapter_for(env_type: str, task: str | None) -> Adapter:
+    """The adapter of an environment type; that of a known simulator for its gymnasium id, too."""
+    for name, known in _KNOWN.items():
+        if env_type == name or (env_type == "gym" and str(task).startswith(f"gym_{name}/")):
+            return known()
+    return Adapter()

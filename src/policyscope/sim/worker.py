@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, final
 
+from policyscope.actions.spaces import FloatArray
 from policyscope.config import EnvConfig
-from policyscope.errors import InputError
-from policyscope.hub import first_line
-from policyscope.spaces import FloatArray
+from policyscope.errors import InputError, first_line
 
 
 @final

@@ -8,15 +8,15 @@ actions, a chunk wherever the policy was asked).
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from policyscope.run.clips import Clip
-from policyscope.spaces import FloatArray
+from policyscope.actions.spaces import FloatArray
+from policyscope.runs.clips import Clip
 
 _MISSING = -32768
 _STEPS = 65_000
@@ -105,3 +105,22 @@ def packed(values: ArrayLike) -> dict[str, Any]:
 def _clip_json(clip: Clip) -> dict[str, Any]:
     layout = {k: v for k, v in vars(clip).items() if k != "sheets"}
     return {**layout, "sheets": [base64.b64encode(sheet).decode() for sheet in clip.sheets]}
+
+
+def fitting(
+    chosen: Iterable[int], clips: Sequence[Clip], room: int
+) -> tuple[dict[int, tuple[Clip, ...]], list[int]]:
+    """Pictures that fit the page, in the order of choice; and the episodes whose don't."""
+    shown: dict[int, tuple[Clip, ...]] = {}
+    unseen = []
+    for episode in chosen:
+        held = tuple(c for c in clips if c.episode == episode)
+        size = sum(c.n_bytes for c in held)
+        if not held:
+            continue
+        if size <= room:
+            shown[episode] = held
+            room -= size
+        else:
+            unseen.append(episode)
+    return shown, unseen

@@ -1,0 +1,63 @@
+"""Units of action dims: declared by the user, or known for a few public robots; never guessed.
+
+LeRobot datasets record names but no units. An unknown unit stays `UNDECLARED_UNIT`, and the
+run says so.
+"""
+
+from __future__ import annotations
+
+from policyscope.actions.spaces import UNDECLARED_UNIT
+from policyscope.errors import UsageError
+
+UNIT_INTERVAL = "0-1"
+
+
+def action_units(
+    declared: str | None, *, names: tuple[str, ...], repo_id: str, robot_type: str | None
+) -> tuple[str, ...]:
+    """One unit a dim.
+
+    Args:
+        declared: ``--dataset.action_units``: one unit, or a comma-separated list, one a dim.
+        names: names of the action dims.
+        repo_id: dataset id.
+        robot_type: ``robot_type`` of the dataset's metadata.
+
+    Raises:
+        UsageError: a list of the wrong length.
+    """
+    if declared is not None:
+        units = tuple(u.strip() for u in declared.split(","))
+        if len(units) == 1:
+            return units * len(names)
+        if len(units) != len(names) or not all(units):
+            raise UsageError(
+                "--dataset.action_units",
+                expected=f"one unit, or {len(names)} (one for each action dim)",
+                found=f"{len(units)}: {declared!r}",
+                fix=f"--dataset.action_units {','.join([units[0] or 'rad'] * len(names))}",
+            )
+        return units
+    return tuple(_known_unit(name, repo_id, robot_type or "") for name in names)
+
+
+def image_plane(repo_id: str, units: tuple[str, ...]) -> dict[str, int] | None:
+    """The plane that a camera looks at squarely, where actions are points of it; else None.
+
+    Returns:
+        ``x`` and ``y``, the dims that hold the point, and the plane's ``width`` and ``height`` in
+        the unit of those dims.
+    """
+    if repo_id.rsplit("/", 1)[-1].startswith("pusht") and units == ("px", "px"):
+        return {"x": 0, "y": 1, "width": 512, "height": 512}  # gym-pusht: the whole board is seen
+    return None
+
+
+def _known_unit(name: str, repo_id: str, robot_type: str) -> str:
+    if repo_id.rsplit("/", 1)[-1].startswith("pusht"):
+        return "px"  # gym-pusht: targets on a board of 512 pixels
+    if robot_type == "aloha":  # gym-aloha: joint angles, grippers scaled to their stroke
+        return UNIT_INTERVAL if "gripper" in name else "rad"
+    if robot_type == "Unitree_G1_Inspire":  # Unitree: joint angles, hand closure 0 to 1
+        return UNIT_INTERVAL if "Hand" in name else "rad"
+    return UNDECLARED_UNIT

@@ -1,0 +1,151 @@
+"""The sample that the detector looks at: a few hundred frames of a policy, or of a stored run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policyscope.actions.spaces import FloatArray, NativeActions, Normalizer, missing_stats
+from policyscope.checks.detector.hypotheses import Declared, Sample
+from policyscope.data.facts import ACTION, DatasetFacts
+from policyscope.data.frames import Row
+from policyscope.data.source import FrameSource
+from policyscope.policies.alignment import Alignment
+from policyscope.policies.base import Policy
+from policyscope.policies.checkpoint import Checkpoint
+
+MOST_EPISODES = 8
+_BATCH = 32
+_PATIENCE_S = 8.0
+_STORED = 4096  # frames of a stored run, spread over its episodes
+_LEAST = 8  # of each episode
+
+
+def ask(
+    policy: Policy,
+    source: FrameSource,
+    alignment: Alignment,
+    episodes: tuple[int, ...],
+    n_frames: int,
+) -> Sample:
+    """Predictions of about `n_frames` frames, spread evenly over at most eight episodes.
+
+    Asks in rounds over all episodes, so that a slow policy which runs out of patience after some
+    seconds still leaves a fair sample.
+    """
+    chosen = _evenly(np.asarray(episodes), MOST_EPISODES)
+    each = -(-n_frames // len(chosen))
+    by_episode = [[(int(e), int(f), 0) for f in _spread(source, int(e), each)] for e in chosen]
+    rows: list[Row] = [r for turn in _rounds(by_episode) for r in turn]
+    begin, predicted, asked = time.perf_counter(), [], 0
+    for batch in source.batches(
+        rows, batch_size=_BATCH, keys=policy.spec.keys, steps=policy.spec.steps
+    ):
+        predicted.append(policy.predict(batch).actions.values)
+        asked += len(batch)
+        if time.perf_counter() - begin > _PATIENCE_S and asked >= 3 * _BATCH:
+            break
+    return _against(source, alignment, rows[:asked], np.concatenate(predicted))
+
+
+def stored(
+    source: FrameSource,
+    alignment: Alignment,
+    predictions: Iterable[tuple[int, NDArray[np.int64], FloatArray]],
+    n_episodes: int,
+) -> Sample:
+    """The sample that a run has stored already.
+
+    Args:
+        source: the loaded demonstrations.
+        alignment: which dims are compared.
+        predictions: (episode, [T] frame indices, their [T, H, A] native chunks).
+        n_episodes: how many of them there are.
+    """
+    rows: list[Row] = []
+    kept = []
+    for episode, index, values in predictions:
+        frames = _evenly(np.arange(len(values)), max(_STORED // n_episodes, _LEAST))
+        rows += [(episode, int(index[f]), 0) for f in frames]
+        kept.append(values[frames])
+    return _against(source, alignment, rows, np.concatenate(kept))
+
+
+def declared(
+    checkpoint: Checkpoint,
+    facts: DatasetFacts,
+    alignment: Alignment,
+    *,
+    stats: str,
+    action_kind: str,
+) -> Declared:
+    """What the checkpoint and the dataset say about the compared dims."""
+    ours = _of_dims(facts.stats.get(ACTION, {}), alignment.dataset_dims, facts.actions.dim)
+    step = checkpoint.unnormalizer
+    theirs = _of_dims(
+        step.stats.get(ACTION, {}) if step else {}, alignment.policy_dims, checkpoint.action_dim
+    )
+    mode, units = checkpoint.action_mode, alignment.schema.units
+    known = [
+        table
+        for table in ((ours,) if stats == "dataset" else (theirs, ours))
+        if not missing_stats({ACTION: table}, mode, ACTION)
+    ]
+    door = (
+        Normalizer.from_stats({ACTION: known[0]}, mode=mode, units=units)
+        if known and mode != "IDENTITY"
+        else None
+    )
+    std = ours.get("std", np.zeros(len(units)))
+    return Declared(alignment.schema, door, std, ours.get("min"), ours.get("max"), action_kind)
+
+
+def _against(
+    source: FrameSource, alignment: Alignment, rows: list[Row], predicted: FloatArray
+) -> Sample:
+    """Put the demonstrations beside [N, H, A] predictions of N rows."""
+    dims, horizon = list(alignment.dataset_dims), predicted.shape[1]
+    targets, pads, states = [], [], []
+    for episode, frame, _ in rows:
+        demonstration = source.episode(episode)
+        steps = frame + np.arange(horizon)
+        last = demonstration.length - 1
+        targets.append(demonstration.actions.values[np.minimum(steps, last)][:, dims])
+        pads.append(steps > last)
+        if demonstration.state is not None:
+            states.append(demonstration.state[frame])
+    same = len(source.facts.state_names) == source.facts.actions.dim and len(states) == len(rows)
+    units = alignment.schema.units
+    return Sample(
+        NativeActions(predicted, units),
+        NativeActions(np.stack(targets), units),
+        np.stack(pads),
+        np.array([row[0] for row in rows]),
+        np.stack(states).astype(np.float64)[:, dims] if same else None,
+    )
+
+
+def _of_dims(table: Mapping[str, Any], dims: tuple[int, ...], size: int) -> dict[str, FloatArray]:
+    flat = {name: np.asarray(v, dtype=np.float64).reshape(-1) for name, v in table.items()}
+    return {name: v[list(dims)] for name, v in flat.items() if v.size == size}
+
+
+def _evenly(values: Any, most: int) -> Any:
+    return values[np.unique(np.linspace(0, len(values) - 1, most).astype(int))]
+
+
+def _spread(source: FrameSource, episode: int, n: int) -> list[int]:
+    """Frames spread evenly, in an order of which every beginning is spread, too."""
+    frames = _evenly(np.arange(source.episode(episode).length), n)
+    stride = next((s for s in (7, 5, 3, 2) if len(frames) % s), 1)
+    return [int(frames[i * stride % len(frames)]) for i in range(len(frames))]
+
+
+def _rounds(by_episode: list[list[Row]]) -> Iterable[list[Row]]:
+    """Four frames of each episode at a time."""
+    for start in range(0, max(map(len, by_episode)), 4):
+        yield [row for rows in by_episode for row in rows[start : start + 4]]

@@ -1,0 +1,220 @@
+"""What a run starts from: policy and data, read, matched and checked before any weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import final
+
+from policyscope.actions.spaces import UNDECLARED_UNIT, ActionSchema
+from policyscope.checks.preflight import preflight, preflight_policy
+from policyscope.config import OfflineOptions, RolloutConfig
+from policyscope.config.options import require_one_policy
+from policyscope.config.parsing import parse_episodes
+from policyscope.data.facts import ACTION, STATE, DatasetFacts
+from policyscope.data.source import FrameSource
+from policyscope.errors import Finding, InputError, UsageError
+from policyscope.policies.alignment import Alignment, align
+from policyscope.policies.base import Policy
+from policyscope.policies.checkpoint import Checkpoint, read_checkpoint
+from policyscope.policies.open import open_for_dataset
+from policyscope.policies.split import held_out, leakage, trained_on
+from policyscope.sim.adapter import Adapter
+from policyscope.sim.pool import Fault, Pool
+from policyscope.sim.processors import Eyes
+from policyscope.sim.simulator import SimulatorSpec, adapter_for, environment_config
+from policyscope.sim.worker import Describe
+
+
+@final
+@dataclass(frozen=True)
+class OfflineInputs:
+    """A policy and a dataset that were read, matched and checked, before any weights.
+
+    Attributes:
+        checkpoint: None for a built-in policy.
+        source: the dataset, its chosen episodes loaded.
+        alignment: how the two meet.
+        episodes: chosen episode indices.
+        trained: episodes that the checkpoint says it saw, or None.
+        findings: of the preflight.
+    """
+
+    checkpoint: Checkpoint | None
+    source: FrameSource
+    alignment: Alignment
+    episodes: tuple[int, ...]
+    trained: frozenset[int] | None
+    findings: tuple[Finding, ...]
+
+    def open_policy(self, config: OfflineOptions) -> Policy:
+        """The policy itself, with its weights.
+
+        Raises:
+            CheckpointError: it can't be opened.
+            UsageError: a built-in policy that this dataset does not support.
+        """
+        return open_for_dataset(config, self.checkpoint, self.source, self.alignment)
+
+
+def read_offline(config: OfflineOptions) -> OfflineInputs:
+    """Read a policy's files and a dataset, and match the two.
+
+    Raises:
+        InputError: something can't be read or makes no sense.
+    """
+    checkpoint = read_checkpoint(config.policy) if config.policy.path is not None else None
+    source = FrameSource(config.dataset, repo_id=config.dataset_name)
+    facts = source.facts
+    alignment = align(checkpoint, facts, config)
+    findings = preflight(checkpoint, facts, alignment, config)
+    trained = trained_on(checkpoint, facts)
+    n = len(facts.lengths)
+    episodes = (
+        parse_episodes(config.dataset.episodes, n)
+        if config.dataset.episodes is not None
+        else held_out(trained, n)
+    )
+    source.load(episodes)
+    leak = leakage(trained, episodes)
+    findings = (*findings, leak) if leak else findings
+    return OfflineInputs(checkpoint, source, alignment, episodes, trained, findings)
+
+
+@final
+@dataclass(frozen=True)
+class ClosedLoopInputs:
+    """A policy and a simulator, before any weights.
+
+    Attributes:
+        config: what was asked for.
+        simulator: what the simulator says about itself.
+        adapter: what we know about it.
+        eyes: its processors.
+        facts: the simulator in the terms of a dataset.
+        checkpoint: None for a policy without one.
+        alignment: how policy and simulator meet.
+        findings: of the preflight.
+    """
+
+    config: RolloutConfig
+    simulator: SimulatorSpec
+    adapter: Adapter
+    eyes: Eyes
+    facts: DatasetFacts
+    checkpoint: Checkpoint | None
+    alignment: Alignment
+    findings: tuple[Finding, ...]
+
+
+def read_closed_loop(
+    config: RolloutConfig, pool: Pool, *, scripted: Policy | None
+) -> ClosedLoopInputs:
+    """Ask the simulator what it is, read the checkpoint, match the two.
+
+    Args:
+        config: what was asked for.
+        pool: with at least one worker.
+        scripted: a policy object instead of a checkpoint or a built-in policy.
+
+    Raises:
+        InputError: something can't be read, opened, or makes no sense.
+    """
+    checkpoint = None
+    if scripted is None:
+        require_one_policy(config.policy)
+        if config.policy.path is not None:
+            checkpoint = read_checkpoint(config.policy)
+    described = pool.ask(pool.workers[0], Describe(), config.env.timeout_s)
+    if isinstance(described, Fault):
+        raise UsageError(
+            f"--env.type {config.env.type}",
+            expected="a simulator that opens and resets",
+            found=f"one that {described.kind} ({described.detail})",
+            fix="a longer --env.timeout_s if it is slow; else check its installation",
+        )
+    adapter = adapter_for(config.env.type, config.env.task)
+    eyes = Eyes(environment_config(config.env))
+    facts = _facts(described, adapter, eyes)
+    try:
+        alignment = align(checkpoint, facts, config)
+    except InputError as error:
+        raise UsageError(
+            error.what,
+            expected=_in_simulation(error.expected),
+            found=error.found,
+            fix=_in_simulation(error.fix),
+        ) from error
+    findings: tuple[Finding, ...] = alignment.findings
+    if checkpoint is not None:
+        findings = preflight_policy(checkpoint, facts, alignment, config)
+        findings = (*findings, *_closed_loop_findings(checkpoint))
+    findings = tuple(_worded(f) for f in findings)
+    return ClosedLoopInputs(
+        config, described, adapter, eyes, facts, checkpoint, alignment, findings
+    )
+
+
+def _facts(simulator: SimulatorSpec, adapter: Adapter, eyes: Eyes) -> DatasetFacts:
+    """The simulator in the terms in which datasets are described."""
+    seen = eyes.see(simulator.first.observations[-1:], [simulator.tasks[0].text])
+    shapes = {key: tuple(int(n) for n in value.shape[1:]) for key, value in seen.items()}
+    dim = len(simulator.action_low)
+    names, units = simulator.action_names, simulator.action_units
+    if names is None or len(names) != dim:
+        names = tuple(f"action[{i}]" for i in range(dim))
+    if units is None or len(units) != dim:
+        units = (UNDECLARED_UNIT,) * dim
+    state = shapes.get(STATE, (0,))
+    return DatasetFacts(
+        repo_id=simulator.name,
+        root=Path(),
+        fps=simulator.fps,
+        robot_type=adapter.robot_type,
+        actions=ActionSchema(names, units),
+        state_names=tuple(f"state[{i}]" for i in range(state[0])),
+        features={**shapes, ACTION: (dim,)},
+        cameras={key: (s[0], s[1], s[2]) for key, s in shapes.items() if len(s) == 3},
+        stats={},
+        tasks=tuple(task.text for task in simulator.tasks),
+        lengths=(),
+        episode_tasks=(),
+    )
+
+
+def _closed_loop_findings(checkpoint: Checkpoint) -> list[Finding]:
+    findings = []
+    if checkpoint.config.get("temporal_ensemble_coeff") is not None:
+        findings.append(
+            Finding(
+                "temporal_ensemble_ignored",
+                "warning",
+                "the checkpoint asks for temporal ensembling; found here: whole chunks, run "
+                "without it.",
+                "lerobot-eval, to run it with ensembling",
+            )
+        )
+    return findings
+
+
+def _worded(finding: Finding) -> Finding:
+    return replace(
+        finding,
+        message=_in_simulation(finding.message),
+        fix="--env.settings with the height and width of the training camera"
+        if finding.code == "image_shape_mismatch"
+        else "--env.task_text with the text the policy was trained with"
+        if finding.code == "task_text_missing"
+        else _in_simulation(finding.fix),
+    )
+
+
+def _in_simulation(text: str) -> str:
+    for word, instead in (
+        ("the dataset", "the simulator"),
+        ("this dataset", "this simulator"),
+        ("dataset key", "simulator key"),
+        ("a dataset", "a simulator"),
+    ):
+        text = text.replace(word, instead)
+    return text

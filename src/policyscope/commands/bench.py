@@ -1,0 +1,156 @@
+"""How fast a policy answers: latency at batch 1, throughput by batch size, dtype, compilation."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from policyscope.checks.inputs import read_offline
+from policyscope.config import BenchConfig, EvalConfig
+from policyscope.data.frames import Row
+from policyscope.data.source import FrameSource
+from policyscope.engine.progress import Watch
+from policyscope.engine.timing import measure_latency
+from policyscope.errors import OutOfMemoryError, OutputError, RefusedError, errors_in
+from policyscope.policies.base import Policy
+from policyscope.runs.record import environment
+from policyscope.views.bench import draw_bench
+
+_PATIENCE_S = 60.0  # for one batch size
+_WARM_UP = 2
+
+
+@final
+@dataclass(frozen=True)
+class Bench:
+    """A finished measurement.
+
+    Attributes:
+        directory: holds ``bench.json`` and ``bench.png``.
+        record: the content of ``bench.json``.
+    """
+
+    directory: Path
+    record: dict[str, Any]
+
+
+def bench(config: BenchConfig, progress: Watch | None = None) -> Bench:
+    """Measure a policy on frames of a dataset.
+
+    Latency is measured as a robot would meet it: batch 1, first call apart, warm-up discarded,
+    model call, queue pop and end to end each on its own. Throughput is the median of repeated
+    model calls, plus what the processors around the model cost.
+
+    Raises:
+        InputError: something can't be read or makes no sense.
+        RefusedError: policy and dataset do not fit.
+    """
+    watch = progress or Watch()
+    roads = []
+    for variant in config.variants():
+        inputs = read_offline(variant)
+        if errors := errors_in(inputs.findings):
+            raise RefusedError(tuple(errors))
+        watch.stage(f"loading the policy ({_name(variant)})")
+        policy = inputs.open_policy(variant)
+        episode, fps = inputs.episodes[0], inputs.source.facts.fps
+        watch.stage(f"timing single calls ({_name(variant)})")
+        latency = measure_latency(policy, inputs.source, episode, calls=config.calls, fps=fps)
+        rows: list[Row] = [
+            (e, f, 0) for e in inputs.episodes for f in range(inputs.source.facts.lengths[e])
+        ][: max(config.sizes())]
+        throughput = []
+        for size in config.sizes():
+            watch.stage(f"batch {size} ({_name(variant)})")
+            throughput.append(_throughput(policy, inputs.source, rows, size, config.repeats))
+        roads.append(
+            {
+                "dtype": variant.dtype,
+                "compile": variant.compile,
+                "latency": latency,
+                "throughput": throughput,
+            }
+        )
+    spec = policy.spec
+    record = {
+        "policy": {
+            "path": spec.path,
+            "type": spec.type,
+            "sha256": spec.sha256,
+            "n_parameters": spec.n_parameters,
+            "chunk_size": spec.chunk_size,
+            "n_action_steps": spec.n_action_steps,
+            "sampling": spec.sampling,
+        },
+        "dataset": {"repo_id": inputs.source.facts.repo_id, "fps": fps},
+        "cameras": {
+            k: inputs.source.facts.cameras[k] for k in spec.keys & set(inputs.source.facts.cameras)
+        },
+        "roads": roads,
+        "environment": environment(device=spec.device, dtype=spec.dtype, seed=config.seed),
+    }
+    return _write(config, record)
+
+
+def _name(variant: EvalConfig) -> str:
+    return variant.dtype + (", compiled" if variant.compile else "")
+
+
+def _throughput(
+    policy: Policy, source: FrameSource, rows: list[Row], size: int, repeats: int
+) -> dict[str, Any]:
+    some = [rows[i % len(rows)] for i in range(size)]
+    batch = policy.stage(source.batch(some, keys=policy.spec.keys, steps=policy.spec.steps))
+    model_s: list[float] = []
+    whole_s: list[float] = []
+    try:
+        policy.predict(batch)  # compiles, where it compiles; never counts
+        begin = time.perf_counter()
+        for i in range(1, _WARM_UP + repeats):
+            start = time.perf_counter()
+            answer = policy.predict(batch)
+            end = time.perf_counter()
+            if i >= _WARM_UP or end - begin > _PATIENCE_S:
+                model_s.append(answer.model_s)
+                whole_s.append(end - start)
+            if end - begin > _PATIENCE_S:
+                break
+    except OutOfMemoryError:
+        return {"batch_size": size, "out_of_memory": True}
+    return {
+        "batch_size": size,
+        "out_of_memory": False,
+        "n": len(model_s),
+        "model_ms": float(np.median(model_s)) * 1e3,
+        "model_ms_min": min(model_s) * 1e3,
+        "model_ms_max": max(model_s) * 1e3,
+        "whole_ms": float(np.median(whole_s)) * 1e3,
+        "samples_per_s": size / float(np.median(model_s)),
+        "samples_per_s_whole": size / float(np.median(whole_s)),
+    }
+
+
+def _write(config: BenchConfig, record: dict[str, Any]) -> Bench:
+    now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    given = config.output_dir
+    directory = (
+        Path(given).expanduser() if given else Path("outputs") / "policyscope" / f"bench_{now}"
+    )
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "bench.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+        draw_bench(record, directory / "bench.png")
+    except OSError as error:
+        raise OutputError(
+            f"--output_dir {directory}",
+            expected="a directory that can be written",
+            found=str(error),
+            fix="choose another --output_dir",
+        ) from error
+    return Bench(directory, record)

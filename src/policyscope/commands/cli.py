@@ -1,0 +1,287 @@
+"""The command line: parses flags, calls the Python API, prints. Nothing else.
+
+Exit status: 0 done; 1 done, and a check failed; 2 bad usage or input; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn, final
+
+import tyro
+
+from policyscope.config import (
+    BenchConfig,
+    CheckConfig,
+    CheckEnvConfig,
+    DemoConfig,
+    EvalConfig,
+    Language,
+    PageConfig,
+    ReportConfig,
+    RolloutConfig,
+)
+from policyscope.errors import PolicyscopeError, RefusedError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from policyscope.commands.session import Run
+
+_NEXT = (
+    "policyscope check --policy.path YOUR/pretrained_model --dataset.repo_id YOU/DATA",
+    "policyscope eval --policy.path YOUR/pretrained_model --dataset.repo_id YOU/DATA",
+    "policyscope eval --policy.type hold_state --dataset.repo_id YOU/DATA --dataset.root DIR",
+)
+
+_DESCRIPTION = """\
+Is this checkpoint any good? Evaluates robot policies on recorded demonstrations, in native
+units, against trivial baselines, with honest intervals.
+
+  policyscope demo
+  policyscope eval --policy.path DIR --dataset.repo_id lerobot/pusht
+  policyscope eval --policy.type hold_state --dataset.repo_id my/data --dataset.root DIR
+  policyscope bench --policy.path DIR --dataset.repo_id lerobot/pusht
+  policyscope rollout --policy.path DIR --env.type pusht --n_episodes 50
+  policyscope report DIR
+
+--debug shows the traceback of an error. Exit status: 0 done; 1 done, and a check failed;
+2 bad usage or input; 130 interrupted."""
+
+
+@final
+@dataclass(frozen=True)
+class _Report:
+    """Render a stored run again, without the policy: the page, the picture and the table.
+
+    policyscope report out --report.episodes 190,193 --lang zh
+
+    policyscope report out_a out_b --output side_by_side.html
+    """
+
+    runs: tyro.conf.Positional[tuple[str, ...]]
+    """Run directory; several are put side by side on one page."""
+    report: PageConfig = field(default_factory=PageConfig)
+    lang: Language = "en"
+    """Language of the page."""
+    output: str = "policyscope.html"
+    """Where the page of several runs goes; that of one run is report.html in its directory."""
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"] or ["--help"]
+    try:
+        sys.exit(_run(words))
+    except PolicyscopeError as error:
+        if debug:
+            raise
+        _complain(error)
+        sys.exit(2)
+    except KeyboardInterrupt as interrupt:
+        where = f" --output_dir {interrupt.args[0]}" if interrupt.args else ""
+        instead = " instead of --overwrite" if "--overwrite" in words else ""
+        print(
+            f"interrupted: the same command with --resume{where}{instead} goes on", file=sys.stderr
+        )
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _run(words: list[str]) -> int:
+    command = tyro.extras.subcommand_cli_from_dict(
+        {
+            "demo": DemoConfig,
+            "eval": EvalConfig,
+            "check": CheckConfig,
+            "bench": BenchConfig,
+            "rollout": RolloutConfig,
+            "check_env": CheckEnvConfig,
+            "report": _Report,
+        },
+        args=words,
+        prog="policyscope",
+        description=_DESCRIPTION,
+        config=(tyro.conf.FlagCreatePairsOff,),
+        use_underscores=True,
+    )
+    if isinstance(command, EvalConfig):
+        return _eval(command)
+    if isinstance(command, DemoConfig):
+        return _demo(command)
+    if isinstance(command, RolloutConfig):
+        return _rollout(command)
+    if isinstance(command, CheckEnvConfig):
+        return _check_env(command)
+    if isinstance(command, CheckConfig):
+        return _check(command)
+    if isinstance(command, BenchConfig):
+        return _bench(command)
+    return _report(command)
+
+
+def _demo(demo: DemoConfig) -> int:
+    from policyscope.commands.demo import demo_config
+
+    with demo_config(demo) as config:
+        status = _eval(config)
+    out = _console()
+    if demo.broken:
+        with demo_config(DemoConfig(demo.output_dir)) as config:
+            run = _evaluated(config)
+        from pathlib import Path
+
+        from policyscope.commands.report import render
+        from policyscope.runs.record import read_record
+        from policyscope.views.offline.words import beside
+
+        render(ReportConfig(str(run.directory)))
+        whole, broken = run.record, read_record(Path(f"{demo.output_dir}-broken").expanduser())
+        out.print(beside(whole, broken), markup=False, style="bold")
+        return status
+    out.print("\nNext, on your own checkpoint and dataset:", style="bold")
+    for line in _NEXT:
+        out.print(f"  {line}", markup=False, soft_wrap=True)
+    return status
+
+
+def _evaluated(config: EvalConfig) -> Run:
+    _quiet()
+    from policyscope.commands.evaluate import evaluate
+    from policyscope.views.terminal import TerminalProgress
+
+    with TerminalProgress(_console(stderr=True)) as progress:
+        return evaluate(config, progress)
+
+
+def _eval(config: EvalConfig) -> int:
+    run = _evaluated(config)
+    from policyscope.commands.report import render
+    from policyscope.views.offline.table import run_table
+
+    page = render(ReportConfig(str(run.directory), config.report, config.lang))
+    out = _console()
+    out.print(run_table(run.record))
+    out.print(f"{page}, beside report.png, run.json and predictions.parquet", markup=False)
+    return 1 if any(f["severity"] == "error" for f in run.record["findings"]) else 0
+
+
+def _rollout(config: RolloutConfig) -> int:
+    _quiet()
+    from policyscope.commands.report import render
+    from policyscope.commands.rollout import rollout
+    from policyscope.views.rollout.table import rollout_table
+    from policyscope.views.terminal import RolloutDashboard
+
+    with RolloutDashboard(_console(stderr=True)) as progress:
+        run = rollout(config, progress)
+    page = render(ReportConfig(str(run.directory), lang=config.lang))
+    out = _console()
+    out.print(rollout_table(run.record))
+    out.print(f"{page}, beside report.png, run.json, steps.parquet, eval_info.json", markup=False)
+    return 1 if any(f["severity"] == "error" for f in run.record["findings"]) else 0
+
+
+def _check_env(command: CheckEnvConfig) -> int:
+    _quiet()
+    from policyscope.sim.conformance import check_environment
+    from policyscope.views.words import findings_text
+
+    rows = [finding.to_json() for finding in check_environment(command.env)]
+    if rows:
+        _console().print(findings_text(rows))
+    else:
+        print("the environment keeps the contract")
+    return 1 if rows else 0
+
+
+def _check(config: CheckConfig) -> int:
+    _quiet()
+    import json
+
+    from policyscope.commands.check import check
+    from policyscope.views.words import findings_text
+
+    rows = [finding.to_json() for finding in check(config).findings]
+    if config.json:
+        print(json.dumps(rows, indent=1))
+    elif rows:
+        _console().print(findings_text(rows))
+    else:
+        print("no findings")
+    return 1 if any(row["severity"] != "info" for row in rows) else 0
+
+
+def _bench(config: BenchConfig) -> int:
+    _quiet()
+    from policyscope.commands.bench import bench
+    from policyscope.views.bench import bench_table
+    from policyscope.views.terminal import TerminalProgress
+
+    with TerminalProgress(_console(stderr=True)) as progress:
+        measured = bench(config, progress)
+    out = _console()
+    out.print(bench_table(measured.record))
+    out.print(f"{measured.directory}: bench.json, bench.png", markup=False)
+    return 0
+
+
+def _report(command: _Report) -> int:
+    from pathlib import Path
+
+    from policyscope.commands.report import render, render_together
+    from policyscope.runs.record import read_record
+    from policyscope.views.offline.table import run_table
+    from policyscope.views.rollout.table import rollout_table
+
+    out = _console()
+    if len(command.runs) > 1:
+        page = render_together(command.runs, command.output, command.lang)
+        out.print(str(page), markup=False)
+        return 0
+    if not command.runs:
+        raise UsageError(
+            "policyscope report",
+            expected="a run directory",
+            found="none",
+            fix="policyscope report DIR",
+        )
+    run = command.runs[0]
+    page = render(ReportConfig(run, command.report, command.lang))
+    record = read_record(Path(run).expanduser())
+    out.print(rollout_table(record) if record["kind"] == "rollout" else run_table(record))
+    out.print(f"{page}, beside report.png", markup=False)
+    return 0
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    class Pipeable(Console):
+        def on_broken_pipe(self) -> None:  # rich would exit with 1: a failed check
+            raise BrokenPipeError
+
+    return Pipeable(stderr=stderr, highlight=False)
+
+
+def _complain(error: PolicyscopeError) -> None:
+    if isinstance(error, RefusedError):
+        for finding in error.findings:
+            line = f"refused: {finding.code}: {finding.message} Fix: {finding.fix}"
+            print(line, file=sys.stderr)
+    else:
+        print(f"error: {error}", file=sys.stderr)
+
+
+def _quiet() -> None:
+    """Keep the libraries' progress bars and chatter off the terminal."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

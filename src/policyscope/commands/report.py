@@ -1,0 +1,98 @@
+"""Render stored runs again, without the policy; with the dataset only to add pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from policyscope.config import DatasetConfig, Language, ReportConfig
+from policyscope.errors import DatasetError, OutputError, UsageError
+from policyscope.runs.chosen import chosen_episodes
+from policyscope.runs.clips import read_clips, write_clips
+from policyscope.runs.directory import RunDirectory
+from policyscope.runs.record import read_record
+from policyscope.views.offline.page import write_page
+from policyscope.views.offline.picture import draw_picture
+from policyscope.views.rollout.page import write_rollout_page
+from policyscope.views.rollout.picture import draw_rollout
+
+
+def render(config: ReportConfig) -> Path:
+    """Draw ``report.png`` and ``report.html`` of a finished run.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        OutputError: no finished run there.
+        UsageError: ``--report.episodes`` names episodes that the run has not.
+    """
+    path = Path(config.run).expanduser()
+    record = _finished(path)
+    directory = RunDirectory(path)
+    if record["kind"] == "rollout":
+        draw_rollout(directory, record)
+        return write_rollout_page(directory, record, read_clips(path), config.lang)
+    chosen = chosen_episodes(record, config.page.episodes)
+    if config.page.episodes is not None:
+        _fetch_pictures(path, record, chosen)
+    draw_picture(directory, record)
+    return write_page(directory, record, chosen, read_clips(path), config.lang)
+
+
+def render_together(runs: tuple[str, ...], output: str, lang: Language = "en") -> Path:
+    """Write one page that shows several finished runs side by side.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        OutputError: one of them is not a finished run, or the page can't be written.
+        UsageError: fewer than two runs, or one of them twice.
+    """
+    from policyscope.views.comparison import write_together
+
+    paths = [Path(run).expanduser() for run in runs]
+    if len({p.resolve() for p in paths}) < max(len(paths), 2):
+        raise UsageError(
+            "policyscope report RUN RUN",
+            expected="two or more different runs",
+            found=" ".join(runs),
+            fix="name each run once",
+        )
+    records = [_finished(path) for path in paths]
+    return write_together(paths, records, Path(output).expanduser(), lang)
+
+
+def _finished(path: Path) -> dict[str, Any]:
+    record = read_record(path)
+    if record["status"] != "complete":
+        raise OutputError(
+            str(path),
+            expected="a complete run",
+            found=f"a {record['status']} one",
+            fix="finish it with --resume"
+            if record["status"] == "partial"
+            else "mend what its findings name, then evaluate again",
+        )
+    return record
+
+
+def _fetch_pictures(path: Path, record: dict[str, Any], chosen: dict[int, str]) -> None:
+    """Add pictures that the run has not kept yet, where the dataset still lies where it lay."""
+    held = {clip.episode for clip in read_clips(path)}
+    lacking = [e for e in chosen if e not in held]
+    root = record["dataset"].get("root")
+    if not lacking or root is None or not Path(root).is_dir():
+        return  # the page says which pictures it lacks
+    from policyscope.data.source import FrameSource
+    from policyscope.engine.footage import episode_clips, played_lengths
+
+    lengths = played_lengths(record)
+    try:
+        source = FrameSource(DatasetConfig(root=root), repo_id=record["dataset"]["repo_id"])
+        source.load(lacking)
+        for episode in lacking:
+            write_clips(path, episode_clips(source, episode, lengths[episode]))
+    except DatasetError:
+        return

@@ -1,0 +1,267 @@
+"""Closed loop, end to end: config → policy × simulators → episodes → numbers → run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from policyscope.checks.inputs import ClosedLoopInputs, read_closed_loop
+from policyscope.checks.postflight import findings_after
+from policyscope.commands.gallery import nearest_table, show
+from policyscope.commands.session import Run, Session, head, output_dir, policy_name
+from policyscope.config import RolloutConfig
+from policyscope.data.facts import ACTION
+from policyscope.data.source import FrameSource
+from policyscope.engine.brain import PolicyBrain, example
+from policyscope.engine.episodes import Planned, describe_plan, plan_episodes
+from policyscope.engine.progress import Watch
+from policyscope.engine.recorder import require_absent
+from policyscope.engine.scheduler import Clock, Scheduler, finished
+from policyscope.engine.timing import time_control_steps
+from policyscope.errors import errors_in
+from policyscope.metrics.tally import action_statistics, episodes_per_minute, eval_info, tally
+from policyscope.policies.base import Policy
+from policyscope.policies.open import open_for_simulator
+from policyscope.runs.directory import EVAL_INFO, RunDirectory
+from policyscope.runs.record import plain_json
+from policyscope.runs.rollouts import RolloutStore, StoredRollout
+from policyscope.sim.pool import Pool
+
+_AUTO_WIDTH = {"cpu": 4, "mps": 8, "cuda": 16}
+
+
+def rollout(
+    config: RolloutConfig,
+    progress: Watch | None = None,
+    *,
+    policy: Policy | None = None,
+) -> Run:
+    """Run a policy in simulation and write a run directory.
+
+    Args:
+        config: what to do.
+        progress: told while it runs.
+        policy: a policy object instead of the one that the config names; keys of its spec that
+            begin with ``info.`` read the simulator's own numbers.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        InputError: something can't be read, opened, or makes no sense.
+        RefusedError: findings of severity error; ``run.json`` holds them.
+        KeyboardInterrupt: the run was interrupted; ``--resume`` continues it.
+    """
+    watch = progress or Watch()
+    session = Session(output_dir(config.output_dir, _name(config, policy)), config)
+    if config.record is not None:
+        require_absent(Path(config.record).expanduser())
+    live = None
+    if config.live:
+        from policyscope.views.stream import LiveRollout
+
+        watch = live = LiveRollout(session.directory.path, watch)
+    watch.stage("starting the simulator")
+    with Pool(config.env, 1) as pool:
+        inputs = read_closed_loop(config, pool, scripted=policy)
+        episodes, source = plan_episodes(config, inputs.simulator, inputs.checkpoint)
+        session.refuse(inputs.findings, partial(_record, inputs, None))
+        plan = _plan(inputs, episodes, policy)
+        if (done := session.finished(plan)) is not None:
+            return done
+        watch.stage("loading the policy")
+        opened = policy or open_for_simulator(
+            config, inputs.checkpoint, inputs.facts, inputs.alignment, source
+        )
+        if live is not None:
+            live.meet(inputs.eyes.see, inputs.adapter.board, inputs.facts.actions.names)
+        try:
+            with session.running(plan, partial(_record, inputs, opened)):
+                record = _run(inputs, opened, session.directory, pool, episodes, source, watch)
+                return session.finish({**record, "plan": plan})
+        finally:
+            watch.close()
+
+
+def _run(
+    inputs: ClosedLoopInputs,
+    policy: Policy,
+    directory: RunDirectory,
+    pool: Pool,
+    episodes: Sequence[Planned],
+    source: FrameSource | None,
+    watch: Watch,
+) -> dict[str, Any]:
+    config = inputs.config
+    done = directory.finished()
+    todo = [e for e in episodes if e.index not in done]
+    pool.grow(max(1, min(_n_envs(config, policy), len(todo))))
+    width = (
+        _AUTO_WIDTH[policy.spec.device] if config.batch_size == "auto" else int(config.batch_size)
+    )
+    brain = PolicyBrain(policy, inputs.eyes, dims=inputs.alignment.dataset_dims, width=width)
+    first = example(inputs.simulator)
+    watch.stage("timing single calls")
+    alone = brain.batch([first])  # as a robot would meet it
+    latency = time_control_steps(
+        policy, lambda _: alone, calls=config.latency_calls, fps=inputs.simulator.fps
+    )
+    brain.settle(first)
+    schema, spec = inputs.facts.actions, policy.spec
+    store = RolloutStore(directory, schema, spec.normalization.stats_id)
+    clock = Clock()
+    scheduler = Scheduler(
+        pool, brain, timeout_s=config.env.timeout_s, clock=clock, look=watch.called
+    )
+    watch.begin(len(episodes))
+    for index in sorted(done):
+        watch.ended(store.episode(index).row)
+    groups = [task.group for task in inputs.simulator.tasks]
+    for trace in scheduler.run(todo):
+        over = finished(trace, group=trace.episode.group or groups[0], dim=schema.dim)
+        store.add(over, trace.picture)
+        watch.ended(over.row)
+    watch.stage("computing metrics")
+    stored = [store.episode(e.index) for e in episodes]
+    record = _record(inputs, policy, "complete")
+    kind = inputs.adapter.action_kind
+    record |= tally(stored, fps=inputs.simulator.fps, method=config.interval, action_kind=kind)
+    record["dataset"]["n_frames"] = sum(row["steps"] for row in record["episodes"])
+    record["dataset"]["episodes"] = sorted({e.seed for e in episodes})
+    record["executed_actions"] = _executed(inputs, stored)
+    record["latency"] = latency
+    record["throughput"] = _throughput(clock, len(todo), brain, len(pool.workers))
+    if config.nearest:
+        watch.stage("comparing with demonstrations")
+        assert source is not None
+        record["nearest"] = nearest_table(source, stored)
+    record["findings"] += [f.to_json() for f in findings_after(record, inputs, stored)]
+    record["findings"] += [
+        f.to_json() for f in show(inputs, pool, directory, record, episodes, stored, watch)
+    ]
+    store.merge([e.index for e in episodes])
+    directory.write_text(EVAL_INFO, plain_json(eval_info(record, wall_s=clock.wall_s)))
+    return record
+
+
+def _throughput(clock: Clock, n: int, brain: PolicyBrain, n_envs: int) -> dict[str, Any]:
+    return {
+        "episodes_per_min": episodes_per_minute(n, clock.wall_s),
+        "frames_per_s": clock.n_steps / clock.wall_s if clock.wall_s > 0 else None,
+        "n_episodes": n,
+        "n_frames": clock.n_steps,
+        "n_envs": n_envs,
+        "batch_size": brain.width,
+        "filled_up": brain.fills,
+        "n_calls": clock.n_calls,
+        "rows_per_call": clock.n_rows / clock.n_calls if clock.n_calls else None,
+        "wall_s": clock.wall_s,
+        "model_s": clock.model_s,
+        "data_s": clock.wait_s,
+    }
+
+
+def _executed(inputs: ClosedLoopInputs, stored: Sequence[StoredRollout]) -> list[dict[str, Any]]:
+    step = inputs.checkpoint.unnormalizer if inputs.checkpoint else None
+    trained = step.stats.get(ACTION, {}) if step else {}
+    if any(np.size(v) != inputs.facts.actions.dim for k, v in trained.items() if k != "count"):
+        trained = {}
+    bounds = (inputs.simulator.action_low, inputs.simulator.action_high)
+    return action_statistics(stored, inputs.facts.actions.names, trained, bounds)
+
+
+def _record(inputs: ClosedLoopInputs, policy: Policy | None, status: str) -> dict[str, Any]:
+    config, simulator = inputs.config, inputs.simulator
+    record = head(
+        kind="rollout",
+        status=status,
+        force=config.force,
+        policy=config.policy,
+        checkpoint=inputs.checkpoint,
+        spec=policy.spec if policy is not None else None,
+        schema=inputs.facts.actions,
+        action_kind=inputs.adapter.action_kind,
+        feeds=inputs.alignment.feeds,
+        findings=inputs.findings,
+        samples=1,
+        seed=config.noise_seed,
+    )
+    record["dataset"] = {
+        "repo_id": simulator.name,
+        "root": "",
+        "revision": None,
+        "episodes": [],
+        "n_frames": 0,
+        "fps": simulator.fps,
+        "robot_type": inputs.adapter.robot_type,
+        "tasks": inputs.facts.tasks,
+        "split": "unknown",
+    }
+    record["env"] = {
+        "type": config.env.type,
+        "task": config.env.task,
+        "name": simulator.name,
+        "tasks": [
+            {
+                "task_group": t.group,
+                "task_id": t.task_id,
+                "task": t.text,
+                "max_steps": t.max_steps,
+            }
+            for t in simulator.tasks
+        ],
+        "fps": simulator.fps,
+        "settings": config.env.settings,
+        "first_seed": config.seed,
+        "init_from": config.init_from,
+        "cameras": {key: list(shape) for key, shape in inputs.facts.cameras.items()},
+        "board": inputs.adapter.board,
+    }
+    return record
+
+
+def _plan(
+    inputs: ClosedLoopInputs, episodes: Sequence[Planned], policy: Policy | None
+) -> dict[str, Any]:
+    """What determines the episodes: a resumed run must agree on it."""
+    config, checkpoint = inputs.config, inputs.checkpoint
+    return {
+        "kind": "rollout",
+        "policy": checkpoint.sha256
+        if checkpoint
+        else (policy.spec.path if policy is not None else config.policy.type),
+        "processors": checkpoint.processors_sha256 if checkpoint else None,
+        "chunk_size": None if checkpoint else config.policy.chunk_size,
+        "forced": sorted(f.code for f in errors_in(inputs.findings)) if config.force else [],
+        "env": [
+            config.env.type,
+            config.env.task,
+            config.env.settings,
+            list(inputs.facts.tasks),
+        ],
+        "episodes": describe_plan(episodes),
+        "noise_seed": config.noise_seed,
+        "n_action_steps": config.n_action_steps,
+        "sampling": config.policy.sampling,
+        "batch_size": config.batch_size,
+        "device": config.device,
+        "feeds": inputs.alignment.feeds,
+    }
+
+
+def _n_envs(config: RolloutConfig, policy: Policy) -> int:
+    if config.n_envs != "auto":
+        return int(config.n_envs)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(_AUTO_WIDTH["cpu"], 2 * (cores or 1)) if policy.spec.n_parameters else cores or 1
+
+
+def _name(config: RolloutConfig, policy: Policy | None) -> str:
+    name = policy_name(config.policy) if policy is None else policy.spec.type
+    env = config.env.type if config.env.type != "gym" else str(config.env.task).rpartition("/")[2]
+    return f"{name}_{env}"

@@ -1,0 +1,27 @@
+"""What a command is asked to do: frozen configs that feed the flags, the Python API, the record.
+
+Light on purpose: the command line imports this room and must answer ``--help`` at once.
+"""
+
+from policyscope.config.closed_loop import CheckEnvConfig, RolloutConfig
+from policyscope.config.offline import BenchConfig, CheckConfig, EvalConfig
+from policyscope.config.options import OfflineOptions, PolicyOptions
+from policyscope.config.pages import DemoConfig, ReportConfig
+from policyscope.config.parts import DatasetConfig, EnvConfig, Language, PageConfig, PolicyConfig
+
+__all__ = [
+    "BenchConfig",
+    "CheckConfig",
+    "CheckEnvConfig",
+    "DatasetConfig",
+    "DemoConfig",
+    "EnvConfig",
+    "EvalConfig",
+    "Language",
+    "OfflineOptions",
+    "PageConfig",
+    "PolicyConfig",
+    "PolicyOptions",
+    "ReportConfig",
+    "RolloutConfig",
+]

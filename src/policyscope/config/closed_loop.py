@@ -1,0 +1,110 @@
+"""What the commands over simulators are asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, final
+
+from policyscope.config.options import (
+    PolicyOptions,
+    require_at_least,
+    require_number_or_auto,
+    require_one_of_resume_and_overwrite,
+)
+from policyscope.config.parsing import parse_settings, parse_task_ids
+from policyscope.config.parts import DatasetConfig, EnvConfig, Language
+from policyscope.errors import UsageError
+
+
+@final
+@dataclass(frozen=True)
+class RolloutConfig(PolicyOptions):
+    """Closed loop: how often the policy succeeds in simulation, and how sure that is.
+
+    policyscope rollout --policy.path outputs/train/pusht/checkpoints/last/pretrained_model
+    --env.type pusht --n_episodes 50
+
+    policyscope rollout --policy.type hold_state --env.type pusht --n_episodes 10 --video all
+    """
+
+    env: EnvConfig = field(default_factory=EnvConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    """Demonstrations to start from and to compare with; not needed otherwise."""
+    output_dir: str | None = None
+    """Run directory. Default: outputs/policyscope/<date>_<time>_<policy>_<env>."""
+    n_episodes: int = 50
+    """Episodes, of each task."""
+    n_envs: str = "auto"
+    """Simulators that run side by side, each in its own process: a number, or auto."""
+    seed: int = 1000
+    """Seed of the first episode; the next one has the next. As in lerobot-eval."""
+    noise_seed: int = 0
+    """Seed of the policy's noise."""
+    batch_size: str = "auto"
+    """Rows of a model call: a number, or auto. Calls are filled up to it where the policy's
+    answer to a row would otherwise depend on how many rows there are."""
+    init_from: Literal["seed", "dataset"] = "seed"
+    """Where episodes start: from the environment's seeds, or where the demonstrations of
+    --dataset start (PushT)."""
+    nearest: bool = False
+    """DTW and discrete Fréchet distance of each episode's path to the nearest demonstration of
+    --dataset (extra: similarity)."""
+    interval: Literal["wilson", "exact"] = "wilson"
+    """95 % interval of the success rate: Wilson's, or the exact one of Clopper and Pearson."""
+    video: str = "chosen"
+    """Episodes to show: chosen (first success, first failure, worst), all, none, or a number."""
+    record: str | None = None
+    """Write the rollouts as a LeRobot v3.0 dataset into this new directory."""
+    latency_calls: int = 64
+    """Batch-1 control steps to time (59 support a p95, 299 a p99); 0 skips them."""
+    lang: Language = "en"
+    """Language of the page."""
+    live: bool = False
+    """Stream what the policy sees, its chunks and the running success rate to a Rerun viewer, and
+    into live.rrd in the run directory (extra: policyscope[rerun])."""
+    resume: bool = False
+    """Continue the unfinished run in output_dir."""
+    overwrite: bool = False
+    """Replace the run in output_dir."""
+    force: bool = False
+    """Compute numbers in spite of findings of severity error; they are labelled everywhere."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(
+            ("--n_episodes", self.n_episodes, 1),
+            ("--env.episode_length", self.env.episode_length, 1),
+            ("--latency_calls", self.latency_calls, 0),
+            ("--seed", self.seed, 0),
+        )
+        require_number_or_auto([("--batch_size", self.batch_size), ("--n_envs", self.n_envs)])
+        require_one_of_resume_and_overwrite(resume=self.resume, overwrite=self.overwrite)
+        if self.video not in ("chosen", "all", "none") and not self.video.isdigit():
+            raise UsageError(
+                "--video",
+                expected="chosen, all, none, or a number",
+                found=repr(self.video),
+                fix="--video chosen",
+            )
+        asked = "--init_from dataset" if self.init_from == "dataset" else ""
+        asked = asked or ("--nearest" if self.nearest else "")
+        if asked and not (self.dataset.repo_id or self.dataset.root):
+            raise UsageError(
+                asked,
+                expected="demonstrations",
+                found="no --dataset",
+                fix="--dataset.repo_id lerobot/pusht, with --dataset.root DIR for a local copy",
+            )
+        parse_settings(self.env.settings)
+        parse_task_ids(self.env.task_ids)
+
+
+@final
+@dataclass(frozen=True)
+class CheckEnvConfig:
+    """Does an environment keep the contract that closed-loop numbers rest on?
+
+    policyscope check_env --env.type gym --env.task my_package:MyEnv-v0
+    """
+
+    env: EnvConfig = field(default_factory=EnvConfig)

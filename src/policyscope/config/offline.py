@@ -1,0 +1,183 @@
+"""What the commands over demonstrations are asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, final
+
+from policyscope.config.options import (
+    OfflineOptions,
+    require_at_least,
+    require_number_or_auto,
+    require_one_of_resume_and_overwrite,
+)
+from policyscope.config.parsing import is_positive_int
+from policyscope.config.parts import Language, PageConfig
+from policyscope.errors import UsageError
+
+
+@final
+@dataclass(frozen=True)
+class EvalConfig(OfflineOptions):
+    """Offline: predicted against demonstrated action chunks, in native units.
+
+    policyscope eval --policy.path outputs/train/pusht/checkpoints/last/pretrained_model
+    --dataset.repo_id lerobot/pusht --dataset.episodes 185:206 --output_dir out
+
+    policyscope eval --policy.type hold_state --dataset.repo_id g1 --dataset.root data/g1
+    """
+
+    output_dir: str | None = None
+    """Run directory. Default: outputs/policyscope/<date>_<time>_<policy>."""
+    max_frames: int | None = None
+    """Stop after this many frames, taken in order from the chosen episodes."""
+    stride: int = 1
+    """Evaluate every n-th frame of an episode."""
+    batch_size: str = "auto"
+    """Frames a model call: a number, or auto, which looks for the best throughput."""
+    samples: int = 1
+    """Predictions a frame, for policies that start from noise."""
+    seed: int = 0
+    """Seed of all noise."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 runs the model under autocast; the difference that it makes is measured."""
+    compile: bool = False
+    """Compile the model (torch.compile); the difference that it makes is measured."""
+    latency_calls: int = 64
+    """Batch-1 control steps to time (59 support a p95, 299 a p99); 0 skips them."""
+    report: PageConfig = field(default_factory=PageConfig)
+    lang: Language = "en"
+    """Language of the page."""
+    live: bool = False
+    """Stream frames, actions, chunks and running errors to a Rerun viewer, and into live.rrd in
+    the run directory (extra: policyscope[rerun])."""
+    resume: bool = False
+    """Continue the unfinished run in output_dir."""
+    overwrite: bool = False
+    """Replace the run in output_dir."""
+    force: bool = False
+    """Compute numbers in spite of findings of severity error; they are labelled everywhere."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(
+            ("--samples", self.samples, 1),
+            ("--max_frames", self.max_frames, 1),
+            ("--stride", self.stride, 1),
+            ("--latency_calls", self.latency_calls, 0),
+        )
+        require_number_or_auto([("--batch_size", self.batch_size)])
+        require_one_of_resume_and_overwrite(resume=self.resume, overwrite=self.overwrite)
+
+    @property
+    def noise_seed(self) -> int:
+        """See `PolicyOptions.noise_seed`."""
+        return self.seed
+
+
+@final
+@dataclass(frozen=True)
+class CheckConfig(OfflineOptions):
+    """Finds what would make the numbers meaningless, in seconds: in the files of policy and
+    dataset, then in the predictions of a few hundred frames.
+
+    policyscope check --policy.path DIR --dataset.repo_id lerobot/pusht --dataset.root DATA
+
+    Exit status: 0 no findings but hints; 1 warnings or errors; 2 bad usage or input.
+    """
+
+    frames: int = 256
+    """Frames to ask the policy about, spread over at most eight episodes; 0 reads files alone."""
+    json: bool = False
+    """Print the findings as JSON."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(("--frames", self.frames, 0))
+
+
+@final
+@dataclass(frozen=True)
+class BenchConfig(OfflineOptions):
+    """Latency and throughput of a policy, by batch size, dtype and compilation.
+
+    policyscope bench --policy.path DIR --dataset.repo_id lerobot/pusht --batch_sizes 1,8,32
+
+    policyscope bench --policy.path DIR --dataset.repo_id lerobot/pusht --dtypes float32,bfloat16
+    --compile --device cuda
+    """
+
+    output_dir: str | None = None
+    """Where bench.json and bench.png go. Default: outputs/policyscope/bench_<date>_<time>."""
+    batch_sizes: str = "1,2,4,8,16,32,64"
+    """Frames a model call."""
+    dtypes: str = "float32"
+    """float32, bfloat16, or both."""
+    compile: bool = False
+    """Measure the compiled model beside the plain one."""
+    calls: int = 64
+    """Batch-1 control steps to time (59 support a p95, 299 a p99)."""
+    repeats: int = 5
+    """Calls a batch size, after two that do not count."""
+    seed: int = 0
+    """Seed of all noise."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.sizes()
+        self.variants()
+        if min(self.calls, self.repeats) < 1:
+            raise UsageError(
+                "--calls / --repeats",
+                expected="at least 1",
+                found=f"{self.calls} and {self.repeats}",
+                fix="--calls 64 --repeats 5",
+            )
+
+    def sizes(self) -> tuple[int, ...]:
+        """The batch sizes, rising.
+
+        Raises:
+            UsageError: not a list of numbers.
+        """
+        parts = [part.strip() for part in self.batch_sizes.split(",")]
+        if not all(is_positive_int(part) for part in parts):
+            raise UsageError(
+                "--batch_sizes",
+                expected="numbers of at least 1",
+                found=repr(self.batch_sizes),
+                fix="--batch_sizes 1,8,32",
+            )
+        return tuple(sorted({int(part) for part in parts}))
+
+    def variants(self) -> tuple[EvalConfig, ...]:
+        """An evaluation for each dtype, and for each compiled.
+
+        Raises:
+            UsageError: an unknown dtype, or no policy or dataset.
+        """
+        dtypes = tuple(dict.fromkeys(part.strip() for part in self.dtypes.split(",")))
+        if not set(dtypes) <= {"float32", "bfloat16"}:
+            raise UsageError(
+                "--dtypes",
+                expected="float32, bfloat16, or both",
+                found=repr(self.dtypes),
+                fix="--dtypes float32,bfloat16",
+            )
+        return tuple(
+            EvalConfig(
+                policy=self.policy,
+                dataset=self.dataset,
+                rename_map=self.rename_map,
+                action_dims=self.action_dims,
+                action_kind=self.action_kind,
+                n_action_steps=self.n_action_steps,
+                stats=self.stats,
+                seed=self.seed,
+                device=self.device,
+                dtype="bfloat16" if dtype == "bfloat16" else "float32",
+                compile=compiled,
+            )
+            for dtype in dtypes
+            for compiled in ((False, True) if self.compile else (False,))
+        )

@@ -1,0 +1,162 @@
+"""What the commands that open a policy share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from policyscope.config.parsing import is_positive_int, parse_rename_map
+from policyscope.config.parts import DatasetConfig, Device, PolicyConfig
+from policyscope.errors import UsageError
+
+
+@dataclass(frozen=True)
+class PolicyOptions:
+    """Which policy, and how it is opened and fed."""
+
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    rename_map: str | None = None
+    """JSON, key of the dataset or the environment to policy key; a list feeds several policy
+    cameras from one:
+    '{"observation.image": ["observation.images.camera1", "observation.images.camera2"]}'."""
+    n_action_steps: int | None = None
+    """Steps that are run of each chunk. Default: the checkpoint's own."""
+    device: Device = "auto"
+    """Where the policy runs; auto takes cuda, then mps, then cpu."""
+
+    def __post_init__(self) -> None:
+        require_at_least(
+            ("--n_action_steps", self.n_action_steps, 1),
+            ("--policy.chunk_size", self.policy.chunk_size, 1),
+        )
+        parse_rename_map(self.rename_map)
+
+    # What a command may make a flag of; without one, it is this.
+
+    @property
+    def action_dims(self) -> str | None:
+        """Dims to compare where policy and data differ; None: they must not."""
+        return None
+
+    @property
+    def action_kind(self) -> Literal["absolute", "delta"]:
+        """What an action means."""
+        return "absolute"
+
+    @property
+    def stats(self) -> Literal["checkpoint", "dataset"]:
+        """Whose normalization statistics the policy's processors use."""
+        return "checkpoint"
+
+    @property
+    def dtype(self) -> Literal["float32", "bfloat16"]:
+        """In which the model runs."""
+        return "float32"
+
+    @property
+    def compile(self) -> bool:
+        """Whether the model is compiled."""
+        return False
+
+    @property
+    def force(self) -> bool:
+        """Whether findings of severity error are passed over, and said."""
+        return False
+
+    @property
+    def noise_seed(self) -> int:
+        """Seed of the policy's noise."""
+        return 0
+
+
+@dataclass(frozen=True)
+class OfflineOptions(PolicyOptions):
+    """A policy, and the demonstrations that it is asked about."""
+
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    action_dims: str | None = None
+    """Dims to compare where policy and dataset differ: indices or names, of whichever has more
+    dims, in the order of the other one. Never guessed."""
+    action_kind: Literal["absolute", "delta"] = "absolute"
+    """What an action means; delta actions have a zero baseline instead of hold-state."""
+    stats: Literal["checkpoint", "dataset"] = "checkpoint"
+    """Whose normalization statistics the policy's processors use."""
+
+    def __post_init__(self) -> None:
+        require_one_policy(self.policy)
+        if self.dataset.repo_id is None and self.dataset.root is None:
+            raise UsageError(
+                "--dataset.repo_id / --dataset.root",
+                expected="a dataset",
+                found="neither",
+                fix="--dataset.repo_id lerobot/pusht, with --dataset.root DIR for a local copy",
+            )
+        super().__post_init__()
+
+    @property
+    def dataset_name(self) -> str:
+        """The dataset's repo id, or its folder's name where only a root was given."""
+        if self.dataset.repo_id is not None:
+            return self.dataset.repo_id
+        return Path(self.dataset.root or ".").resolve().name
+
+
+def require_one_policy(policy: PolicyConfig) -> None:
+    """Raise unless a checkpoint or a built-in policy is named, and not both.
+
+    Raises:
+        UsageError: neither, or both.
+    """
+    if (policy.path is None) == (policy.type is None):
+        raise UsageError(
+            "--policy.path / --policy.type",
+            expected="exactly one of them",
+            found="neither" if policy.path is None else "both",
+            fix="--policy.path DIR_OR_REPO_ID, or --policy.type hold_state",
+        )
+
+
+def require_at_least(*bounds: tuple[str, int | None, int]) -> None:
+    """Raise where a flag's number lies below its least: (flag, number or None, least).
+
+    Raises:
+        UsageError: one does; the message names it.
+    """
+    for name, value, least in bounds:
+        if value is not None and value < least:
+            raise UsageError(
+                name, expected=f"at least {least}", found=str(value), fix=f"{name} {least}"
+            )
+
+
+def require_number_or_auto(names: Iterable[tuple[str, str]]) -> None:
+    """Raise where a flag is neither a number of at least 1 nor ``auto``: (flag, text).
+
+    Raises:
+        UsageError: one is; the message names it.
+    """
+    for name, text in names:
+        if text != "auto" and not is_positive_int(text):
+            raise UsageError(
+                name,
+                expected="a number of at least 1, or auto",
+                found=repr(text),
+                fix=f"{name} 4",
+            )
+
+
+def require_one_of_resume_and_overwrite(*, resume: bool, overwrite: bool) -> None:
+    """Raise where both are asked for.
+
+    Raises:
+        UsageError: they contradict each other.
+    """
+    if resume and overwrite:
+        raise UsageError(
+            "--resume / --overwrite",
+            expected="one of them",
+            found="both",
+            fix="--resume continues a run, --overwrite starts it again",
+        )

@@ -1,0 +1,84 @@
+"""Groups of flags that several commands have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, final
+
+BuiltinType = Literal["hold_state", "repeat_last", "dataset_mean", "replay", "zero"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Language = Literal["en", "zh"]
+
+
+@final
+@dataclass(frozen=True)
+class PolicyConfig:
+    """Which policy to evaluate: a checkpoint or a built-in one."""
+
+    path: str | None = None
+    """Pretrained directory or hub repo id (config.json, model.safetensors, saved processors)."""
+    type: BuiltinType | None = None
+    """A built-in policy instead of a checkpoint."""
+    revision: str | None = None
+    """Hub revision of the checkpoint."""
+    chunk_size: int = 16
+    """Horizon of a built-in policy; a checkpoint brings its own."""
+    sampling: Literal["auto", "lerobot"] = "auto"
+    """How SmolVLA's chunks are sampled: auto does what stays the same over a chunk once, where that
+    gives lerobot's actions to float tolerance; lerobot takes its own code."""
+
+
+@final
+@dataclass(frozen=True)
+class DatasetConfig:
+    """Which demonstrations to compare with."""
+
+    repo_id: str | None = None
+    """LeRobot dataset id, for example lerobot/pusht."""
+    root: str | None = None
+    """Local directory of the dataset; without it the local cache and the hub are asked."""
+    episodes: str | None = None
+    """Slices and lists of episode indices: 185:206 or 0,3,10:20. Default: the held-out split if
+    the checkpoint records one, else all."""
+    revision: str | None = None
+    """Hub revision of the dataset."""
+    video_backend: Literal["pyav", "torchcodec"] = "pyav"
+    """Video decoder: pyav reads forwards and is the same everywhere; torchcodec is lerobot's own
+    choice where a system FFmpeg lets it load."""
+    action_units: str | None = None
+    """Unit of the action dims where the dataset does not say: one for all (px) or a list, one a
+    dim (rad,rad,m)."""
+
+
+@final
+@dataclass(frozen=True)
+class EnvConfig:
+    """Which simulator to run in; lerobot's own factory makes it."""
+
+    type: str = "pusht"
+    """pusht, aloha, libero, another type that lerobot registers, or gym for --env.task."""
+    task: str | None = None
+    """Task or suites: PushT-v0, AlohaInsertion-v0, AlohaTransferCube-v0, libero_spatial,...;
+    with --env.type gym a gymnasium id, for example my_package:MyEnv-v0. Default: lerobot's."""
+    task_ids: str | None = None
+    """Tasks of a suite: 0,3,7. Default: all."""
+    episode_length: int | None = None
+    """Steps after which an episode ends. Default: lerobot's."""
+    task_text: str | None = None
+    """The instruction that the policy reads. Default: the environment's."""
+    settings: str | None = None
+    """JSON: further fields of lerobot's environment config, or of the gymnasium environment:
+    '{"observation_height": 256, "observation_width": 256}'."""
+    timeout_s: float = 300.0
+    """A reset, or the steps of a chunk, that take longer count as hung: the simulator is killed,
+    started again, and the episode run again."""
+
+
+@final
+@dataclass(frozen=True)
+class PageConfig:
+    """What the page shows."""
+
+    episodes: str | None = None
+    """Episodes whose pictures the page plays: slices and lists. Default: the worst, the median
+    and the best."""

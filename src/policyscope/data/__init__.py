@@ -1,0 +1,1 @@
+"""Demonstrations: a LeRobot dataset as facts, episodes, pictures and batches."""

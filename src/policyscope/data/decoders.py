@@ -1,0 +1,200 @@
+"""Pictures from video and image files, decoded once, forwards."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, final
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    pass
+
+
+Picture = NDArray[np.uint8]
+"""[H, W, C]"""
+
+
+TOLERANCE_S = 1e-4  # lerobot's default
+
+
+_FAR_S = 10.0  # a jump ahead that is worth a seek
+
+
+_SHORT_GROUP = 8  # pictures
+
+
+_KEPT = 8  # latest frames: observation steps look back
+
+
+class Decoder(Protocol):
+    """Pictures of one video file."""
+
+    def read(self, seconds: Sequence[float]) -> Iterator[Picture]:
+        """The picture at each of the given times, which rise.
+
+        Raises:
+            ValueError: the file has no picture within 0.1 ms of a time.
+        """
+
+    def close(self) -> None:
+        """Close the file."""
+
+
+class PyavDecoder:
+    """Decodes a video forwards; goes back, or far ahead, by a seek.
+
+    Packets of groups of pictures that nobody asked for are passed over without decoding.
+
+    Args:
+        path: the video.
+        threads: of the decoder; 0 leaves it to FFmpeg.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 0) -> None:
+        import av
+        from av.video.reformatter import VideoReformatter
+
+        self._path = path
+        self._container = av.open(str(path))
+        self._stream = self._container.streams.video[0]
+        self._stream.codec_context.thread_count = threads
+        self._tick = float(self._stream.time_base or 0)
+        self._to_rgb = VideoReformatter()
+        self._recent: deque[tuple[float, Any]] = deque(maxlen=_KEPT)
+        self._wanted = 0.0
+        self._frames = self._decode()
+
+    def read(self, seconds: Sequence[float]) -> Iterator[Picture]:
+        """See `Decoder.read`."""
+        for second in seconds:
+            rgb = self._to_rgb.reformat(self._find(second), format="rgb24")
+            plane = rgb.planes[0]
+            yield np.ndarray(
+                (rgb.height, rgb.width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1)
+            )
+
+    def close(self) -> None:
+        """See `Decoder.close`."""
+        self._container.close()
+
+    def _find(self, second: float) -> Any:
+        for at, frame in self._recent:
+            if abs(at - second) <= TOLERANCE_S:
+                return frame
+        self._wanted = second
+        reached = self._recent[-1][0] if self._recent else 0.0
+        if not reached <= second < reached + _FAR_S:
+            self._recent.clear()
+            ticks = round(second / self._tick) - 1
+            self._container.seek(max(ticks, 0), backward=True, stream=self._stream)
+            self._frames = self._decode()
+        for frame in self._frames:
+            if frame.pts is None:
+                continue
+            at = frame.pts * self._tick
+            self._recent.append((at, frame))
+            if at >= second - TOLERANCE_S:
+                if at <= second + TOLERANCE_S:
+                    return frame
+                break
+        raise ValueError(f"no picture at {second:.4f} s of {self._path}")
+
+    def _decode(self) -> Iterator[Any]:
+        """Frames in order; what lies before the group of the wanted one is not decoded."""
+        held: list[Any] = []
+        for packet in self._container.demux(self._stream):
+            at = None if packet.pts is None else packet.pts * self._tick
+            if at is not None and packet.is_keyframe and at <= self._wanted + TOLERANCE_S:
+                held = []
+            held.append(packet)
+            if at is None or at >= self._wanted - TOLERANCE_S:
+                ready, held = held, []
+                for known in ready:
+                    yield from known.decode()
+
+
+def short_groups(path: Path) -> bool:
+    """Whether a video can be entered at every few pictures, as lerobot records it."""
+    import av
+
+    with av.open(str(path)) as container:
+        packets = itertools.islice(container.demux(video=0), _SHORT_GROUP + 1)
+        keys = sum(bool(packet.is_keyframe) for packet in packets)
+    return keys > 1
+
+
+@final
+class TorchcodecDecoder:
+    """lerobot's own torchcodec road, for whoever wants its pictures."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self, seconds: Sequence[float]) -> Iterator[Picture]:
+        """See `Decoder.read`."""
+        from lerobot.datasets.video_utils import decode_video_frames
+
+        frames = decode_video_frames(
+            self._path, list(seconds), TOLERANCE_S, "torchcodec", return_uint8=True
+        )
+        yield from frames.permute(0, 2, 3, 1).numpy()
+
+    def close(self) -> None:
+        """lerobot keeps the file open in its cache."""
+
+
+@final
+class StoredPictures:
+    """Pictures that a Parquet file holds, compressed one by one.
+
+    Args:
+        path: the file.
+        key: its column.
+        root: of the dataset; some files name pictures instead of holding them.
+    """
+
+    def __init__(self, path: Path, key: str, root: Path) -> None:
+        self._key, self._root = key, root
+        self._file = pq.ParquetFile(path)
+        sizes = [
+            self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)
+        ]
+        self._starts = np.concatenate([[0], np.cumsum(sizes)])
+        self._held: tuple[int, list[dict[str, Any]]] = (-1, [])
+        self._workers = ThreadPoolExecutor(4)
+
+    def read(self, rows: Sequence[int]) -> Iterator[Picture]:
+        """The pictures of the given rows of the file."""
+        yield from self._workers.map(_decoded, [self._stored(row) for row in rows])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._workers.shutdown(cancel_futures=True)
+        self._file.close()
+
+    def _stored(self, row: int) -> bytes | Path:
+        group = int(np.searchsorted(self._starts, row, side="right")) - 1
+        if self._held[0] != group:
+            column = self._file.read_row_group(group, columns=[self._key]).column(self._key)
+            self._held = (group, column.to_pylist())
+        value = self._held[1][row - int(self._starts[group])]
+        stored: bytes | None = value["bytes"]
+        return self._root / value["path"] if stored is None else stored
+
+
+def _decoded(stored: bytes | Path) -> Picture:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored) as image:
+        array = np.asarray(image)
+    if array.dtype != np.uint8:
+        raise ValueError(f"a picture of {array.dtype}, not of 8-bit colours")
+    return array if array.ndim == 3 else array[..., None]

@@ -1,0 +1,99 @@
+"""One demonstration, and batches of observations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policyscope.actions.spaces import FloatArray, NativeActions
+from policyscope.data.facts import (
+    STATE,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """One demonstration, without its pictures.
+
+    Attributes:
+        index: episode index in the dataset.
+        actions: [T, A] demonstrated actions.
+        columns: observation key → [T, …] float32 arrays.
+        timestamps: [T] seconds.
+        tasks: one text a frame.
+        first_row: row of its first frame in its data file.
+    """
+
+    index: int
+    actions: NativeActions
+    columns: Mapping[str, NDArray[np.float32]]
+    timestamps: FloatArray
+    tasks: tuple[str, ...]
+    first_row: int = 0
+
+    @property
+    def length(self) -> int:
+        """Number of frames (T)."""
+        return len(self.tasks)
+
+    @property
+    def state(self) -> NDArray[np.float32] | None:
+        """[T, S] robot state, or None."""
+        return self.columns.get(STATE)
+
+    def chunks(self, horizon: int) -> tuple[NativeActions, NDArray[np.bool_]]:
+        """The demonstrated chunk of every frame.
+
+        Returns:
+            [T, H, A] actions, the last one repeated past the episode's end, and [T, H]
+            ``action_is_pad``, true past the end (as `LeRobotDataset` pads).
+        """
+        steps = np.arange(self.length)[:, None] + np.arange(horizon)[None, :]
+        values = self.actions.values[np.minimum(steps, self.length - 1)]
+        return NativeActions(values, self.actions.units), steps >= self.length
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class FrameBatch:
+    """Observations of B predictions, which may come from several episodes.
+
+    Attributes:
+        episode_index: [B].
+        frame_index: [B].
+        sample: [B] which of the K predictions of the frame.
+        task: B texts.
+        observations: one dict an observation step, oldest first; dataset key → [B, …] float32
+            tensor; pictures [B, C, H, W], uint8 as they are stored or float32 in [0, 1].
+    """
+
+    episode_index: NDArray[np.int64]
+    frame_index: NDArray[np.int64]
+    sample: NDArray[np.int64]
+    task: tuple[str, ...]
+    observations: tuple[Mapping[str, torch.Tensor], ...]
+
+    def __len__(self) -> int:
+        return len(self.task)
+
+    def __getitem__(self, rows: slice) -> FrameBatch:
+        """Some of the predictions, as a batch of their own."""
+        return FrameBatch(
+            self.episode_index[rows],
+            self.frame_index[rows],
+            self.sample[rows],
+            self.task[rows],
+            tuple({k: v[rows] for k, v in step.items()} for step in self.observations),
+        )
+
+
+Row = tuple[int, int, int]
+"""episode_index, frame_index, sample"""

@@ -1,0 +1,1 @@
+"""The loops: frames or simulators in, predictions and episodes out."""

@@ -1,0 +1,83 @@
+"""From a dataset's camera pictures to the clips that a run keeps for its page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policyscope.config import PageConfig
+from policyscope.data.source import FrameSource
+from policyscope.engine.progress import Footage
+from policyscope.errors import DatasetError, Finding
+from policyscope.runs.chosen import chosen_episodes
+from policyscope.runs.clips import Clip, clip_layout, make_clip, write_clips
+
+_BLOCK = 32
+
+
+def pictures(
+    source: FrameSource, episode: int, camera: str, frames: Sequence[int]
+) -> Iterator[NDArray[np.uint8]]:
+    """[H, W, C] camera pictures of the given frames of a loaded episode, decoded in blocks.
+
+    Raises:
+        DatasetError: a picture can't be decoded.
+    """
+    for start in range(0, len(frames), _BLOCK):
+        rows = [(episode, f, 0) for f in frames[start : start + _BLOCK]]
+        block = source.batch(rows, keys=frozenset({camera})).observations[0][camera]
+        if block.is_floating_point():  # in [0, 1]
+            block = (block * 255).round().clamp(0, 255).byte()
+        yield from np.asarray(block.permute(0, 2, 3, 1).numpy())
+
+
+def footage(source: FrameSource, episode: int, frames: Sequence[int]) -> Footage:
+    """What yields the pictures of each camera at the given frames of an episode."""
+    return {
+        camera: partial(pictures, source, episode, camera, frames)
+        for camera in source.facts.cameras
+    }
+
+
+def episode_clips(source: FrameSource, episode: int, n_frames: int) -> list[Clip]:
+    """A clip of each camera over the first frames of an episode.
+
+    Raises:
+        DatasetError: a picture can't be decoded.
+    """
+    cameras = source.facts.cameras
+    clips = []
+    for camera, (_, height, width) in cameras.items():
+        layout = clip_layout((width, height), n_frames, len(cameras))
+        frames = range(0, n_frames, layout[2])
+        shown = pictures(source, episode, camera, frames)
+        clips.append(make_clip(episode, camera, shown, n_frames=n_frames, layout=layout))
+    return clips
+
+
+def played_lengths(record: dict[str, Any]) -> dict[int, int]:
+    """Frames of each episode from its first to its last evaluated one."""
+    stride = record["plan"].get("stride", 1)
+    return {r["episode_index"]: (r["n_frames"] - 1) * stride + 1 for r in record["by_episode"]}
+
+
+def keep_clips(
+    source: FrameSource, record: dict[str, Any], page: PageConfig, directory: Path
+) -> list[Finding]:
+    """Keep the pictures of the episodes that a page will play; a page can do without.
+
+    Returns:
+        A finding where pictures can't be decoded.
+    """
+    lengths = played_lengths(record)
+    try:
+        for episode in chosen_episodes(record, page.episodes):
+            write_clips(directory, episode_clips(source, episode, lengths[episode]))
+    except DatasetError as error:
+        return [Finding("pictures_left_out", "warning", str(error), "mend the dataset's pictures")]
+    return []

@@ -1,0 +1,266 @@
+"""How a policy's inputs and outputs meet a dataset's: decided once, never guessed."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass, field
+from typing import final
+
+from policyscope.actions.spaces import ActionSchema
+from policyscope.config import PolicyOptions
+from policyscope.config.parsing import parse_rename_map
+from policyscope.data.facts import STATE, DatasetFacts
+from policyscope.errors import Finding, UsageError
+from policyscope.policies.checkpoint import Checkpoint
+
+
+@final
+@dataclass(frozen=True)
+class Alignment:
+    """Which dims are compared, and which dataset key feeds which policy key.
+
+    Attributes:
+        policy_dims: dims of the policy's output, in the order they are compared.
+        dataset_dims: dims of the dataset's action, in the same order.
+        schema: names and units of the compared dims.
+        feeds: key given to the policy's preprocessor → dataset key that it comes from.
+        findings: what does not fit.
+    """
+
+    policy_dims: tuple[int, ...]
+    dataset_dims: tuple[int, ...]
+    schema: ActionSchema
+    feeds: dict[str, str] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+
+def align(checkpoint: Checkpoint | None, facts: DatasetFacts, config: PolicyOptions) -> Alignment:
+    """Match a policy with a dataset.
+
+    Args:
+        checkpoint: None for a built-in policy, whose action is the dataset's.
+        facts: the dataset.
+        config: ``--action_dims`` and ``--rename_map``.
+
+    Raises:
+        UsageError: ``--action_dims`` or ``--rename_map`` name what isn't there.
+    """
+    findings: list[Finding] = []
+    n_policy = facts.actions.dim if checkpoint is None else checkpoint.action_dim
+    names = checkpoint.config.get("action_feature_names") if checkpoint else None
+    policy_names = tuple(map(str, names)) if isinstance(names, list) else ()
+    policy_dims, dataset_dims = _action_dims(
+        n_policy, policy_names, facts, config.action_dims, findings
+    )
+    feeds: dict[str, str] = {}
+    if checkpoint is not None:
+        feeds = _feeds(checkpoint, facts, parse_rename_map(config.rename_map), findings)
+        _check_state(checkpoint, facts, findings)
+        if len(policy_names) == n_policy:
+            _check_names(
+                [policy_names[d] for d in policy_dims],
+                [facts.actions.names[d] for d in dataset_dims],
+                findings,
+            )
+    return Alignment(
+        policy_dims, dataset_dims, facts.actions.select(dataset_dims), feeds, tuple(findings)
+    )
+
+
+def _action_dims(
+    n_policy: int,
+    policy_names: tuple[str, ...],
+    facts: DatasetFacts,
+    wanted: str | None,
+    findings: list[Finding],
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    n_dataset = facts.actions.dim
+    if wanted is None:
+        if n_policy != n_dataset:
+            fewer, more = sorted((n_policy, n_dataset))
+            findings.append(
+                Finding(
+                    "action_dim_mismatch",
+                    "error",
+                    f"expected as many action dims as the dataset has ({n_dataset}: "
+                    f"{', '.join(facts.actions.names[:8])}{', ...' if n_dataset > 8 else ''}); "
+                    f"found a policy with {n_policy}. Comparing the first {fewer} in silence would "
+                    "give a number without meaning.",
+                    f"--action_dims with the {fewer} of {more} dims that mean the same, or a "
+                    "checkpoint trained on this robot",
+                    forceable=False,
+                )
+            )
+        every = tuple(range(min(n_policy, n_dataset)))
+        return every, every
+    known = facts.actions.names
+    if len(policy_names) == n_policy == n_dataset and all(
+        part.strip() in known and part.strip() in policy_names for part in wanted.split(",")
+    ):  # both sides have names: each dim is found by its name on either side
+        return (
+            _parse_dims(wanted, policy_names, n_policy),
+            _parse_dims(wanted, known, n_dataset),
+        )
+    wider = known if n_dataset >= n_policy else policy_names
+    dims = _parse_dims(wanted, wider, max(n_policy, n_dataset))
+    if n_policy != n_dataset and len(dims) != min(n_policy, n_dataset):
+        raise UsageError(
+            "--action_dims",
+            expected=f"{min(n_policy, n_dataset)} dims (policy {n_policy}, dataset {n_dataset})",
+            found=f"{len(dims)}: {wanted!r}",
+            fix="name as many dims as the smaller of the two has, in its order",
+        )
+    other = dims if n_policy == n_dataset else tuple(range(len(dims)))
+    return (dims, other) if n_policy >= n_dataset else (other, dims)
+
+
+def _parse_dims(text: str, names: tuple[str, ...], n: int) -> tuple[int, ...]:
+    dims = []
+    for part in (p.strip() for p in text.strip("[] ").split(",")):
+        if part in names:
+            dims.append(names.index(part))
+        elif part.isascii() and part.isdigit() and int(part) < n:
+            dims.append(int(part))
+        else:
+            raise UsageError(
+                "--action_dims",
+                expected=f"indices from 0 to {n - 1}, or names ({', '.join(names)})",
+                found=repr(part),
+                fix="--action_dims 0,1",
+            )
+    if len(set(dims)) != len(dims):
+        raise UsageError(
+            "--action_dims", expected="each dim once", found=text, fix="leave the repetition out"
+        )
+    return tuple(dims)
+
+
+def _feeds(
+    checkpoint: Checkpoint,
+    facts: DatasetFacts,
+    renames: dict[str, tuple[str, ...]],
+    findings: list[Finding],
+) -> dict[str, str]:
+    for key in renames:
+        if key not in facts.features:
+            raise UsageError(
+                "--rename_map",
+                expected=f"dataset keys ({', '.join(k for k in facts.features if k != 'action')})",
+                found=key,
+                fix="name a key that the dataset has on the left, the policy's on the right",
+            )
+    inputs = checkpoint.config["input_features"]
+    by_user = {policy: source for source, policies in renames.items() for policy in policies}
+    by_checkpoint = {policy: source for source, policy in checkpoint.renames.items()}
+    unknown = [policy for policy in by_user if policy not in inputs]
+    if unknown:
+        raise UsageError(
+            "--rename_map",
+            expected=f"policy keys ({', '.join(inputs)})",
+            found=", ".join(unknown),
+            fix="name a key that the policy has on the right",
+        )
+    feeds: dict[str, str] = {}
+    missing = []
+    for key, feature in inputs.items():
+        if key in by_user:
+            feeds[key] = by_user[key]
+        elif by_checkpoint.get(key) in facts.features:
+            feeds[by_checkpoint[key]] = by_checkpoint[key]
+        elif key in facts.features:
+            feeds[key] = key
+        elif "empty_camera" not in key:
+            missing.append((key, feature["type"]))
+    _report_missing(checkpoint, facts, missing, renames, findings)
+    return feeds
+
+
+def _report_missing(
+    checkpoint: Checkpoint,
+    facts: DatasetFacts,
+    missing: list[tuple[str, str]],
+    renames: dict[str, tuple[str, ...]],
+    findings: list[Finding],
+) -> None:
+    cameras = [key for key, kind in missing if kind == "VISUAL"]
+    for key, kind in missing:
+        if kind != "VISUAL":
+            findings.append(
+                Finding(
+                    "state_missing" if kind == "STATE" else "input_missing",
+                    "error",
+                    f"expected {key}, which the policy reads; found only "
+                    f"{', '.join(k for k in facts.features if k != 'action')} in the dataset.",
+                    "--rename_map if the dataset has it under another name",
+                    forceable=False,
+                )
+            )
+    if not cameras:
+        return
+    n_empty = int(checkpoint.config.get("empty_cameras") or 0)
+    proposal = _pair_cameras(cameras, [c for c in facts.cameras if c not in renames], facts)
+    none_fed = len(cameras) == len(checkpoint.cameras)
+    fed_black = len(cameras) <= n_empty and not none_fed
+    findings.append(
+        Finding(
+            "camera_empty" if fed_black else "camera_missing",
+            "info" if fed_black else "error",
+            f"expected a source for {', '.join(cameras)}; found cameras "
+            f"{', '.join(facts.cameras) or 'none'} in the dataset."
+            + (" The policy declares empty cameras and gets masked pictures." if fed_black else ""),
+            f"--rename_map '{json.dumps(proposal)}'" if proposal else "a dataset with cameras",
+            forceable=not none_fed,
+        )
+    )
+
+
+def _pair_cameras(cameras: list[str], free: list[str], facts: DatasetFacts) -> dict[str, list[str]]:
+    """Each policy camera with the unused source of the most similar name."""
+    proposal: dict[str, list[str]] = {}
+    for camera in cameras:
+        sources = free or list(facts.cameras)
+        if not sources:
+            break
+        best = max(
+            sources, key=lambda s: difflib.SequenceMatcher(None, _leaf(s), _leaf(camera)).ratio()
+        )
+        proposal.setdefault(best, []).append(camera)
+        if len(free) > 1:
+            free.remove(best)
+    return proposal
+
+
+def _leaf(key: str) -> str:
+    return key.rsplit(".", 1)[-1]
+
+
+def _check_state(checkpoint: Checkpoint, facts: DatasetFacts, findings: list[Finding]) -> None:
+    expected, found = checkpoint.state_dim, len(facts.state_names)
+    if expected is not None and STATE in facts.features and expected != found:
+        findings.append(
+            Finding(
+                "state_dim_mismatch",
+                "error",
+                f"expected {expected} state dims, which the policy was trained with; found {found} "
+                f"({', '.join(facts.state_names[:8])}{', ...' if found > 8 else ''}).",
+                "a checkpoint trained on this robot",
+                forceable=False,
+            )
+        )
+
+
+def _check_names(ours: list[str], theirs: list[str], findings: list[Finding]) -> None:
+    """Compared dims must mean the same, as far as both sides name them."""
+    if ours == theirs:
+        return
+    same = sorted(ours) == sorted(theirs)
+    findings.append(
+        Finding(
+            "action_names_mismatch",
+            "error" if same else "warning",
+            f"expected action dims {', '.join(theirs)}; found {', '.join(ours)} in the checkpoint"
+            + (": the same dims in another order." if same else "."),
+            f"--action_dims {','.join(theirs)}" if same else "check that the dims mean the same",
+        )
+    )

@@ -1,0 +1,168 @@
+"""What the closed loop needs to know about an environment beyond gymnasium's interface.
+
+Any gymnasium environment works if it keeps this small contract; ``docs/environments.md`` tells it
+at length, and `policyscope.sim.conformance` checks it:
+
+- the observation is a dict with ``agent_pos`` ([S] float) and/or ``pixels`` ([H, W, 3] uint8, or a
+  dict of such pictures, camera name to picture); a bare array of either kind will do;
+- the action space is a one-dimensional `Box`;
+- ``info["is_success"]`` says at each step whether the task is solved;
+- ``metadata["render_fps"]`` is the control rate, ``render()`` gives an RGB array;
+- the same seed, and the same actions, give the same episode.
+
+Attributes it may have: ``task_description`` (the instruction), ``action_names``, ``action_units``,
+and ``pictures_wanted``: where it is set to False, steps may leave the pictures of the
+observation undrawn, because nobody looks at them.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policyscope.actions.spaces import FloatArray
+from policyscope.errors import UsageError
+
+Observation = dict[str, Any]
+"""As gymnasium gives it: nested dicts of arrays."""
+
+
+class Adapter:
+    """The defaults; simulators that lerobot knows override what differs.
+
+    Attributes:
+        package: what ``pip install`` must have brought, or None.
+        extra: the extra of policyscope that brings it, or None.
+        task_text: the instruction where the environment has none.
+        action_names: names of the action dims, or None.
+        action_units: their units, or None.
+        action_kind: what an action means.
+        robot_type: as LeRobot datasets of this robot record it, or None.
+        board: width and height in units of the first two action dims where actions are positions
+            in the picture, else None.
+        bounded: whether its action space tells the range of its actions.
+        offscreen: whether it needs an off-screen GL context.
+    """
+
+    package: str | None = None
+    extra: str | None = None
+    task_text: str = ""
+    action_names: tuple[str, ...] | None = None
+    action_units: tuple[str, ...] | None = None
+    action_kind: str = "absolute"
+    robot_type: str | None = None
+    board: tuple[float, float] | None = None
+    bounded: bool = True
+    offscreen: bool = False
+
+    def prepare(self) -> None:
+        """Set up what must be there before the simulator's packages are imported."""
+
+    def opened(self, env: Any) -> None:
+        """Called once with each new environment."""
+
+    def text(self, env: Any) -> str:
+        """The instruction, where the environment's own attributes have none."""
+        del env
+        return self.task_text
+
+    def before_reset(self, env: Any, seed: int) -> None:
+        """Make the coming episode depend on its seed alone."""
+
+    def start_options(self, env: Any, start: FloatArray) -> dict[str, Any]:
+        """Options of `reset` that begin an episode in a recorded state.
+
+        Raises:
+            UsageError: this simulator can't.
+        """
+        del env, start
+        raise UsageError(
+            "--init_from dataset",
+            expected="a simulator that can start from a recorded state (pusht)",
+            found="one that can't",
+            fix="--init_from seed",
+        )
+
+    @contextmanager
+    def unseen(self, env: Any) -> Iterator[None]:
+        """Within it, steps need not draw the pictures of their observations."""
+        inner = env.unwrapped
+        if not hasattr(inner, "pictures_wanted"):
+            yield
+            return
+        inner.pictures_wanted = False
+        try:
+            yield
+        finally:
+            inner.pictures_wanted = True
+
+    def before_render(self, env: Any) -> None:
+        """Called before `render`, whose picture may come from what was last drawn."""
+        del env
+
+    def observation(self, raw: Any) -> Observation:
+        """The observation as a dict, as lerobot expects it."""
+        if isinstance(raw, Mapping):
+            return dict(raw)
+        array = np.asarray(raw)
+        return {"pixels": array} if array.dtype == np.uint8 else {"agent_pos": array}
+
+    def state(self, observation: Observation) -> FloatArray:
+        """[S] what moves, for trajectories and smoothness; empty where nobody knows."""
+        return np.asarray(observation.get("agent_pos", ()), dtype=np.float64).reshape(-1)
+
+    def extras(self, info: Mapping[str, Any]) -> dict[str, FloatArray]:
+        """Arrays of `info` that are worth keeping at each step."""
+        del info
+        return {}
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: Callable[..., Any]) -> Iterator[None]:
+    """An attribute of one object, replaced for a while."""
+    before = vars(owner).get(name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if before is None:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, before)
+
+
+def find_gl() -> None:
+    """Choose an off-screen GL for MuJoCo unless the user did.
+
+    Raises:
+        UsageError: neither EGL nor OSMesa is installed.
+    """
+    chosen = os.environ.get("MUJOCO_GL")
+    if chosen is None:
+        found = [
+            name
+            for name, library in (("egl", "EGL"), ("osmesa", "OSMesa"))
+            if ctypes.util.find_library(library)
+        ]
+        if not found:
+            raise UsageError(
+                "off-screen rendering",
+                expected="libEGL or libOSMesa, to draw without a display",
+                found="neither",
+                fix="apt-get install libegl1 libgl1 libosmesa6, or set MUJOCO_GL",
+            )
+        chosen = found[0]
+        os.environ["MUJOCO_GL"] = chosen
+    if chosen in ("egl", "osmesa"):
+        os.environ["PYOPENGL_PLATFORM"] = chosen
+
+
+def as_float(value: Any) -> NDArray[np.float64]:
+    """A flat float array."""
+    return np.asarray(value, dtype=np.float64).reshape(-1)

@@ -1,0 +1,1 @@
+"""What an offline run looks like."""

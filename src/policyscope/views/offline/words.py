@@ -1,0 +1,131 @@
+"""What an offline run says, in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from policyscope.views.language import Say, english
+from policyscope.views.words import interval, number, ratio, tail, unit_name
+
+CAVEAT = (
+    "Open-loop error uses the demonstrator's states: it detects broken pipelines and gross "
+    "regressions; it does not rank good policies."
+)
+
+
+BASELINE_NAMES = {
+    "hold_state": "hold state",
+    "zero": "no motion",
+    "repeat_last": "repeat last",
+    "dataset_mean": "dataset mean",
+}
+
+
+SOURCE_NOTES = {
+    "dataset": "statistics from the dataset (--stats dataset)",
+    "weights": "statistics recovered from its weights",
+}
+
+
+SPLIT_NAMES = {
+    "held_out": "held-out episodes",
+    "in_sample": "in-sample episodes",
+    "unknown": "not known to be held out",
+}
+
+
+def error_metric(record: dict[str, Any]) -> tuple[str, str]:
+    """Which error to show, and its unit: native where all dims share one, else normalized."""
+    units = list(dict.fromkeys(record["actions"]["units"]))
+    if len(units) == 1:
+        return "mae", unit_name(units[0])
+    return "nmae", "std"
+
+
+def main_baseline(record: dict[str, Any]) -> str:
+    """The baseline that the headline names: doing nothing, where the dataset supports it."""
+    known = record["skill"]
+    return next(name for name in ("hold_state", "zero", "repeat_last") if name in known)
+
+
+def headline(record: dict[str, Any], say: Say = english) -> str:
+    """Is this policy better than doing nothing, by how much, how sure: one sentence."""
+    name = main_baseline(record)
+    gain = record["skill"][name]["chunk"]
+    value, low, high = gain["value"], gain["ci_low"], gain["ci_high"]
+    against = say(BASELINE_NAMES[name])
+    shown = interval(gain, ratio)
+    if value is None:
+        text = "Skill against {against} is undefined: the baseline makes no error"
+    elif low is None:
+        text = (
+            "Less error than {against} over the whole chunk: skill {shown}, no interval"
+            if value > 0
+            else "More error than {against} over the whole chunk: skill {shown}, no interval"
+        )
+    elif low > 0:
+        text = "Better than {against} over the whole chunk: skill {shown}"
+    elif high < 0:
+        text = "Worse than {against} over the whole chunk: skill {shown}"
+    else:
+        text = "Not clearly different from {against} over the whole chunk: skill {shown}"
+    return say(text, against=against, shown=shown)
+
+
+def shape_line(record: dict[str, Any], say: Say = english) -> str:
+    """Similarity and smoothness of the predicted chunks in one sentence."""
+    near, seams = record["similarity"], record["smoothness"]
+    return say(
+        "Predicted against demonstrated chunks: ADE {ade}, FDE {fde} {unit}; path-length ratio "
+        "{path}. Jump where chunks meet over a step within: {jump} (demonstrations {demo}).",
+        ade=number(near["ade"]["value"]),
+        fde=number(near["fde"]["value"]),
+        unit=unit_name(near["unit"], say),
+        path=ratio(near["path_length_ratio"]["value"]),
+        jump=ratio(seams["boundary_jump"]),
+        demo=ratio(seams["boundary_jump_demo"]),
+    )
+
+
+def subject(record: dict[str, Any], say: Say = english) -> str:
+    """Who was evaluated on what."""
+    policy, data = record["policy"], record["dataset"]
+    who = (
+        policy["type"] if policy["sha256"] is None else f"{policy['type']} ({tail(policy['path'])})"
+    )
+    values = {
+        "who": who,
+        "data": data["repo_id"],
+        "frames": data["n_frames"],
+        "n": len(data["episodes"]),
+    }
+    if values["n"] == 1:
+        text = say("{who} on {data}: {frames} frames of {n} episode", **values)
+    else:
+        text = say("{who} on {data}: {frames} frames of {n} episodes", **values)
+    seen = (
+        "" if policy["sha256"] is None else say(", {split}", split=say(SPLIT_NAMES[data["split"]]))
+    )
+    source = SOURCE_NOTES.get(record["actions"]["normalization"]["source"])
+    return text + seen + (f"; {say(source)}" if source else "")
+
+
+def scope_titles(record: dict[str, Any], say: Say = english) -> dict[str, str]:
+    """What to call the scopes of a summary."""
+    policy = record["policy"]
+    return {
+        "step1": say("step 1"),
+        "chunk": say("chunk ({n})", n=policy["chunk_size"]),
+        "executed": say("executed ({n})", n=policy["n_action_steps"]),
+    }
+
+
+def beside(right: dict[str, Any], wrong: dict[str, Any]) -> str:
+    """A meaningless number beside the right one."""
+    metric, unit = error_metric(right)
+    values = [number(r["summary"]["step1"][metric]["value"]) for r in (right, wrong)]
+    return (
+        f"The same checkpoint on the same frames, step 1: MAE {values[0]} {unit} with its "
+        f"unnormalizer, {values[1]} without: normalized outputs against native actions, a "
+        "difference of scale and nothing else."
+    )

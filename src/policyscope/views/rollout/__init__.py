@@ -1,0 +1,1 @@
+"""What a closed-loop run looks like."""
