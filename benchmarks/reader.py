@@ -44,7 +44,7 @@ def main() -> None:
     source = FrameSource(DatasetConfig(repo_id=args.repo_id, root=args.root), repo_id=args.repo_id)
     episodes = parse_episodes(args.episodes, len(source.facts.lengths))
     source.load(episodes)
-    cameras = sorted(source.facts.cameras)
+    cameras = sorted(source.facts.robot.cameras)
     rows = [(e, f, 0) for e in episodes for f in range(source.facts.lengths[e])]
     keys, buffers = frozenset({*cameras, "observation.state"}), Buffers()
 

@@ -23,7 +23,7 @@ H = 5
 def _items(root: Path, source: FrameSource, episodes: list[int]):
     from lerobot.datasets import LeRobotDataset
 
-    fps = source.facts.fps
+    fps = source.facts.robot.fps
     return LeRobotDataset(
         "fake/data",
         root=root,
@@ -197,7 +197,7 @@ def test_names(names, expected: tuple[str, ...], tmp_path: Path) -> None:
     content = json.loads(info)
     content["features"]["action"]["names"] = names
     (root / "meta" / "info.json").write_text(json.dumps(content))
-    assert _open(root, [0]).facts.actions.names == expected
+    assert _open(root, [0]).facts.robot.actions.names == expected
 
 
 def test_revision_follows_the_metadata(data: Path, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_real_video_frames_equal_lerobots(data: str, shared: Path) -> None:
     source = FrameSource(DatasetConfig(root=str(root)), repo_id="a/b")
     source.load([1, 3])
     items = LeRobotDataset("a/b", root=root, episodes=[1, 3], video_backend="pyav")
-    keys = frozenset(source.facts.cameras)
+    keys = frozenset(source.facts.robot.cameras)
     n = source.facts.lengths[1]
     rows = [(1, 0, 0), (1, 7, 0), (1, 8, 0), (1, n - 1, 0), (3, 2, 0)]
     batch = source.batch(rows, keys=keys)

@@ -145,7 +145,7 @@ def load_frames(name: str, root: Path, cache: Path) -> Frames:
     if not file.is_file():
         source = FrameSource(DatasetConfig(root=str(root / data.folder)), repo_id=name)
         source.load(episodes)
-        (camera,) = source.facts.cameras
+        (camera,) = source.facts.robot.cameras
         rows = [(e, f, 0) for e in episodes for f in range(source.episode(e).length)]
         images = [
             (_shrink(batch.observations[0][camera]) * 255).round().to(torch.uint8).numpy()
@@ -180,7 +180,7 @@ def train(name: str, kind: str, fold: str, frames: Frames, root: Path, out: Path
 
     data = DATA[name]
     source = FrameSource(DatasetConfig(root=str(root / data.folder)), repo_id=name)
-    (camera,) = source.facts.cameras
+    (camera,) = source.facts.robot.cameras
     settings = {k: v for k, v in SETTINGS[kind].items() if v is not None}
     if kind == "diffusion":
         from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
@@ -254,7 +254,7 @@ def predict(name: str, fold: str, checkpoint: Path, frames: Frames, root: Path) 
     )
     inputs = check(config)
     policy = inputs.open_policy(config)
-    (camera,) = inputs.source.facts.cameras
+    (camera,) = inputs.source.facts.robot.cameras
     test = np.flatnonzero(np.isin(frames.episode, list(DATA[name].test[fold])))
     chunks = []
     for start in range(0, len(test), 64):
@@ -286,7 +286,7 @@ def predict(name: str, fold: str, checkpoint: Path, frames: Frames, root: Path) 
         episode=frames.episode[test],
         frame=frames.frame[test],
     )
-    std = np.asarray(inputs.source.facts.stats["action"]["std"])
+    std = np.asarray(inputs.source.facts.robot.stats["action"]["std"])
     error = np.abs(predicted[:, 0] - frames.action[test]) / std
     print(f"{checkpoint.name}: {len(test)} unseen frames, step-1 error {error.mean():.3f} std")
 

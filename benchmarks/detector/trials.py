@@ -53,7 +53,7 @@ class Network:
         """[A] dims that move within episodes; flipping a resting joint would change nothing."""
         episode, actions = self.arrays["episode"], self.arrays["target"][:, 0]
         within = np.mean([actions[episode == e].std(axis=0) for e in np.unique(episode)], axis=0)
-        std = np.asarray(self.facts.stats["action"]["std"]).reshape(-1)
+        std = np.asarray(self.facts.robot.stats["action"]["std"]).reshape(-1)
         distinct = np.array([len(np.unique(column)) > 8 for column in actions.T])
         return (within > 0.3 * std) & distinct
 
@@ -70,7 +70,7 @@ def networks(nets: Path, datasets: Path, fold: str) -> Iterator[Network]:
         door = Normalizer.from_stats(
             checkpoint.unnormalizer.stats,
             mode=checkpoint.action_mode,
-            units=source.facts.actions.units,
+            units=source.facts.robot.actions.units,
         )
         arrays = dict(np.load(folder / "predictions.npz"))
         yield Network(data, kind, fold, source.facts, door, arrays)
@@ -88,14 +88,14 @@ def sampled(
         edges = np.linspace(0, len(own), FRAMES + 1)
         rows.append(own[draw.uniform(edges[:-1], edges[1:]).astype(int)])
     at = np.concatenate(rows)
-    target, units = network.arrays["target"][at], network.facts.actions.units
+    target, units = network.arrays["target"][at], network.facts.robot.actions.units
     state = network.arrays["state"][at]
     case = Case(
         network.arrays["predicted"][at],
         target,
         state if state.shape[1] == target.shape[2] else None,
         network.door,
-        {k: np.asarray(v).reshape(-1) for k, v in network.facts.stats["action"].items()},
+        {k: np.asarray(v).reshape(-1) for k, v in network.facts.robot.stats["action"].items()},
         np.array([unit == "rad" for unit in units]),
         network.moving,
     )
@@ -107,14 +107,14 @@ def trial(network: Network, fault: str, n_episodes: int, seed: int) -> str:
     draw = np.random.default_rng([seed, n_episodes, sorted(FAULTS).index(fault)])
     case, is_pad, episode = sampled(network, n_episodes, draw)
     case = FAULTS[fault][0](case, draw)
-    units = network.facts.actions.units
+    units = network.facts.robot.actions.units
     if fault == "radians":
         units = tuple("deg" if angle else u for u, angle in zip(units, case.angles, strict=True))
     door = Normalizer(
         case.door.offset, case.door.scale, case.door.divisor, units, case.door.stats_id
     )
     declared = Declared(
-        ActionSchema(network.facts.actions.names, units),
+        ActionSchema(network.facts.robot.actions.names, units),
         door,
         case.stats["std"],
         case.stats["min"],
@@ -133,7 +133,7 @@ def trial(network: Network, fault: str, n_episodes: int, seed: int) -> str:
 def applies(fault: str, network: Network) -> bool:
     """Angles need angles; displacements a state with the action's dims."""
     if fault in ("degrees", "radians"):
-        return "rad" in network.facts.actions.units
+        return "rad" in network.facts.robot.actions.units
     if fault == "delta":
         return network.arrays["state"].shape[1] == network.arrays["target"].shape[2]
     return True
@@ -227,7 +227,7 @@ def _networks(nets: list[Network]) -> tuple[list[str], list[list[str]]]:
     body = []
     for net in nets:
         first, target = net.arrays["predicted"][:, 0], net.arrays["target"][:, 0]
-        std = np.asarray(net.facts.stats["action"]["std"]).reshape(-1)
+        std = np.asarray(net.facts.robot.stats["action"]["std"]).reshape(-1)
         error = float((np.abs(first - target) / std).mean())
         rho = np.diag(spearman(first, target))[net.moving]
         body.append(

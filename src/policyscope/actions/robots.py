@@ -1,15 +1,57 @@
-"""Units of action dims: declared by the user, or known for a few public robots; never guessed.
+"""What a policy meets: a robot, as a dataset recorded it or a simulator plays it.
 
+Units of action dims are declared by the user, or known for a few public robots; never guessed.
 LeRobot datasets record names but no units. An unknown unit stays `UNDECLARED_UNIT`, and the
 run says so.
 """
 
 from __future__ import annotations
 
-from policyscope.actions.spaces import UNDECLARED_UNIT
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, final
+
+from numpy.typing import NDArray
+
+from policyscope.actions.spaces import UNDECLARED_UNIT, ActionSchema
 from policyscope.errors import UsageError
 
 UNIT_INTERVAL = "0-1"
+
+
+@final
+@dataclass(frozen=True)
+class Robot:
+    """What gives a policy its observations and takes its actions.
+
+    Attributes:
+        kind: what to call it where it is spoken of: "the dataset", "a simulator".
+        name: repo id of the dataset, or name of the simulator.
+        fps: observations a second.
+        robot_type: as recorded or known, or None.
+        actions: names and units of the action dims.
+        state_names: names of the state dims; empty without a state.
+        features: key → its shape: the action, and everything that can be observed.
+        cameras: camera key → (C, H, W).
+        stats: key → statistic → values; empty where nobody recorded any.
+        tasks: all task texts.
+    """
+
+    kind: Literal["dataset", "simulator"]
+    name: str
+    fps: float
+    robot_type: str | None
+    actions: ActionSchema
+    state_names: tuple[str, ...]
+    features: Mapping[str, tuple[int, ...]]
+    cameras: Mapping[str, tuple[int, ...]]
+    stats: Mapping[str, Mapping[str, NDArray[Any]]] = field(default_factory=dict)
+    tasks: tuple[str, ...] = ()
+
+    @property
+    def observed(self) -> tuple[str, ...]:
+        """Keys of everything but the action."""
+        return tuple(key for key in self.features if key != "action")
 
 
 def action_units(

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import final
 
+from policyscope.actions.robots import Robot
 from policyscope.actions.spaces import UNDECLARED_UNIT, ActionSchema
 from policyscope.checks.preflight import preflight, preflight_policy
 from policyscope.config import OfflineOptions, RolloutConfig
 from policyscope.config.options import require_one_policy
 from policyscope.config.parsing import parse_episodes
-from policyscope.data.facts import ACTION, STATE, DatasetFacts
+from policyscope.data.facts import ACTION, STATE
 from policyscope.data.source import FrameSource
-from policyscope.errors import Finding, InputError, UsageError
+from policyscope.errors import Finding, UsageError
 from policyscope.policies.alignment import Alignment, align
 from policyscope.policies.base import Policy
 from policyscope.policies.checkpoint import Checkpoint, read_checkpoint
@@ -66,7 +66,7 @@ def read_offline(config: OfflineOptions) -> OfflineInputs:
     checkpoint = read_checkpoint(config.policy) if config.policy.path is not None else None
     source = FrameSource(config.dataset, repo_id=config.dataset_name)
     facts = source.facts
-    alignment = align(checkpoint, facts, config)
+    alignment = align(checkpoint, facts.robot, config)
     findings = preflight(checkpoint, facts, alignment, config)
     trained = trained_on(checkpoint, facts)
     n = len(facts.lengths)
@@ -91,7 +91,7 @@ class ClosedLoopInputs:
         simulator: what the simulator says about itself.
         adapter: what we know about it.
         eyes: its processors.
-        facts: the simulator in the terms of a dataset.
+        robot: what the simulator plays.
         checkpoint: None for a policy without one.
         alignment: how policy and simulator meet.
         findings: of the preflight.
@@ -101,7 +101,7 @@ class ClosedLoopInputs:
     simulator: SimulatorSpec
     adapter: Adapter
     eyes: Eyes
-    facts: DatasetFacts
+    robot: Robot
     checkpoint: Checkpoint | None
     alignment: Alignment
     findings: tuple[Finding, ...]
@@ -135,28 +135,19 @@ def read_closed_loop(
         )
     adapter = adapter_for(config.env.type, config.env.task)
     eyes = Eyes(environment_config(config.env))
-    facts = _facts(described, adapter, eyes)
-    try:
-        alignment = align(checkpoint, facts, config)
-    except InputError as error:
-        raise UsageError(
-            error.what,
-            expected=_in_simulation(error.expected),
-            found=error.found,
-            fix=_in_simulation(error.fix),
-        ) from error
+    robot = _robot(described, adapter, eyes)
+    alignment = align(checkpoint, robot, config)
     findings: tuple[Finding, ...] = alignment.findings
     if checkpoint is not None:
-        findings = preflight_policy(checkpoint, facts, alignment, config)
+        findings = preflight_policy(checkpoint, robot, alignment, config)
         findings = (*findings, *_closed_loop_findings(checkpoint))
-    findings = tuple(_worded(f) for f in findings)
     return ClosedLoopInputs(
-        config, described, adapter, eyes, facts, checkpoint, alignment, findings
+        config, described, adapter, eyes, robot, checkpoint, alignment, findings
     )
 
 
-def _facts(simulator: SimulatorSpec, adapter: Adapter, eyes: Eyes) -> DatasetFacts:
-    """The simulator in the terms in which datasets are described."""
+def _robot(simulator: SimulatorSpec, adapter: Adapter, eyes: Eyes) -> Robot:
+    """The robot that a simulator plays, as the policy will see it."""
     seen = eyes.see(simulator.first.observations[-1:], [simulator.tasks[0].text])
     shapes = {key: tuple(int(n) for n in value.shape[1:]) for key, value in seen.items()}
     dim = len(simulator.action_low)
@@ -166,19 +157,16 @@ def _facts(simulator: SimulatorSpec, adapter: Adapter, eyes: Eyes) -> DatasetFac
     if units is None or len(units) != dim:
         units = (UNDECLARED_UNIT,) * dim
     state = shapes.get(STATE, (0,))
-    return DatasetFacts(
-        repo_id=simulator.name,
-        root=Path(),
+    return Robot(
+        kind="simulator",
+        name=simulator.name,
         fps=simulator.fps,
         robot_type=adapter.robot_type,
         actions=ActionSchema(names, units),
         state_names=tuple(f"state[{i}]" for i in range(state[0])),
         features={**shapes, ACTION: (dim,)},
         cameras={key: (s[0], s[1], s[2]) for key, s in shapes.items() if len(s) == 3},
-        stats={},
         tasks=tuple(task.text for task in simulator.tasks),
-        lengths=(),
-        episode_tasks=(),
     )
 
 
@@ -195,26 +183,3 @@ def _closed_loop_findings(checkpoint: Checkpoint) -> list[Finding]:
             )
         )
     return findings
-
-
-def _worded(finding: Finding) -> Finding:
-    return replace(
-        finding,
-        message=_in_simulation(finding.message),
-        fix="--env.settings with the height and width of the training camera"
-        if finding.code == "image_shape_mismatch"
-        else "--env.task_text with the text the policy was trained with"
-        if finding.code == "task_text_missing"
-        else _in_simulation(finding.fix),
-    )
-
-
-def _in_simulation(text: str) -> str:
-    for word, instead in (
-        ("the dataset", "the simulator"),
-        ("this dataset", "this simulator"),
-        ("dataset key", "simulator key"),
-        ("a dataset", "a simulator"),
-    ):
-        text = text.replace(word, instead)
-    return text

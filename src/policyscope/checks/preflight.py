@@ -5,11 +5,12 @@ Deterministic checks on the checkpoint's files and the dataset's metadata; no we
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from policyscope.actions.robots import Robot
 from policyscope.actions.spaces import UNDECLARED_UNIT, ActionSchema, missing_stats
 from policyscope.config import PolicyOptions
 from policyscope.data.facts import ACTION, STATE, DatasetFacts
@@ -32,6 +33,10 @@ _VOUCHED = (
     "vqbet",
     "xvla",
 )  # opened with and without statistics in the tests
+_RESOLUTION = {
+    "dataset": "a dataset with the camera's training resolution",
+    "simulator": "--env.settings with the height and width of the training camera",
+}
 _BRIGHTEST = 1.5  # a mean of pictures in 0-1 never gets there
 _COLOUR_OFF = 0.03  # of the range of pictures
 
@@ -45,30 +50,33 @@ def preflight(
     """All deterministic findings, errors first."""
     findings = [*alignment.findings, *_check_dataset(facts, config)]
     if checkpoint is not None:
+        robot = facts.robot
         findings += _check_type(checkpoint, config)
-        findings += _check_processors(checkpoint, facts, config)
-        findings += _check_input_stats(checkpoint, facts, alignment, config)
-        findings += _check_stats(checkpoint, facts, alignment, config)
-        findings += _check_inputs(checkpoint, facts, alignment, config)
+        findings += _check_processors(checkpoint, robot, config)
+        findings += _check_input_stats(checkpoint, robot, alignment, config)
+        findings += _check_stats(checkpoint, robot, alignment, config)
+        findings += _check_texts(checkpoint, facts.episode_tasks, robot)
+        findings += _check_inputs(checkpoint, robot, alignment, config)
     order = {"error": 0, "warning": 1, "info": 2}
     return tuple(sorted(findings, key=lambda f: order[f.severity]))
 
 
 def preflight_policy(
-    checkpoint: Checkpoint, facts: DatasetFacts, alignment: Alignment, config: PolicyOptions
+    checkpoint: Checkpoint, robot: Robot, alignment: Alignment, config: PolicyOptions
 ) -> tuple[Finding, ...]:
     """The findings that concern a checkpoint and what it is fed with, without demonstrations."""
     return (
         *alignment.findings,
         *_check_type(checkpoint, config),
-        *_check_processors(checkpoint, facts, config),
-        *_check_inputs(checkpoint, facts, alignment, config),
+        *_check_processors(checkpoint, robot, config),
+        *_check_texts(checkpoint, robot.tasks, robot),
+        *_check_inputs(checkpoint, robot, alignment, config),
     )
 
 
 def _check_dataset(facts: DatasetFacts, config: PolicyOptions) -> list[Finding]:
-    findings = []
-    lacking = missing_stats(facts.stats, "MEAN_STD", ACTION)
+    findings, robot = [], facts.robot
+    lacking = missing_stats(robot.stats, "MEAN_STD", ACTION)
     if lacking:
         findings.append(
             Finding(
@@ -80,19 +88,19 @@ def _check_dataset(facts: DatasetFacts, config: PolicyOptions) -> list[Finding]:
             )
         )
     else:
-        sizes = {name: int(np.size(facts.stats[ACTION][name])) for name in ("mean", "std")}
-        if any(size != facts.actions.dim for size in sizes.values()):
+        sizes = {name: int(np.size(robot.stats[ACTION][name])) for name in ("mean", "std")}
+        if any(size != robot.actions.dim for size in sizes.values()):
             findings.append(
                 Finding(
                     "dataset_stats_shape",
                     "error",
-                    f"expected {facts.actions.dim} values of action.mean and action.std in the "
+                    f"expected {robot.actions.dim} values of action.mean and action.std in the "
                     f"dataset's meta/stats.json; found {sizes['mean']} and {sizes['std']}.",
                     _RECOMPUTE,
                     forceable=False,
                 )
             )
-    if UNDECLARED_UNIT in facts.actions.units and facts.actions.dim > 1:
+    if UNDECLARED_UNIT in robot.actions.units and robot.actions.dim > 1:
         findings.append(
             Finding(
                 "units_undeclared",
@@ -102,13 +110,13 @@ def _check_dataset(facts: DatasetFacts, config: PolicyOptions) -> list[Finding]:
                 "--dataset.action_units rad, or a list with one unit a dim",
             )
         )
-    if config.action_kind == "absolute" and len(facts.state_names) != facts.actions.dim:
+    if config.action_kind == "absolute" and len(robot.state_names) != robot.actions.dim:
         findings.append(
             Finding(
                 "hold_state_unavailable",
                 "info",
-                f"expected as many state dims as action dims ({facts.actions.dim}) for the "
-                f"hold-state baseline; found {len(facts.state_names)}. The baseline is left out.",
+                f"expected as many state dims as action dims ({robot.actions.dim}) for the "
+                f"hold-state baseline; found {len(robot.state_names)}. The baseline is left out.",
                 "--action_kind delta if actions are displacements",
             )
         )
@@ -145,11 +153,9 @@ def _check_type(checkpoint: Checkpoint, config: PolicyOptions) -> list[Finding]:
     return findings
 
 
-def _check_processors(
-    checkpoint: Checkpoint, facts: DatasetFacts, config: PolicyOptions
-) -> list[Finding]:
+def _check_processors(checkpoint: Checkpoint, robot: Robot, config: PolicyOptions) -> list[Finding]:
     if config.stats == "dataset":  # missing processors are made anew
-        return _check_mode(checkpoint) + _check_dataset_stats(checkpoint, facts)
+        return _check_mode(checkpoint) + _check_dataset_stats(checkpoint, robot)
     findings = []
     for steps, file in (
         (checkpoint.preprocessor, PREPROCESSOR),
@@ -237,8 +243,8 @@ def _check_mode(checkpoint: Checkpoint) -> list[Finding]:
     ]
 
 
-def _check_dataset_stats(checkpoint: Checkpoint, facts: DatasetFacts) -> list[Finding]:
-    lacking = missing_stats(facts.stats, checkpoint.action_mode, ACTION)
+def _check_dataset_stats(checkpoint: Checkpoint, robot: Robot) -> list[Finding]:
+    lacking = missing_stats(robot.stats, checkpoint.action_mode, ACTION)
     if not lacking:
         return []
     return [
@@ -254,7 +260,7 @@ def _check_dataset_stats(checkpoint: Checkpoint, facts: DatasetFacts) -> list[Fi
 
 
 def _check_input_stats(
-    checkpoint: Checkpoint, facts: DatasetFacts, alignment: Alignment, config: PolicyOptions
+    checkpoint: Checkpoint, robot: Robot, alignment: Alignment, config: PolicyOptions
 ) -> list[Finding]:
     """Inputs that would reach the network without the normalization it was trained with."""
     if checkpoint.preprocessor is None and config.stats != "dataset":
@@ -269,7 +275,7 @@ def _check_input_stats(
         if mode == "IDENTITY" or source is None:
             continue
         if config.stats == "dataset":
-            lacking += missing_stats({key: facts.stats.get(source, {})}, mode, key)
+            lacking += missing_stats({key: robot.stats.get(source, {})}, mode, key)
         else:
             lacking += missing_stats(step.stats if step else {}, mode, key)
     if not lacking:
@@ -290,10 +296,10 @@ def _check_input_stats(
 
 
 def _check_stats(
-    checkpoint: Checkpoint, facts: DatasetFacts, alignment: Alignment, config: PolicyOptions
+    checkpoint: Checkpoint, robot: Robot, alignment: Alignment, config: PolicyOptions
 ) -> list[Finding]:
     step = checkpoint.unnormalizer
-    ours = facts.stats.get(ACTION, {})
+    ours = robot.stats.get(ACTION, {})
     theirs = step.stats.get(ACTION, {}) if step else {}
     if config.stats == "dataset":
         return [
@@ -308,17 +314,17 @@ def _check_stats(
             )
         ]
     findings = []
-    comparable = config.action_dims is not None or checkpoint.action_dim == facts.actions.dim
+    comparable = config.action_dims is not None or checkpoint.action_dim == robot.actions.dim
     if comparable and not checkpoint.relative:
         off = _apart(theirs, ours, alignment.policy_dims, alignment.dataset_dims, alignment.schema)
         if off:
             findings.append(_stats_mismatch("action", off, alignment.schema.dim))
     fed = alignment.feeds.get(STATE)
-    if fed is not None and checkpoint.state_dim == len(facts.state_names):
+    if fed is not None and checkpoint.state_dim == len(robot.state_names):
         stats = checkpoint.normalizer.stats if checkpoint.normalizer else {}
-        every = tuple(range(len(facts.state_names)))
-        schema = ActionSchema(facts.state_names, ("",) * len(every))
-        off = _apart(stats.get(STATE, {}), facts.stats.get(fed, {}), every, every, schema)
+        every = tuple(range(len(robot.state_names)))
+        schema = ActionSchema(robot.state_names, ("",) * len(every))
+        off = _apart(stats.get(STATE, {}), robot.stats.get(fed, {}), every, every, schema)
         if off:
             findings.append(_stats_mismatch("state", off, len(every)))
     return findings
@@ -361,34 +367,42 @@ def _stats_mismatch(what: str, off: list[str], n_dims: int) -> Finding:
     )
 
 
+def _check_texts(checkpoint: Checkpoint, texts: Sequence[str], robot: Robot) -> list[Finding]:
+    empty = sum(not text.strip() for text in texts)
+    if not checkpoint.needs_language or not empty:
+        return []
+    of, fix = {
+        "dataset": ("episodes", "add the text the policy was trained with to meta/tasks.parquet"),
+        "simulator": ("tasks", "--env.task_text with the text the policy was trained with"),
+    }[robot.kind]
+    return [
+        Finding(
+            "task_text_missing",
+            "warning",
+            f"expected a task text, which the policy reads; found none in {empty} of "
+            f"{len(texts)} {of}.",
+            fix,
+        )
+    ]
+
+
 def _check_inputs(
-    checkpoint: Checkpoint, facts: DatasetFacts, alignment: Alignment, config: PolicyOptions
+    checkpoint: Checkpoint, robot: Robot, alignment: Alignment, config: PolicyOptions
 ) -> list[Finding]:
     findings = []
-    empty = sum(not task.strip() for task in facts.episode_tasks)
-    if checkpoint.needs_language and empty:
-        findings.append(
-            Finding(
-                "task_text_missing",
-                "warning",
-                f"expected a task text, which the policy reads; found none in {empty} of "
-                f"{len(facts.episode_tasks)} episodes.",
-                "add the text the policy was trained with to meta/tasks.parquet",
-            )
-        )
     renames = checkpoint.renames
     for key, source in alignment.feeds.items():
-        findings += _check_camera(checkpoint, facts, renames.get(key, key), source)
+        findings += _check_camera(checkpoint, robot, renames.get(key, key), source)
     trained = checkpoint.training.get("dataset") or {}
     environment = checkpoint.training.get("env") or {}
     fps = checkpoint.config.get("fps") or trained.get("fps") or environment.get("fps")
-    if isinstance(fps, int | float) and abs(float(fps) - facts.fps) > 1e-6:
+    if isinstance(fps, int | float) and abs(float(fps) - robot.fps) > 1e-6:
         findings.append(
             Finding(
                 "fps_mismatch",
                 "warning",
-                f"expected {fps} frames per second, as in training; found {facts.fps:g}.",
-                "a dataset at the training rate: chunks span another time otherwise",
+                f"expected {fps} frames per second, as in training; found {robot.fps:g}.",
+                f"a {robot.kind} at the training rate: chunks span another time otherwise",
             )
         )
     chunk = checkpoint.config.get("chunk_size")
@@ -406,11 +420,9 @@ def _check_inputs(
     return findings
 
 
-def _check_camera(
-    checkpoint: Checkpoint, facts: DatasetFacts, key: str, source: str
-) -> list[Finding]:
+def _check_camera(checkpoint: Checkpoint, robot: Robot, key: str, source: str) -> list[Finding]:
     """Shape, range and channel order of a camera against those of the training."""
-    want, have = checkpoint.cameras.get(key), facts.cameras.get(source)
+    want, have = checkpoint.cameras.get(key), robot.cameras.get(source)
     if not want or not have:
         return []
     findings = []
@@ -429,14 +441,14 @@ def _check_camera(
                 ),
                 "declare shapes as (channels, height, width) in config.json"
                 if last
-                else "a dataset with the camera's training resolution",
+                else _RESOLUTION[robot.kind],
             )
         )
     step = checkpoint.normalizer
     theirs = np.asarray((step.stats if step else {}).get(key, {}).get("mean", ())).reshape(-1)
-    ours = np.asarray(facts.stats.get(source, {}).get("mean", ())).reshape(-1)
+    ours = np.asarray(robot.stats.get(source, {}).get("mean", ())).reshape(-1)
     for mean, who, fix in (
-        (ours, f"the dataset's statistics of {source}", _RECOMPUTE),
+        (ours, f"the {robot.kind}'s statistics of {source}", _RECOMPUTE),
         (theirs, f"the checkpoint's statistics of {key}", "train again with pictures in 0-1"),
     ):
         if mean.size and mean.max() > _BRIGHTEST:

@@ -59,7 +59,7 @@ def bench(config: BenchConfig, progress: Watch | None = None) -> Bench:
             raise RefusedError(tuple(errors))
         watch.stage(f"loading the policy ({_name(variant)})")
         policy = inputs.open_policy(variant)
-        episode, fps = inputs.episodes[0], inputs.source.facts.fps
+        episode, fps = inputs.episodes[0], inputs.source.facts.robot.fps
         watch.stage(f"timing single calls ({_name(variant)})")
         latency = measure_latency(policy, inputs.source, episode, calls=config.calls, fps=fps)
         rows: list[Row] = [
@@ -88,9 +88,10 @@ def bench(config: BenchConfig, progress: Watch | None = None) -> Bench:
             "n_action_steps": spec.n_action_steps,
             "sampling": spec.sampling,
         },
-        "dataset": {"repo_id": inputs.source.facts.repo_id, "fps": fps},
+        "dataset": {"repo_id": inputs.source.facts.robot.name, "fps": fps},
         "cameras": {
-            k: inputs.source.facts.cameras[k] for k in spec.keys & set(inputs.source.facts.cameras)
+            k: inputs.source.facts.robot.cameras[k]
+            for k in spec.keys & set(inputs.source.facts.robot.cameras)
         },
         "roads": roads,
         "environment": environment(device=spec.device, dtype=spec.dtype, seed=config.seed),

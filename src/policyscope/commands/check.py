@@ -40,7 +40,7 @@ def declared_of(config: OfflineOptions, inputs: OfflineInputs) -> Declared:
     assert inputs.checkpoint is not None
     return declared(
         inputs.checkpoint,
-        inputs.source.facts,
+        inputs.source.facts.robot,
         inputs.alignment,
         stats=config.stats,
         action_kind=config.action_kind,

@@ -83,7 +83,7 @@ def _run(
         named_episodes(config.report.episodes, [e for e, _ in frames])
     watch.stage("timing single calls")
     latency = measure_latency(
-        policy, source, frames[0][0], calls=config.latency_calls, fps=source.facts.fps
+        policy, source, frames[0][0], calls=config.latency_calls, fps=source.facts.robot.fps
     )
     watch.stage("choosing a batch size")
     rows = rows_of(frames, config.samples)
@@ -92,7 +92,7 @@ def _run(
     dims = inputs.alignment.dataset_dims
     running = RunningScore(
         inputs.alignment.schema,
-        np.asarray(source.facts.stats[ACTION]["std"]).reshape(-1)[list(dims)],
+        np.asarray(source.facts.robot.stats[ACTION]["std"]).reshape(-1)[list(dims)],
     )
 
     def tell(episode: int) -> None:
@@ -147,15 +147,15 @@ def _scorecard(
     dims = list(inputs.alignment.dataset_dims)
     stats = {
         name: np.asarray(values).reshape(-1)[dims]
-        for name, values in facts.stats[ACTION].items()
-        if np.asarray(values).size == facts.actions.dim
+        for name, values in facts.robot.stats[ACTION].items()
+        if np.asarray(values).size == facts.robot.actions.dim
     }
     scores = Scorecard(
         inputs.alignment.schema,
         stats,
         horizon=spec.chunk_size,
         n_action_steps=spec.n_action_steps,
-        fps=facts.fps,
+        fps=facts.robot.fps,
         action_kind=config.action_kind,
     )
     for index in episodes:
@@ -170,7 +170,7 @@ def _scored(
     dims, units = list(inputs.alignment.dataset_dims), inputs.alignment.schema.units
     at = stored.frame_index
     baselines = baseline_chunks(
-        episode, horizon, stats=inputs.source.facts.stats, action_kind=config.action_kind
+        episode, horizon, stats=inputs.source.facts.robot.stats, action_kind=config.action_kind
     )
     return ScoredEpisode(
         index=stored.index,
@@ -223,17 +223,17 @@ def _record(
     record["actions"] |= {
         "policy_dims": alignment.policy_dims,
         "dataset_dims": alignment.dataset_dims,
-        "image_plane": image_plane(facts.repo_id, alignment.schema.units),
+        "image_plane": image_plane(facts.robot.name, alignment.schema.units),
     }
     record["dataset"] = {
-        "repo_id": facts.repo_id,
+        "repo_id": facts.robot.name,
         "root": str(facts.root),
         "revision": dataset_revision(facts.root),
         "episodes": inputs.episodes,
         "n_frames": 0,
-        "fps": facts.fps,
-        "robot_type": facts.robot_type,
-        "tasks": facts.tasks,
+        "fps": facts.robot.fps,
+        "robot_type": facts.robot.robot_type,
+        "tasks": facts.robot.tasks,
         "split": label(inputs.trained, inputs.episodes),
     }
     return record

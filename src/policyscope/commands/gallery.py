@@ -95,7 +95,7 @@ def show(
             root,
             repo_id=f"rollouts/{root.name}",
             eyes=inputs.eyes,
-            schema=inputs.facts.actions,
+            schema=inputs.robot.actions,
             fps=inputs.simulator.fps,
             robot_type=inputs.adapter.robot_type,
         )
@@ -132,7 +132,7 @@ def nearest_table(source: FrameSource, stored: Sequence[StoredRollout]) -> list[
         raise UsageError(
             "--nearest",
             expected=f"demonstrations with a state of {width} dims, as the simulator has",
-            found=f"{len(source.facts.state_names)}",
+            found=f"{len(source.facts.robot.state_names)}",
             fix="demonstrations of this robot",
         )
     rows = []

@@ -76,10 +76,10 @@ def rollout(
             return done
         watch.stage("loading the policy")
         opened = policy or open_for_simulator(
-            config, inputs.checkpoint, inputs.facts, inputs.alignment, source
+            config, inputs.checkpoint, inputs.robot, inputs.alignment, source
         )
         if live is not None:
-            live.meet(inputs.eyes.see, inputs.adapter.board, inputs.facts.actions.names)
+            live.meet(inputs.eyes.see, inputs.adapter.board, inputs.robot.actions.names)
         try:
             with session.running(plan, partial(_record, inputs, opened)):
                 record = _run(inputs, opened, session.directory, pool, episodes, source, watch)
@@ -112,7 +112,7 @@ def _run(
         policy, lambda _: alone, calls=config.latency_calls, fps=inputs.simulator.fps
     )
     brain.settle(first)
-    schema, spec = inputs.facts.actions, policy.spec
+    schema, spec = inputs.robot.actions, policy.spec
     store = RolloutStore(directory, schema, spec.normalization.stats_id)
     clock = Clock()
     scheduler = Scheduler(
@@ -169,10 +169,10 @@ def _throughput(clock: Clock, n: int, brain: PolicyBrain, n_envs: int) -> dict[s
 def _executed(inputs: ClosedLoopInputs, stored: Sequence[StoredRollout]) -> list[dict[str, Any]]:
     step = inputs.checkpoint.unnormalizer if inputs.checkpoint else None
     trained = step.stats.get(ACTION, {}) if step else {}
-    if any(np.size(v) != inputs.facts.actions.dim for k, v in trained.items() if k != "count"):
+    if any(np.size(v) != inputs.robot.actions.dim for k, v in trained.items() if k != "count"):
         trained = {}
     bounds = (inputs.simulator.action_low, inputs.simulator.action_high)
-    return action_statistics(stored, inputs.facts.actions.names, trained, bounds)
+    return action_statistics(stored, inputs.robot.actions.names, trained, bounds)
 
 
 def _record(inputs: ClosedLoopInputs, policy: Policy | None, status: str) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def _record(inputs: ClosedLoopInputs, policy: Policy | None, status: str) -> dic
         policy=config.policy,
         checkpoint=inputs.checkpoint,
         spec=policy.spec if policy is not None else None,
-        schema=inputs.facts.actions,
+        schema=inputs.robot.actions,
         action_kind=inputs.adapter.action_kind,
         feeds=inputs.alignment.feeds,
         findings=inputs.findings,
@@ -199,7 +199,7 @@ def _record(inputs: ClosedLoopInputs, policy: Policy | None, status: str) -> dic
         "n_frames": 0,
         "fps": simulator.fps,
         "robot_type": inputs.adapter.robot_type,
-        "tasks": inputs.facts.tasks,
+        "tasks": inputs.robot.tasks,
         "split": "unknown",
     }
     record["env"] = {
@@ -219,7 +219,7 @@ def _record(inputs: ClosedLoopInputs, policy: Policy | None, status: str) -> dic
         "settings": config.env.settings,
         "first_seed": config.seed,
         "init_from": config.init_from,
-        "cameras": {key: list(shape) for key, shape in inputs.facts.cameras.items()},
+        "cameras": {key: list(shape) for key, shape in inputs.robot.cameras.items()},
         "board": inputs.adapter.board,
     }
     return record
@@ -242,7 +242,7 @@ def _plan(
             config.env.type,
             config.env.task,
             config.env.settings,
-            list(inputs.facts.tasks),
+            list(inputs.robot.tasks),
         ],
         "episodes": describe_plan(episodes),
         "noise_seed": config.noise_seed,

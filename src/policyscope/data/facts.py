@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from policyscope.actions.robots import action_units
+from policyscope.actions.robots import Robot, action_units
 from policyscope.actions.spaces import ActionSchema
 from policyscope.errors import DatasetError, first_line
 
@@ -26,30 +25,14 @@ class DatasetFacts:
     """What a dataset says about itself.
 
     Attributes:
-        repo_id: its name.
+        robot: what was recorded: rate, cameras, state, actions, statistics and tasks.
         root: where it lies on disk.
-        fps: frames per second.
-        robot_type: as recorded, or None.
-        actions: names and units of the action dims.
-        state_names: names of the state dims; empty without a state.
-        features: LeRobot feature key → its shape, without index columns.
-        cameras: camera key → (C, H, W).
-        stats: feature key → statistic → values, from ``meta/stats.json``.
-        tasks: all task texts.
         lengths: frames of each episode.
         episode_tasks: first task text of each episode.
     """
 
-    repo_id: str
+    robot: Robot
     root: Path
-    fps: float
-    robot_type: str | None
-    actions: ActionSchema
-    state_names: tuple[str, ...]
-    features: Mapping[str, tuple[int, ...]]
-    cameras: Mapping[str, tuple[int, ...]]
-    stats: Mapping[str, Mapping[str, NDArray[Any]]]
-    tasks: tuple[str, ...]
     lengths: tuple[int, ...]
     episode_tasks: tuple[str, ...]
 
@@ -113,9 +96,9 @@ def read_facts(meta: Any, repo_id: str, declared_units: str | None) -> DatasetFa
         )
     names = _names(meta.features[ACTION].get("names"), features[ACTION], ACTION)
     state = features.get(STATE)
-    return DatasetFacts(
-        repo_id=repo_id,
-        root=Path(meta.root),
+    robot = Robot(
+        kind="dataset",
+        name=repo_id,
         fps=float(meta.fps),
         robot_type=meta.robot_type,
         actions=ActionSchema(
@@ -129,6 +112,10 @@ def read_facts(meta: Any, repo_id: str, declared_units: str | None) -> DatasetFa
         },
         stats=meta.stats or {},
         tasks=tuple(str(task) for task in meta.tasks.index) if meta.tasks is not None else (),
+    )
+    return DatasetFacts(
+        robot=robot,
+        root=Path(meta.root),
         lengths=tuple(int(n) for n in meta.episodes["length"]),
         episode_tasks=tuple(str((tasks or [""])[0]) for tasks in meta.episodes["tasks"]),
     )

@@ -122,7 +122,7 @@ class FrameSource:
             self._download(episodes)
         elif missing:
             raise DatasetError(
-                f"dataset {self.facts.repo_id}",
+                f"dataset {self.facts.robot.name}",
                 expected=f"the file {missing[0]} in {self._meta.root}",
                 found="no such file",
                 fix="download the dataset again, or choose other --dataset.episodes",
@@ -210,7 +210,7 @@ class FrameSource:
         wanted = np.maximum(frame_index + np.asarray(steps)[:, None], 0)  # [steps, rows]
         values = {
             key: self._look(key, episode_index, wanted, pinned, lane)
-            if key in self.facts.cameras
+            if key in self.facts.robot.cameras
             else self._recall(key, episode_index, wanted)
             for key in sorted(keys)
         }
@@ -239,20 +239,20 @@ class FrameSource:
     def _columns(self, episode: int) -> tuple[pa.Table, int]:
         path = self._meta.root / self._meta.get_data_file_path(episode)
         if self._file[0] != path:
-            names = [k for k in self.facts.features if k not in self.facts.cameras]
+            names = [k for k in self.facts.robot.features if k not in self.facts.robot.cameras]
             try:
                 table = pq.read_table(
                     path, columns=[*names, "episode_index", "timestamp", "task_index"]
                 )
             except (pa.ArrowException, OSError) as error:
-                raise unreadable(f"data of {self.facts.repo_id}", error) from error
+                raise unreadable(f"data of {self.facts.robot.name}", error) from error
             self._file = (path, table)
         known = self._file[1]
         assert known is not None
         rows = np.flatnonzero(known.column("episode_index").to_numpy() == episode)
         if len(rows) != self.facts.lengths[episode]:
             raise DatasetError(
-                f"episode {episode} of {self.facts.repo_id}",
+                f"episode {episode} of {self.facts.robot.name}",
                 expected=f"{self.facts.lengths[episode]} frames, as its metadata says",
                 found=f"{len(rows)}",
                 fix="download or record the dataset again",
@@ -263,17 +263,17 @@ class FrameSource:
         table, first_row = self._columns(episode)
         columns = {
             key: _matrix(table.column(key), shape, key, episode)
-            for key, shape in self.facts.features.items()
-            if key not in self.facts.cameras
+            for key, shape in self.facts.robot.features.items()
+            if key not in self.facts.robot.cameras
         }
         actions = columns.pop(ACTION)
-        _require_finite(actions, ACTION, episode, self.facts.actions.names)
+        _require_finite(actions, ACTION, episode, self.facts.robot.actions.names)
         if STATE in columns:
-            _require_finite(columns[STATE], STATE, episode, self.facts.state_names)
+            _require_finite(columns[STATE], STATE, episode, self.facts.robot.state_names)
         task_index = table.column("task_index").to_numpy()
         return Episode(
             episode,
-            NativeActions(actions.astype(np.float64), self.facts.actions.units),
+            NativeActions(actions.astype(np.float64), self.facts.robot.actions.units),
             columns,
             table.column("timestamp").to_numpy().astype(np.float64).reshape(-1),
             tuple(self._texts[int(i)] for i in task_index.reshape(-1)),
@@ -291,7 +291,7 @@ class FrameSource:
         lane: _Lane,
     ) -> NDArray[np.uint8]:
         """[steps, rows, C, H, W], channels last in memory; each picture is decoded once."""
-        channels, *size = self.facts.cameras[key]
+        channels, *size = self.facts.robot.cameras[key]
         buffers = self._buffers.setdefault((pinned, lane.index), Buffers(pinned=pinned))
         values = buffers.take((*frames.shape, *size, channels), np.uint8)
         places = values.reshape(-1, *size, channels)
@@ -338,7 +338,7 @@ class FrameSource:
     def _decoder(self, key: str, path: Path, lane: _Lane) -> Decoder:
         if self._config.video_backend == "torchcodec":
             return TorchcodecDecoder(path)
-        _, height, width = self.facts.cameras[key]
+        _, height, width = self.facts.robot.cameras[key]
         alone = lane.count == 1 and height * width > _SMALL
         return PyavDecoder(path, threads=0 if alone else 1)
 
@@ -348,7 +348,7 @@ class FrameSource:
         Small pictures are not worth it; nor are videos that a decoder can't enter in the middle.
         """
         cameras = [k for k in sorted(keys) if k in self._meta.video_keys]
-        large = any(np.prod(self.facts.cameras[k][1:]) > _SMALL for k in cameras)
+        large = any(np.prod(self.facts.robot.cameras[k][1:]) > _SMALL for k in cameras)
         if not rows or not large or self._config.video_backend == "torchcodec":
             return 1
         paths = [self._clip(k, rows[0][0])[0] for k in cameras]
@@ -379,10 +379,10 @@ class FrameSource:
 
         try:
             self._meta = LeRobotDataset(
-                self.facts.repo_id, episodes=list(episodes), revision=self._config.revision
+                self.facts.robot.name, episodes=list(episodes), revision=self._config.revision
             ).meta
         except Exception as error:
-            raise unreadable(f"data of {self.facts.repo_id}", error) from error
+            raise unreadable(f"data of {self.facts.robot.name}", error) from error
 
 
 def _matrix(

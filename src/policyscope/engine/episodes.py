@@ -87,13 +87,13 @@ def starts_from_dataset(
     )[: config.n_episodes]
     source.load(chosen)
     facts = source.facts
-    camera = next(iter(facts.cameras), None)
-    key = _KEYPOINTS if _KEYPOINTS in facts.features else camera
-    if STATE not in facts.features or len(facts.state_names) != 2 or key is None:
+    camera = next(iter(facts.robot.cameras), None)
+    key = _KEYPOINTS if _KEYPOINTS in facts.robot.features else camera
+    if STATE not in facts.robot.features or len(facts.robot.state_names) != 2 or key is None:
         raise DatasetError(
             f"dataset {name}",
             expected=f"{STATE} of 2 dims and a picture or {_KEYPOINTS}, as PushT has",
-            found=", ".join(facts.features),
+            found=", ".join(facts.robot.features),
             fix="--init_from seed, or a PushT dataset",
         )
     finder = PoseFinder()

@@ -40,7 +40,7 @@ def footage(source: FrameSource, episode: int, frames: Sequence[int]) -> Footage
     """What yields the pictures of each camera at the given frames of an episode."""
     return {
         camera: partial(pictures, source, episode, camera, frames)
-        for camera in source.facts.cameras
+        for camera in source.facts.robot.cameras
     }
 
 
@@ -50,7 +50,7 @@ def episode_clips(source: FrameSource, episode: int, n_frames: int) -> list[Clip
     Raises:
         DatasetError: a picture can't be decoded.
     """
-    cameras = source.facts.cameras
+    cameras = source.facts.robot.cameras
     clips = []
     for camera, (_, height, width) in cameras.items():
         layout = clip_layout((width, height), n_frames, len(cameras))

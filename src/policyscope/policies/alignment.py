@@ -1,4 +1,4 @@
-"""How a policy's inputs and outputs meet a dataset's: decided once, never guessed."""
+"""How a policy's inputs and outputs meet a robot's: decided once, never guessed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import json
 from dataclasses import dataclass, field
 from typing import final
 
+from policyscope.actions.robots import Robot
 from policyscope.actions.spaces import ActionSchema
 from policyscope.config import PolicyOptions
 from policyscope.config.parsing import parse_rename_map
-from policyscope.data.facts import STATE, DatasetFacts
+from policyscope.data.facts import STATE
 from policyscope.errors import Finding, UsageError
 from policyscope.policies.checkpoint import Checkpoint
 
@@ -18,13 +19,13 @@ from policyscope.policies.checkpoint import Checkpoint
 @final
 @dataclass(frozen=True)
 class Alignment:
-    """Which dims are compared, and which dataset key feeds which policy key.
+    """Which dims are compared, and which key of the robot's feeds which policy key.
 
     Attributes:
         policy_dims: dims of the policy's output, in the order they are compared.
-        dataset_dims: dims of the dataset's action, in the same order.
+        dataset_dims: dims of the robot's action, in the same order.
         schema: names and units of the compared dims.
-        feeds: key given to the policy's preprocessor → dataset key that it comes from.
+        feeds: key given to the policy's preprocessor → key of the robot's that it comes from.
         findings: what does not fit.
     """
 
@@ -35,47 +36,47 @@ class Alignment:
     findings: tuple[Finding, ...] = ()
 
 
-def align(checkpoint: Checkpoint | None, facts: DatasetFacts, config: PolicyOptions) -> Alignment:
-    """Match a policy with a dataset.
+def align(checkpoint: Checkpoint | None, robot: Robot, config: PolicyOptions) -> Alignment:
+    """Match a policy with a robot.
 
     Args:
-        checkpoint: None for a built-in policy, whose action is the dataset's.
-        facts: the dataset.
+        checkpoint: None for a built-in policy, whose action is the robot's.
+        robot: as a dataset recorded it, or a simulator plays it.
         config: ``--action_dims`` and ``--rename_map``.
 
     Raises:
         UsageError: ``--action_dims`` or ``--rename_map`` name what isn't there.
     """
     findings: list[Finding] = []
-    n_policy = facts.actions.dim if checkpoint is None else checkpoint.action_dim
+    n_policy = robot.actions.dim if checkpoint is None else checkpoint.action_dim
     names = checkpoint.config.get("action_feature_names") if checkpoint else None
     policy_names = tuple(map(str, names)) if isinstance(names, list) else ()
     policy_dims, dataset_dims = _action_dims(
-        n_policy, policy_names, facts, config.action_dims, findings
+        n_policy, policy_names, robot, config.action_dims, findings
     )
     feeds: dict[str, str] = {}
     if checkpoint is not None:
-        feeds = _feeds(checkpoint, facts, parse_rename_map(config.rename_map), findings)
-        _check_state(checkpoint, facts, findings)
+        feeds = _feeds(checkpoint, robot, parse_rename_map(config.rename_map), findings)
+        _check_state(checkpoint, robot, findings)
         if len(policy_names) == n_policy:
             _check_names(
                 [policy_names[d] for d in policy_dims],
-                [facts.actions.names[d] for d in dataset_dims],
+                [robot.actions.names[d] for d in dataset_dims],
                 findings,
             )
     return Alignment(
-        policy_dims, dataset_dims, facts.actions.select(dataset_dims), feeds, tuple(findings)
+        policy_dims, dataset_dims, robot.actions.select(dataset_dims), feeds, tuple(findings)
     )
 
 
 def _action_dims(
     n_policy: int,
     policy_names: tuple[str, ...],
-    facts: DatasetFacts,
+    robot: Robot,
     wanted: str | None,
     findings: list[Finding],
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    n_dataset = facts.actions.dim
+    n_dataset = robot.actions.dim
     if wanted is None:
         if n_policy != n_dataset:
             fewer, more = sorted((n_policy, n_dataset))
@@ -83,8 +84,8 @@ def _action_dims(
                 Finding(
                     "action_dim_mismatch",
                     "error",
-                    f"expected as many action dims as the dataset has ({n_dataset}: "
-                    f"{', '.join(facts.actions.names[:8])}{', ...' if n_dataset > 8 else ''}); "
+                    f"expected as many action dims as the {robot.kind} has ({n_dataset}: "
+                    f"{', '.join(robot.actions.names[:8])}{', ...' if n_dataset > 8 else ''}); "
                     f"found a policy with {n_policy}. Comparing the first {fewer} in silence would "
                     "give a number without meaning.",
                     f"--action_dims with the {fewer} of {more} dims that mean the same, or a "
@@ -94,7 +95,7 @@ def _action_dims(
             )
         every = tuple(range(min(n_policy, n_dataset)))
         return every, every
-    known = facts.actions.names
+    known = robot.actions.names
     if len(policy_names) == n_policy == n_dataset and all(
         part.strip() in known and part.strip() in policy_names for part in wanted.split(",")
     ):  # both sides have names: each dim is found by its name on either side
@@ -107,7 +108,8 @@ def _action_dims(
     if n_policy != n_dataset and len(dims) != min(n_policy, n_dataset):
         raise UsageError(
             "--action_dims",
-            expected=f"{min(n_policy, n_dataset)} dims (policy {n_policy}, dataset {n_dataset})",
+            expected=f"{min(n_policy, n_dataset)} dims (policy {n_policy}, {robot.kind} "
+            f"{n_dataset})",
             found=f"{len(dims)}: {wanted!r}",
             fix="name as many dims as the smaller of the two has, in its order",
         )
@@ -138,17 +140,17 @@ def _parse_dims(text: str, names: tuple[str, ...], n: int) -> tuple[int, ...]:
 
 def _feeds(
     checkpoint: Checkpoint,
-    facts: DatasetFacts,
+    robot: Robot,
     renames: dict[str, tuple[str, ...]],
     findings: list[Finding],
 ) -> dict[str, str]:
     for key in renames:
-        if key not in facts.features:
+        if key not in robot.features:
             raise UsageError(
                 "--rename_map",
-                expected=f"dataset keys ({', '.join(k for k in facts.features if k != 'action')})",
+                expected=f"{robot.kind} keys ({', '.join(robot.observed)})",
                 found=key,
-                fix="name a key that the dataset has on the left, the policy's on the right",
+                fix=f"name a key that the {robot.kind} has on the left, the policy's on the right",
             )
     inputs = checkpoint.config["input_features"]
     by_user = {policy: source for source, policies in renames.items() for policy in policies}
@@ -166,19 +168,19 @@ def _feeds(
     for key, feature in inputs.items():
         if key in by_user:
             feeds[key] = by_user[key]
-        elif by_checkpoint.get(key) in facts.features:
+        elif by_checkpoint.get(key) in robot.features:
             feeds[by_checkpoint[key]] = by_checkpoint[key]
-        elif key in facts.features:
+        elif key in robot.features:
             feeds[key] = key
         elif "empty_camera" not in key:
             missing.append((key, feature["type"]))
-    _report_missing(checkpoint, facts, missing, renames, findings)
+    _report_missing(checkpoint, robot, missing, renames, findings)
     return feeds
 
 
 def _report_missing(
     checkpoint: Checkpoint,
-    facts: DatasetFacts,
+    robot: Robot,
     missing: list[tuple[str, str]],
     renames: dict[str, tuple[str, ...]],
     findings: list[Finding],
@@ -191,15 +193,15 @@ def _report_missing(
                     "state_missing" if kind == "STATE" else "input_missing",
                     "error",
                     f"expected {key}, which the policy reads; found only "
-                    f"{', '.join(k for k in facts.features if k != 'action')} in the dataset.",
-                    "--rename_map if the dataset has it under another name",
+                    f"{', '.join(robot.observed)} in the {robot.kind}.",
+                    f"--rename_map if the {robot.kind} has it under another name",
                     forceable=False,
                 )
             )
     if not cameras:
         return
     n_empty = int(checkpoint.config.get("empty_cameras") or 0)
-    proposal = _pair_cameras(cameras, [c for c in facts.cameras if c not in renames], facts)
+    proposal = _pair_cameras(cameras, [c for c in robot.cameras if c not in renames], robot)
     none_fed = len(cameras) == len(checkpoint.cameras)
     fed_black = len(cameras) <= n_empty and not none_fed
     findings.append(
@@ -207,19 +209,21 @@ def _report_missing(
             "camera_empty" if fed_black else "camera_missing",
             "info" if fed_black else "error",
             f"expected a source for {', '.join(cameras)}; found cameras "
-            f"{', '.join(facts.cameras) or 'none'} in the dataset."
+            f"{', '.join(robot.cameras) or 'none'} in the {robot.kind}."
             + (" The policy declares empty cameras and gets masked pictures." if fed_black else ""),
-            f"--rename_map '{json.dumps(proposal)}'" if proposal else "a dataset with cameras",
+            f"--rename_map '{json.dumps(proposal)}'"
+            if proposal
+            else f"a {robot.kind} with cameras",
             forceable=not none_fed,
         )
     )
 
 
-def _pair_cameras(cameras: list[str], free: list[str], facts: DatasetFacts) -> dict[str, list[str]]:
+def _pair_cameras(cameras: list[str], free: list[str], robot: Robot) -> dict[str, list[str]]:
     """Each policy camera with the unused source of the most similar name."""
     proposal: dict[str, list[str]] = {}
     for camera in cameras:
-        sources = free or list(facts.cameras)
+        sources = free or list(robot.cameras)
         if not sources:
             break
         best = max(
@@ -235,15 +239,15 @@ def _leaf(key: str) -> str:
     return key.rsplit(".", 1)[-1]
 
 
-def _check_state(checkpoint: Checkpoint, facts: DatasetFacts, findings: list[Finding]) -> None:
-    expected, found = checkpoint.state_dim, len(facts.state_names)
-    if expected is not None and STATE in facts.features and expected != found:
+def _check_state(checkpoint: Checkpoint, robot: Robot, findings: list[Finding]) -> None:
+    expected, found = checkpoint.state_dim, len(robot.state_names)
+    if expected is not None and STATE in robot.features and expected != found:
         findings.append(
             Finding(
                 "state_dim_mismatch",
                 "error",
                 f"expected {expected} state dims, which the policy was trained with; found {found} "
-                f"({', '.join(facts.state_names[:8])}{', ...' if found > 8 else ''}).",
+                f"({', '.join(robot.state_names[:8])}{', ...' if found > 8 else ''}).",
                 "a checkpoint trained on this robot",
                 forceable=False,
             )

@@ -9,8 +9,9 @@ from typing import final
 import numpy as np
 from numpy.typing import ArrayLike
 
+from policyscope.actions.robots import Robot
 from policyscope.actions.spaces import FloatArray, NativeActions
-from policyscope.data.facts import ACTION, STATE, DatasetFacts
+from policyscope.data.facts import ACTION, STATE
 from policyscope.data.frames import Episode, FrameBatch
 from policyscope.data.source import FrameSource
 from policyscope.errors import DatasetError, UsageError
@@ -71,7 +72,7 @@ class BaselinePolicy(Policy):
             for e, f in zip(batch.episode_index, batch.frame_index, strict=True)
         ]
         chunks = np.repeat(np.stack(rows)[:, None, :], self.spec.chunk_size, axis=1)
-        units = self._source.facts.actions.select(self._dims).units
+        units = self._source.facts.robot.actions.select(self._dims).units
         return Prediction(
             NativeActions(chunks[..., list(self._dims)], units), time.perf_counter() - start
         )
@@ -81,15 +82,15 @@ class BaselinePolicy(Policy):
             self._actions.clear()  # frames come in order
             known = baseline_actions(
                 self._source.episode(episode),
-                stats=self._source.facts.stats,
+                stats=self._source.facts.robot.stats,
                 action_kind=self._kind,
             )
             if self.spec.type not in known:
                 raise UsageError(
                     f"--policy.type {self.spec.type}",
                     expected="a state with the action's dims, and absolute actions",
-                    found=f"{len(self._source.facts.state_names)} state dims, "
-                    f"{self._source.facts.actions.dim} action dims, {self._kind} actions",
+                    found=f"{len(self._source.facts.robot.state_names)} state dims, "
+                    f"{self._source.facts.robot.actions.dim} action dims, {self._kind} actions",
                     fix=f"--policy.type {sorted(known)[0]}",
                 )
             self._actions[episode] = known[self.spec.type]
@@ -120,7 +121,7 @@ class ReplayPolicy(Policy):
             actions = self._source.episode(int(e)).actions.values
             steps = np.minimum(int(f) + np.arange(self.spec.chunk_size), len(actions) - 1)
             rows.append(actions[steps][:, list(self._dims)] + self._offset)
-        units = self._source.facts.actions.select(self._dims).units
+        units = self._source.facts.robot.actions.select(self._dims).units
         return Prediction(NativeActions(np.stack(rows), units), time.perf_counter() - start)
 
 
@@ -130,7 +131,7 @@ class Still(Policy):
 
     Args:
         name: ``hold_state`` or ``zero``.
-        facts: of the simulator.
+        robot: of the simulator.
         horizon: steps of a chunk.
         n_action_steps: steps run of it; None for all.
 
@@ -139,16 +140,16 @@ class Still(Policy):
     """
 
     def __init__(
-        self, name: str, facts: DatasetFacts, *, horizon: int, n_action_steps: int | None
+        self, name: str, robot: Robot, *, horizon: int, n_action_steps: int | None
     ) -> None:
-        if name == "hold_state" and len(facts.state_names) != facts.actions.dim:
+        if name == "hold_state" and len(robot.state_names) != robot.actions.dim:
             raise UsageError(
                 "--policy.type hold_state",
-                expected=f"a state of {facts.actions.dim} dims, as an action has",
-                found=f"{len(facts.state_names)}",
+                expected=f"a state of {robot.actions.dim} dims, as an action has",
+                found=f"{len(robot.state_names)}",
                 fix="--policy.type zero: holding the state is no action here",
             )
-        self._units = facts.actions.units
+        self._units = robot.actions.units
         self._keys = [STATE] if name == "hold_state" else []
         self.spec = _spec(name, horizon, n_action_steps, keys=frozenset(self._keys))
 

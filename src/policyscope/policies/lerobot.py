@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
+from policyscope.actions.robots import Robot
 from policyscope.actions.spaces import NativeActions, NormalizedActions
 from policyscope.config import PolicyOptions
-from policyscope.data.facts import ACTION, DatasetFacts
+from policyscope.data.facts import ACTION
 from policyscope.data.frames import FrameBatch
 from policyscope.data.pictures import Buffers, unit_range
 from policyscope.errors import (
@@ -32,12 +33,12 @@ from policyscope.policies.base import ControlStep, Draws, Policy, PolicySpec, Pr
 from policyscope.policies.checkpoint import Checkpoint
 from policyscope.policies.noise import noise_seed, standard_normal
 from policyscope.policies.opening import (
-    facts_stats,
     load_policy,
     load_processors,
     normalization_of,
     pick_device,
     policy_config,
+    robot_stats,
 )
 from policyscope.policies.smolvla import speed_up
 
@@ -58,7 +59,7 @@ class LerobotPolicy(Policy):
     def __init__(
         self,
         checkpoint: Checkpoint,
-        facts: DatasetFacts,
+        robot: Robot,
         alignment: Alignment,
         config: PolicyOptions,
     ) -> None:
@@ -76,7 +77,7 @@ class LerobotPolicy(Policy):
         self._sampler = None
         if checkpoint.type == "smolvla" and config.policy.sampling == "auto":
             self._sampler = speed_up(self._policy)
-        stats = facts_stats(facts, alignment, checkpoint) if config.stats == "dataset" else None
+        stats = robot_stats(robot, alignment, checkpoint) if config.stats == "dataset" else None
         self._pre, self._post = load_processors(checkpoint, self._config, self._device, stats)
         normalization = normalization_of(checkpoint, stats, force=config.force)
         self._noise_shape = _noise_shape(checkpoint.type, self._config)

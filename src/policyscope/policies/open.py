@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from policyscope.actions.robots import Robot
 from policyscope.config import OfflineOptions, PolicyOptions, RolloutConfig
-from policyscope.data.facts import DatasetFacts
 from policyscope.data.source import FrameSource
 from policyscope.errors import UsageError
 from policyscope.policies.alignment import Alignment
@@ -13,7 +13,7 @@ from policyscope.policies.checkpoint import Checkpoint
 
 
 def open_checkpoint(
-    checkpoint: Checkpoint, facts: DatasetFacts, alignment: Alignment, options: PolicyOptions
+    checkpoint: Checkpoint, robot: Robot, alignment: Alignment, options: PolicyOptions
 ) -> Policy:
     """A LeRobot checkpoint with its weights and processors.
 
@@ -22,7 +22,7 @@ def open_checkpoint(
     """
     from policyscope.policies.lerobot import LerobotPolicy  # torch and lerobot: seconds
 
-    return LerobotPolicy(checkpoint, facts, alignment, options)
+    return LerobotPolicy(checkpoint, robot, alignment, options)
 
 
 def open_for_dataset(
@@ -38,7 +38,7 @@ def open_for_dataset(
         UsageError: a built-in policy that this dataset does not support.
     """
     if checkpoint is not None:
-        return open_checkpoint(checkpoint, source.facts, alignment, config)
+        return open_checkpoint(checkpoint, source.facts.robot, alignment, config)
     dims, horizon, steps = (
         alignment.dataset_dims,
         config.policy.chunk_size,
@@ -59,7 +59,7 @@ def open_for_dataset(
 def open_for_simulator(
     config: RolloutConfig,
     checkpoint: Checkpoint | None,
-    facts: DatasetFacts,
+    robot: Robot,
     alignment: Alignment,
     demonstrations: FrameSource | None,
 ) -> Policy:
@@ -68,7 +68,7 @@ def open_for_simulator(
     Args:
         config: which one.
         checkpoint: None for a built-in policy.
-        facts: the simulator in the terms of a dataset.
+        robot: what the simulator plays.
         alignment: how the two meet.
         demonstrations: where episodes start, for ``replay``; or None.
 
@@ -77,12 +77,12 @@ def open_for_simulator(
         UsageError: a built-in policy that has no meaning here.
     """
     if checkpoint is not None:
-        return open_checkpoint(checkpoint, facts, alignment, config)
+        return open_checkpoint(checkpoint, robot, alignment, config)
     name, horizon, steps = config.policy.type, config.policy.chunk_size, config.n_action_steps
     if name in ("hold_state", "zero"):
-        return Still(name, facts, horizon=horizon, n_action_steps=steps)
+        return Still(name, robot, horizon=horizon, n_action_steps=steps)
     if name == "replay" and config.init_from == "dataset" and demonstrations is not None:
-        dims = tuple(range(facts.actions.dim))
+        dims = tuple(range(robot.actions.dim))
         return ReplayPolicy(demonstrations, dims=dims, horizon=horizon, n_action_steps=steps)
     raise UsageError(
         f"--policy.type {name}",

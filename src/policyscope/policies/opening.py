@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from policyscope.actions.robots import Robot
 from policyscope.actions.spaces import stats_id
-from policyscope.data.facts import ACTION, DatasetFacts
+from policyscope.data.facts import ACTION
 from policyscope.errors import CheckpointError, UsageError, first_line
 from policyscope.policies.alignment import Alignment
 from policyscope.policies.base import Normalization
@@ -50,30 +51,30 @@ def pick_device(wanted: str) -> str:
     return wanted
 
 
-def facts_stats(
-    facts: DatasetFacts, alignment: Alignment, checkpoint: Checkpoint
+def robot_stats(
+    robot: Robot, alignment: Alignment, checkpoint: Checkpoint
 ) -> dict[str, Mapping[str, Any]]:
     """The dataset's statistics under the policy's keys (for ``--stats dataset``).
 
     Args:
-        facts: of the dataset.
+        robot: whose statistics they are.
         alignment: which dataset key feeds which key of the preprocessor, and which dims meet.
         checkpoint: its preprocessor normalizes after it renames.
     """
     renames, action_dim = checkpoint.renames, checkpoint.action_dim
     renamed = {
-        renames.get(key, key): facts.stats[source]
+        renames.get(key, key): robot.stats[source]
         for key, source in alignment.feeds.items()
-        if source in facts.stats
+        if source in robot.stats
     }
-    return {**renamed, ACTION: _action_stats(facts, alignment, action_dim)}
+    return {**renamed, ACTION: _action_stats(robot, alignment, action_dim)}
 
 
-def _action_stats(facts: DatasetFacts, alignment: Alignment, action_dim: int) -> dict[str, Any]:
+def _action_stats(robot: Robot, alignment: Alignment, action_dim: int) -> dict[str, Any]:
     """The dataset's statistics of actions, in the order of the policy's dims."""
-    table = facts.stats[ACTION]
+    table = robot.stats[ACTION]
     met = dict(zip(alignment.policy_dims, alignment.dataset_dims, strict=True))
-    if action_dim == facts.actions.dim and all(p == d for p, d in met.items()):
+    if action_dim == robot.actions.dim and all(p == d for p, d in met.items()):
         return dict(table)
     if sorted(met) != list(range(action_dim)):
         raise UsageError(

@@ -20,7 +20,7 @@ def trained_on(checkpoint: Checkpoint | None, facts: DatasetFacts) -> frozenset[
     (lerobot/datasets/factory.py).
     """
     recorded = checkpoint.training.get("dataset") if checkpoint else None
-    if not isinstance(recorded, dict) or recorded.get("repo_id") != facts.repo_id:
+    if not isinstance(recorded, dict) or recorded.get("repo_id") != facts.robot.name:
         return None
     chosen = recorded.get("episodes")
     episodes = list(range(len(facts.lengths))) if chosen is None else [int(e) for e in chosen]

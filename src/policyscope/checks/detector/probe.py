@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from policyscope.actions.robots import Robot
 from policyscope.actions.spaces import FloatArray, NativeActions, Normalizer, missing_stats
 from policyscope.checks.detector.hypotheses import Declared, Sample
-from policyscope.data.facts import ACTION, DatasetFacts
+from policyscope.data.facts import ACTION
 from policyscope.data.frames import Row
 from policyscope.data.source import FrameSource
 from policyscope.policies.alignment import Alignment
@@ -77,14 +78,14 @@ def stored(
 
 def declared(
     checkpoint: Checkpoint,
-    facts: DatasetFacts,
+    robot: Robot,
     alignment: Alignment,
     *,
     stats: str,
     action_kind: str,
 ) -> Declared:
     """What the checkpoint and the dataset say about the compared dims."""
-    ours = _of_dims(facts.stats.get(ACTION, {}), alignment.dataset_dims, facts.actions.dim)
+    ours = _of_dims(robot.stats.get(ACTION, {}), alignment.dataset_dims, robot.actions.dim)
     step = checkpoint.unnormalizer
     theirs = _of_dims(
         step.stats.get(ACTION, {}) if step else {}, alignment.policy_dims, checkpoint.action_dim
@@ -118,7 +119,8 @@ def _against(
         pads.append(steps > last)
         if demonstration.state is not None:
             states.append(demonstration.state[frame])
-    same = len(source.facts.state_names) == source.facts.actions.dim and len(states) == len(rows)
+    robot = source.facts.robot
+    same = len(robot.state_names) == robot.actions.dim and len(states) == len(rows)
     units = alignment.schema.units
     return Sample(
         NativeActions(predicted, units),
