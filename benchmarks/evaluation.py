@@ -113,10 +113,9 @@ def main() -> None:
                 source,
                 frames,
                 directory,
+                inputs.alignment,
                 samples=1,
                 batch_size=args.batch_size,
-                schema=inputs.alignment.schema,
-                dims=inputs.alignment.dataset_dims,
                 progress=Watch(),
             )
             predicted[:] = [directory.part(e).predicted[0].values for e, _ in frames[: args.items]]

@@ -15,7 +15,7 @@ import fakes
 from policyscope.commands.check import check
 from policyscope.commands.evaluate import evaluate
 from policyscope.commands.report import ReportConfig, render
-from policyscope.engine.offline import Clock, by_episode, plan_frames, predict_rows, rows_of
+from policyscope.engine.offline import Assembly, Clock, plan_frames, predict_rows, rows_of
 from policyscope.engine.progress import Watch
 from policyscope.errors import Finding, OutputError
 from policyscope.policies.builtin import ReplayPolicy
@@ -46,7 +46,8 @@ def test_replay_plus_a_constant_scores_the_constant(c: float, data: Path, tmp_pa
     parts = predict_rows(
         policy, source, rows_of(plan, 1), batch_size=4, clock=Clock(), progress=Watch()
     )
-    for found in by_episode(parts, plan, 1):
+    assembly = Assembly(plan, 1)
+    for found in (whole for part in parts for whole in assembly.add(part)):
         target, pad = source.episode(found.index).chunks(6)
         assert mae(found.predicted[0], target, pad) == pytest.approx([abs(c)] * 2, rel=1e-12)
         assert mse(found.predicted[0], target, pad) == pytest.approx([c * c] * 2, rel=1e-12)

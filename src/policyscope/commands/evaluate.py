@@ -104,10 +104,9 @@ def _run(
         source,
         frames,
         directory,
+        inputs.alignment,
         samples=config.samples,
         batch_size=batch_size,
-        schema=inputs.alignment.schema,
-        dims=dims,
         progress=watch,
         tell=tell,
     )

@@ -7,20 +7,25 @@ where another stopped calls the policy on the very same batches.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from types import TracebackType
+from typing import Any, Self, final
 
 import numpy as np
 
-from policyscope.actions.spaces import ActionSchema, FloatArray, NativeActions
+from policyscope.actions.spaces import NativeActions
 from policyscope.data.frames import Row
 from policyscope.data.source import FrameSource
 from policyscope.engine.progress import Watch
 from policyscope.errors import NonFiniteError, OutOfMemoryError
-from policyscope.policies.base import Policy
+from policyscope.policies.alignment import Alignment
+from policyscope.policies.base import Policy, PolicySpec
 from policyscope.runs.directory import RunDirectory
 from policyscope.runs.predictions import EpisodePredictions, RowPredictions
+
+_FLUSH_S = 1.0
 
 
 @final
@@ -123,43 +128,124 @@ def predict_rows(
             at, start = at + len(part), done.end
 
 
-def by_episode(
-    predictions: Iterable[RowPredictions], frames: Sequence[Frames], samples: int
-) -> Iterator[EpisodePredictions]:
-    """Put rows together to episodes, each as soon as it is complete.
+@final
+class Assembly:
+    """Puts consecutive rows together to episodes.
 
     Args:
-        predictions: consecutive rows, from the first row of the first episode on.
-        frames: the episodes that they belong to.
+        frames: the episodes that the rows belong to, in order.
         samples: predictions a frame (K).
     """
-    left = iter(frames)
-    episode, chosen = next(left, (0, range(0)))
-    actions: list[FloatArray] = []
-    seconds: list[FloatArray] = []
-    held = 0
-    for part in predictions:
-        values, model_s = part.actions.values, part.model_s
-        while len(values):
-            n = min(len(values), len(chosen) * samples - held)
-            actions.append(values[:n])
-            seconds.append(model_s[:n])
-            values, model_s, held = values[n:], model_s[n:], held + n
-            if held < len(chosen) * samples:
-                continue
-            whole = np.concatenate(actions)
-            whole = whole.reshape(-1, samples, *whole.shape[1:])
-            yield EpisodePredictions(
-                episode,
-                np.asarray(chosen),
-                tuple(NativeActions(whole[:, k], part.actions.units) for k in range(samples)),
-                np.concatenate(seconds).reshape(-1, samples),
-            )
-            episode, chosen = next(left, (0, range(0)))
-            actions, seconds, held = [], [], 0
+
+    def __init__(self, frames: Sequence[Frames], samples: int) -> None:
+        self._left, self._samples = deque(frames), samples
+        self._parts: list[RowPredictions] = []
+        self._held = 0  # rows of the episode that is being put together
+
+    def add(self, part: RowPredictions) -> list[EpisodePredictions]:
+        """Take the rows that follow; the episodes that are complete with them."""
+        complete = []
+        while len(part.model_s):
+            wanted = len(self._left[0][1]) * self._samples - self._held
+            taken, part = part[:wanted], part[wanted:]
+            self._parts.append(taken)
+            self._held += len(taken.model_s)
+            if len(taken.model_s) == wanted:
+                complete.append(self._episode(*self._left.popleft()))
+        return complete
+
+    def _episode(self, index: int, chosen: range) -> EpisodePredictions:
+        k, parts = self._samples, self._parts
+        whole = np.concatenate([part.actions.values for part in parts])
+        whole = whole.reshape(-1, k, *whole.shape[1:])
+        self._parts, self._held = [], 0
+        return EpisodePredictions(
+            index,
+            np.asarray(chosen),
+            tuple(NativeActions(whole[:, i], parts[0].actions.units) for i in range(k)),
+            np.concatenate([part.model_s for part in parts]).reshape(-1, k),
+        )
 
 
-_FLUSH_S = 1.0
+@final
+class PredictionWriter:
+    """Predictions on their way to disk: a killed run loses a second of them at most.
+
+    Rows are held as they come, because an episode may take minutes; once it is complete it is
+    stored as a whole, with its demonstration, and the rows that it was made of are released. The
+    order keeps every moment safe: nothing is released before what it went into is on disk. Used
+    as a context, it also keeps what was answered before an interruption, or before an answer that
+    is not a number; after any other error it writes nothing, because it knows nothing.
+
+    Args:
+        directory: of the run.
+        source: demonstrations.
+        alignment: which dims are compared.
+        spec: of the policy.
+        whole: rows of the plan whose episodes are stored already.
+        tell: told each episode that is on disk.
+    """
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        source: FrameSource,
+        alignment: Alignment,
+        spec: PolicySpec,
+        *,
+        whole: int,
+        tell: Callable[[int], None],
+    ) -> None:
+        self._directory, self._source, self._alignment = directory, source, alignment
+        self._spec, self._whole, self._tell = spec, whole, tell
+        self._waiting: list[RowPredictions] = []
+        self._complete: list[EpisodePredictions] = []
+        self._flushed = time.perf_counter()
+
+    def hold(self, part: RowPredictions, complete: Sequence[EpisodePredictions]) -> None:
+        """Keep fresh rows and the episodes that they complete; about every second, write them."""
+        self._waiting.append(part)
+        self._complete += complete
+        if time.perf_counter() - self._flushed > _FLUSH_S:
+            self.flush()
+            self._flushed = time.perf_counter()
+
+    def add(self, complete: Sequence[EpisodePredictions]) -> None:
+        """Keep episodes whose rows are on disk already."""
+        self._complete += complete
+
+    def flush(self) -> None:
+        """Write what is kept."""
+        if self._waiting:
+            self._directory.hold(self._waiting)
+            self._waiting.clear()
+        for episode in self._complete:
+            self._store(episode)
+        if self._complete:
+            self._directory.release(self._whole)
+            self._complete.clear()
+
+    def _store(self, episode: EpisodePredictions) -> None:
+        chunks, is_pad = self._source.episode(episode.index).chunks(self._spec.chunk_size)
+        at, schema = episode.frame_index, self._alignment.schema
+        dims = list(self._alignment.dataset_dims)
+        target = NativeActions(chunks.values[at][:, :, dims], schema.units)
+        stats_id = self._spec.normalization.stats_id
+        self._directory.add(episode, target, is_pad[at], schema, stats_id)
+        self._whole += episode.model_s.size
+        self._tell(episode.index)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None or issubclass(kind, KeyboardInterrupt | NonFiniteError):
+            self.flush()
 
 
 def predict_and_store(
@@ -167,11 +253,10 @@ def predict_and_store(
     source: FrameSource,
     frames: Sequence[Frames],
     directory: RunDirectory,
+    alignment: Alignment,
     *,
     samples: int,
     batch_size: int,
-    schema: ActionSchema,
-    dims: tuple[int, ...],
     progress: Watch,
     tell: Callable[[int], None] = lambda _: None,
 ) -> Clock:
@@ -185,17 +270,16 @@ def predict_and_store(
         source: demonstrations.
         frames: the plan.
         directory: where predictions go, and where those of an earlier try are.
+        alignment: which dims are compared.
         samples: predictions a frame (K).
         batch_size: predictions a model call.
-        schema: names and units of the compared dims.
-        dims: the dataset's dims that are compared.
         progress: told while it runs.
         tell: told each episode that is on disk.
 
     Returns:
         Where the time of this try went.
     """
-    spec, rows, finished = policy.spec, rows_of(frames, samples), directory.finished()
+    rows, finished = rows_of(frames, samples), directory.finished()
     remaining = [(e, chosen) for e, chosen in frames if e not in finished]
     for index in [e for e, _ in frames if e in finished]:
         tell(index)
@@ -213,41 +297,13 @@ def predict_and_store(
         clock=clock,
         progress=progress,
     )
-    waiting: list[RowPredictions] = []
-    complete: list[EpisodePredictions] = []
-
-    def flush() -> None:
-        nonlocal whole
-        if waiting:
-            directory.hold(waiting)
-            waiting.clear()
-        for episode in complete:
-            chunks, is_pad = source.episode(episode.index).chunks(spec.chunk_size)
-            at = episode.frame_index
-            target = NativeActions(chunks.values[at][:, :, list(dims)], schema.units)
-            directory.add(episode, target, is_pad[at], schema, spec.normalization.stats_id)
-            whole += episode.model_s.size
-            tell(episode.index)
-        if complete:
-            directory.release(whole)
-            complete.clear()
-
-    def noted() -> Iterator[RowPredictions]:
-        yield from stored
-        flushed = time.perf_counter()
+    assembly = Assembly(remaining, samples)
+    with PredictionWriter(
+        directory, source, alignment, policy.spec, whole=whole, tell=tell
+    ) as writer:
+        for part in stored:
+            writer.add(assembly.add(part))
         for part in fresh:
-            waiting.append(part)
-            yield part
-            if time.perf_counter() - flushed > _FLUSH_S:
-                flush()
-                flushed = time.perf_counter()
-
-    try:
-        for episode in by_episode(noted(), remaining, samples):
-            complete.append(episode)
-    except (KeyboardInterrupt, NonFiniteError):
-        flush()
-        raise
-    flush()
+            writer.hold(part, assembly.add(part))
     clock.wall_s = time.perf_counter() - began
     return clock

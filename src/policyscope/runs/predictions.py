@@ -52,6 +52,11 @@ class RowPredictions:
         """Place in the plan after the last row."""
         return self.first + len(self.model_s)
 
+    def __getitem__(self, rows: slice) -> RowPredictions:
+        start = rows.indices(len(self.model_s))[0]
+        actions = NativeActions(self.actions.values[rows], self.actions.units)
+        return RowPredictions(self.first + start, actions, self.model_s[rows])
+
 
 PREDICTIONS = "predictions.parquet"
 _META = b"policyscope"
