@@ -11,13 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policyscope.metrics.closed_loop import (
-    detectable,
     mean_over_episodes,
     motion,
     motion_summary,
-    proportion,
     time_to_success,
 )
+from policyscope.metrics.proportions import proportion
 
 
 @settings(deadline=None)  # the first call imports scipy.stats
@@ -54,52 +53,55 @@ def test_no_episodes_no_interval() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("rate", "other", "n"), [(0.5, 0.7, 93), (0.7, 0.8, 292), (0.9, 0.95, 424)]
-)
-def test_detectable_difference(rate: float, other: float, n: int) -> None:
-    """n per arm for 80 % power at 5 %, as power tables have it."""
-    higher, fewer = detectable(rate, n)["higher"], detectable(rate, n - 2)["higher"]
-    assert higher is not None
-    assert fewer is not None
-    assert higher <= other + 1e-4 < fewer + 1e-3
-    assert detectable(0.0, 50)["lower"] is None
-    assert detectable(1.0, 50)["higher"] is None
-
-
 def test_mean_over_episodes() -> None:
     values = [0.1, 0.4, 0.2, 0.8, 0.5]
-    known = mean_over_episodes(values, low=0.0, high=1.0)
+    known = mean_over_episodes(values)
     spread = math.sqrt(sum((v - 0.4) ** 2 for v in values) / 4 / 5)
     assert known.value == pytest.approx(0.4)
     assert known.low == pytest.approx(0.4 - 2.7764451 * spread)
     assert known.high == pytest.approx(0.4 + 2.7764451 * spread)
     assert mean_over_episodes(values[:4]).low is None
-    assert mean_over_episodes([0.9] * 4 + [0.1], low=0.0, high=1.0).high == 1.0
     assert mean_over_episodes([]).value is None
 
 
+def test_no_interval_collapses() -> None:
+    """Ten equal rewards: an interval where the range is known, else none."""
+    known = mean_over_episodes([1.0] * 10, within=(0.0, 1.0))
+    assert (known.value, known.high) == (1.0, 1.0)
+    assert known.low == pytest.approx(0.7411, abs=1e-4)
+    four = mean_over_episodes([4.0] * 10, within=(0.0, 4.0))
+    assert four.low == pytest.approx(4 * 0.7411, abs=1e-3)
+    assert mean_over_episodes([1.0] * 10).low is None
+    assert mean_over_episodes([1.5] * 10, within=(0.0, 1.0)).low is None  # not that range after all
+
+
 @settings(deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(1, 20), st.booleans()), min_size=1, max_size=30),
-)
-def test_kaplan_meier_by_a_plain_loop(episodes: list[tuple[int, bool]]) -> None:
-    steps, success = [e[0] for e in episodes], [e[1] for e in episodes]
-    known = time_to_success(steps, success, fps=10)
-    left, times, shares = 1.0, [0.0], [0.0]
-    for t in sorted({s for s, ok in episodes if ok}):
-        at_risk = sum(s >= t for s in steps)
-        left *= 1 - sum(ok and s == t for s, ok in episodes) / at_risk
-        times.append(t / 10)
-        shares.append(1 - left)
-    assert known["curve"]["time_s"] == pytest.approx(times)
-    assert known["curve"]["share"] == pytest.approx(shares, abs=1e-12)
-    assert known["n_censored"] == success.count(False)
-    for low, share, high in zip(
-        *(known["curve"][key] for key in ("low", "share", "high")), strict=True
-    ):
-        assert -1e-12 <= low <= share + 1e-12
-        assert share - 1e-12 <= high <= 1 + 1e-12
+@given(st.lists(st.none() | st.integers(1, 20), min_size=1, max_size=30))
+def test_cumulative_incidence_by_a_plain_loop(steps: list[int | None]) -> None:
+    known = time_to_success(steps, fps=10)
+    reached = [s for s in steps if s is not None]
+    times = [0.0, *sorted({s / 10 for s in reached})]
+    assert known.time_s.tolist() == pytest.approx(times)
+    for t, share, low, high in zip(known.time_s, known.share, known.low, known.high, strict=True):
+        k = sum(s / 10 <= t + 1e-9 for s in reached)
+        at_t = proportion(k, len(steps))
+        assert share == pytest.approx(k / len(steps))
+        assert (low, high) == (pytest.approx(at_t.low), pytest.approx(at_t.high))
+    assert known.n_success == len(reached)
+    assert known.median_s == (pytest.approx(np.median(reached) / 10) if len(reached) >= 3 else None)
+
+
+def test_early_failures_stay_at_risk() -> None:
+    """Six of twelve succeed late, the others fail at once: the curve ends at 50 %, not at 100 %."""
+    known = time_to_success([40] * 6 + [None] * 6, fps=10).to_json()
+    assert known["curve"]["share"] == [0.0, 0.5]
+    assert known["curve"]["high"][-1] == pytest.approx(0.7462, abs=1e-4)  # Wilson, 6 of 12
+    assert known["median_s"] == 4.0
+    assert time_to_success([40, 40, None], fps=10).median_s is None
+    everybody = time_to_success([1] * 10, fps=10)
+    assert everybody.share[-1] == 1.0
+    assert everybody.low[-1] == pytest.approx(0.7225, abs=1e-4)
+    assert time_to_success([], fps=10).to_json()["n"] == 0
 
 
 def test_motion_by_hand() -> None:

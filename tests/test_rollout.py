@@ -28,6 +28,8 @@ from policyscope.commands.report import ReportConfig, render
 from policyscope.commands.rollout import rollout
 from policyscope.config import EnvConfig, PolicyConfig, RolloutConfig
 from policyscope.data.frames import FrameBatch
+from policyscope.engine.episodes import Planned
+from policyscope.engine.scheduler import Trace, episode_row
 from policyscope.errors import InputError, RefusedError, UsageError
 from policyscope.metrics.tally import read_eval_info
 from policyscope.policies.base import Normalization, Policy, PolicySpec, Prediction
@@ -204,10 +206,29 @@ def test_a_scripted_policy_reads_the_simulators_numbers(tmp_path: Path) -> None:
     assert (success["k"], success["n"], success["rate"]) == (4, 4, 1.0)
     assert success["ci_low"] == pytest.approx(0.5101, abs=1e-4)  # Wilson, by hand: 4/(4 + z²)
     assert all(row["ended"] == "success" and row["steps"] < 20 for row in run.record["episodes"])
+    assert all(row["success_step"] == row["steps"] for row in run.record["episodes"])
+    curve = run.record["closed_loop"]["time_to_success"]["curve"]
+    assert (curve["share"][-1], curve["high"][-1]) == (1.0, 1.0)
+    assert curve["low"][-1] == pytest.approx(success["ci_low"])
     first = stored(run)[0]
     goal, here = first.actions[0], first.states[0]
     for step, state in enumerate(first.states):
         np.testing.assert_allclose(state, goal + 0.7**step * (here - goal), atol=1e-4)
+
+
+def test_time_to_success_is_that_of_the_first_successful_step() -> None:
+    """In an environment that goes on after it, and forgets it."""
+    known = [np.array([False, False, True]), np.array([False])]
+    trace = Trace(
+        Planned(index=0, group=None, task_id=0, task="", seed=7, max_steps=4),
+        rewards=[np.zeros(3), np.zeros(1)],
+        successes=known,
+        ended="success",
+    )
+    row = episode_row(trace, group="g")
+    assert (row["success_step"], row["steps"], row["success"]) == (3, 4, True)
+    trace.successes[:] = [np.zeros(4, dtype=bool)]
+    assert episode_row(trace, group="g")["success_step"] is None
 
 
 def test_nan_actions_end_that_episode_alone(tmp_path: Path) -> None:

@@ -129,8 +129,13 @@ def _run(
     watch.stage("computing metrics")
     stored = [store.episode(e.index) for e in episodes]
     record = _record(inputs, policy, "complete")
-    kind = inputs.adapter.action_kind
-    record |= tally(stored, fps=inputs.simulator.fps, method=config.interval, action_kind=kind)
+    record |= tally(
+        stored,
+        fps=inputs.simulator.fps,
+        method=config.interval,
+        action_kind=inputs.adapter.action_kind,
+        reward_range=inputs.adapter.reward_range,
+    )
     record["dataset"]["n_frames"] = sum(row["steps"] for row in record["episodes"])
     record["dataset"]["episodes"] = sorted({e.seed for e in episodes})
     record["executed_actions"] = _executed(inputs, stored)

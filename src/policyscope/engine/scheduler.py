@@ -341,6 +341,7 @@ def episode_row(trace: Trace, *, group: str) -> dict[str, Any]:
     rewards = concatenated(trace.rewards)
     coverage = concatenated(trace.extras["coverage"]) if "coverage" in trace.extras else None
     ran = trace.ended != "fault"
+    solved = np.flatnonzero(concatenated(trace.successes))
     return {
         "episode": trace.episode.index,
         "seed": trace.episode.seed,
@@ -349,6 +350,7 @@ def episode_row(trace: Trace, *, group: str) -> dict[str, Any]:
         "task": trace.episode.task,
         "demonstration": trace.episode.demonstration,
         "success": trace.success if ran else None,
+        "success_step": int(solved[0]) + 1 if len(solved) else None,
         "max_reward": float(rewards.max()) if len(rewards) else (0.0 if ran else None),
         "sum_reward": float(rewards.sum()) if ran else None,
         "max_coverage": float(np.nanmax(coverage))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -12,126 +11,100 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policyscope.actions.spaces import FloatArray
+from policyscope.metrics.bounded import bounded_mean
 from policyscope.metrics.intervals import MIN_EPISODES, Estimate
+from policyscope.metrics.proportions import wilson
 
-_POWER, _ALPHA = 0.80, 0.05
-
-
-@final
-@dataclass(frozen=True)
-class Proportion:
-    """k successes in n episodes, with a 95 % interval.
-
-    Attributes:
-        k: successes.
-        n: episodes.
-        low: lower end; None without episodes.
-        high: upper end.
-    """
-
-    k: int
-    n: int
-    low: float | None
-    high: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """As ``run.json`` holds it."""
-        return {
-            "k": self.k,
-            "n": self.n,
-            "rate": self.k / self.n if self.n else None,
-            "ci_low": self.low,
-            "ci_high": self.high,
-        }
-
-
-def proportion(k: int, n: int, *, method: str = "wilson") -> Proportion:
-    """The success rate with its 95 % interval.
-
-    Args:
-        k: successes.
-        n: episodes.
-        method: ``wilson``, or ``exact`` for Clopper and Pearson's.
-    """
-    if n == 0:
-        return Proportion(0, 0, None, None)
-    from scipy.stats import binomtest
-
-    ends = binomtest(k, n).proportion_ci(confidence_level=0.95, method=method)
-    return Proportion(k, n, float(ends.low), float(ends.high))
-
-
-def detectable(rate: float, n: int) -> dict[str, float | None]:
-    """The rates that another run of n episodes would need to be told apart from this one.
-
-    Two-sided test at 5 %, power 80 %, two independent arms of n episodes, by the arcsine
-    transformation (Cohen's h).
-
-    Returns:
-        ``higher`` and ``lower``: the nearest such rates; None where 0 or 1 is nearer.
-    """
-    from scipy.special import ndtri
-
-    step = float(ndtri(1 - _ALPHA / 2) + ndtri(_POWER)) * math.sqrt(2 / n) / 2
-    angle = math.asin(math.sqrt(rate))
-    higher, lower = angle + step, angle - step
-    return {
-        "higher": math.sin(higher) ** 2 if higher <= math.pi / 2 else None,
-        "lower": math.sin(lower) ** 2 if lower >= 0 else None,
-    }
+_FEW = 3
+"""Fewer successes than this have no median time."""
 
 
 def mean_over_episodes(
-    values: Sequence[float], *, low: float = -math.inf, high: float = math.inf
+    values: Sequence[float], *, within: tuple[float, float] | None = None
 ) -> Estimate:
-    """Mean over episodes with Student's t interval, cut off at the range of the quantity."""
+    """Mean over episodes with its 95 % interval.
+
+    Args:
+        values: one an episode.
+        within: the range that the quantity can't leave, where that is known: then the interval is
+            `bounded_mean`'s, which equal values don't collapse. Else it is Student's t; equal
+            values get none then, since nobody knows what else could have been.
+    """
     known = np.asarray(values, dtype=np.float64)
     n = len(known)
     if n == 0:
         return Estimate(None)
+    if within is not None and within[0] <= known.min() and known.max() <= within[1]:
+        return bounded_mean(values, low=within[0], high=within[1])
     mean = float(known.mean())
-    if n < MIN_EPISODES:
+    if n < MIN_EPISODES or known.min() == known.max():
         return Estimate(mean, n_episodes=n)
     from scipy.special import stdtrit
 
     half = float(stdtrit(n - 1, 0.975)) * float(known.std(ddof=1)) / math.sqrt(n)
-    return Estimate(mean, max(low, mean - half), min(high, mean + half), n)
+    return Estimate(mean, mean - half, mean + half, n)
 
 
-def time_to_success(steps: Sequence[int], success: Sequence[bool], *, fps: float) -> dict[str, Any]:
-    """When episodes succeed; those that don't are censored where they end.
+@final
+@dataclass(frozen=True, eq=False)
+class TimeToSuccess:
+    """When episodes succeed.
+
+    Attributes:
+        n: episodes.
+        n_success: those that succeed.
+        median_s: median time among these; None for fewer than three.
+        time_s: [M] times at which the share rises, from 0 on.
+        share: [M] share of all episodes that have succeeded by then (cumulative incidence).
+        low: [M] lower end of its 95 % interval (Wilson's) at that time.
+        high: [M] upper end.
+    """
+
+    n: int
+    n_success: int
+    median_s: float | None
+    time_s: FloatArray
+    share: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``run.json`` holds it."""
+        return {
+            "n": self.n,
+            "n_success": self.n_success,
+            "median_s": self.median_s,
+            "curve": {
+                name: getattr(self, name).tolist() for name in ("time_s", "share", "low", "high")
+            },
+        }
+
+
+def time_to_success(steps: Sequence[int | None], *, fps: float) -> TimeToSuccess:
+    """The share of episodes that have succeeded by each time.
+
+    An episode that fails, however early, never succeeds: it stays at risk to the time limit, and
+    the curve ends at the success rate with the success rate's interval. Censoring it where it
+    ends, as for a patient who left, would say that it might have succeeded later.
 
     Args:
-        steps: steps of each episode.
-        success: whether it ended in success.
+        steps: step of each episode's first success; None where there is none.
         fps: control steps a second.
-
-    Returns:
-        ``median_s`` among the successes, and the Kaplan-Meier curve of the share that has
-        succeeded by each time, with its 95 % interval (log-log).
     """
-    times = np.asarray(steps, dtype=np.float64) / fps
-    reached = np.asarray(success, dtype=bool)
-    curve: dict[str, list[float]] = {"time_s": [0.0], "share": [0.0], "low": [0.0], "high": [0.0]}
-    if reached.any():
-        from scipy.stats import CensoredData, ecdf
-
-        known = ecdf(CensoredData(uncensored=times[reached], right=times[~reached]))
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # undefined where the share is 0 or 1: see below
-            ends = known.sf.confidence_interval(confidence_level=0.95, method="log-log")
-        keep = np.isin(known.sf.quantiles, times[reached])
-        share = 1 - known.sf.probabilities[keep]
-        low, high = (1 - end.probabilities[keep] for end in (ends.high, ends.low))
-        curve["time_s"] += known.sf.quantiles[keep].tolist()
-        curve["share"] += share.tolist()
-        curve["low"] += np.where(np.isfinite(low), low, share).tolist()
-        curve["high"] += np.where(np.isfinite(high), high, share).tolist()
-    return {
-        "median_s": float(np.median(times[reached])) if reached.any() else None,
-        "n_censored": int((~reached).sum()),
-        "curve": curve,
-    }
+    n = len(steps)
+    reached = np.sort(np.array([s for s in steps if s is not None], dtype=np.float64)) / fps
+    times = np.unique(np.append(0.0, reached))
+    k = np.searchsorted(reached, times, side="right")
+    low, high = wilson(k, n) if n else (np.zeros(1), np.ones(1))
+    return TimeToSuccess(
+        n=n,
+        n_success=len(reached),
+        median_s=float(np.median(reached)) if len(reached) >= _FEW else None,
+        time_s=times,
+        share=k / max(n, 1),
+        low=low,
+        high=high,
+    )
 
 
 @final

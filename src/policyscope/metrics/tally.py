@@ -13,22 +13,35 @@ import numpy as np
 from policyscope.actions.spaces import FloatArray
 from policyscope.errors import OutputError
 from policyscope.metrics.closed_loop import (
-    detectable,
     mean_over_episodes,
     motion,
     motion_summary,
-    proportion,
     time_to_success,
 )
+from policyscope.metrics.power import detectable
+from policyscope.metrics.proportions import proportion
 from policyscope.runs.rollouts import StoredRollout
 
 _SCORED = ("success", "max_reward", "sum_reward", "steps")
 
 
 def tally(
-    episodes: Sequence[StoredRollout], *, fps: float, method: str, action_kind: str
+    episodes: Sequence[StoredRollout],
+    *,
+    fps: float,
+    method: str,
+    action_kind: str,
+    reward_range: tuple[float, float] | None,
 ) -> dict[str, Any]:
-    """Success, rewards, time to success, motion: overall and by task."""
+    """Success, rewards, time to success, motion: overall and by task.
+
+    Args:
+        episodes: finished.
+        fps: control steps a second.
+        method: of the success rate's interval.
+        action_kind: what an action means; only absolute ones have seams.
+        reward_range: what a step's reward can't leave; None where nobody knows.
+    """
     rows = [e.row for e in episodes]
     ran = [row for row in rows if row["success"] is not None]
     k = sum(row["success"] for row in ran)
@@ -46,18 +59,19 @@ def tally(
         for e in episodes
         if len(e.actions) > 1
     ]
-    limits = {"low": 0.0, "high": 1.0}
     coverage = [row["max_coverage"] for row in ran if row["max_coverage"] is not None]
     return {
         "success": {**success, "method": method},
         "closed_loop": {
-            "max_reward": mean_over_episodes([row["max_reward"] for row in ran]).to_json(),
+            "max_reward": mean_over_episodes(
+                [row["max_reward"] for row in ran], within=reward_range
+            ).to_json(),
             "sum_reward": mean_over_episodes([row["sum_reward"] for row in ran]).to_json(),
-            "max_coverage": mean_over_episodes(coverage, **limits).to_json(),
+            "max_coverage": mean_over_episodes(coverage, within=(0.0, 1.0)).to_json(),
             "time_to_success": time_to_success(
-                [row["steps"] for row in ran], [row["success"] for row in ran], fps=fps
-            ),
-            "detectable": detectable(k / len(ran), len(ran)) if ran else None,
+                [row["success_step"] for row in ran], fps=fps
+            ).to_json(),
+            "detectable": detectable(k / len(ran), len(ran)).to_json() if ran else None,
             "macro": _macro(by_task),
             "ended": _counted(row["ended"] for row in rows),
             "faults": _counted(f["kind"] for row in rows for f in row["faults"]),

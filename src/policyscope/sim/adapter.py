@@ -48,6 +48,7 @@ class Adapter:
             in the picture, else None.
         bounded: whether its action space tells the range of its actions.
         offscreen: whether it needs an off-screen GL context.
+        reward_range: what the reward of a step can't leave, or None where that is not known.
     """
 
     package: str | None = None
@@ -60,6 +61,7 @@ class Adapter:
     board: tuple[float, float] | None = None
     bounded: bool = True
     offscreen: bool = False
+    reward_range: tuple[float, float] | None = None
 
     def prepare(self) -> None:
         """Set up what must be there before the simulator's packages are imported."""

@@ -30,6 +30,7 @@ class Aloha(Adapter):
     robot_type = "aloha"
     bounded = False  # it says -1 to 1, of joint angles
     offscreen = True
+    reward_range = (0.0, 4.0)  # one for each stage of the task
     _texts: Mapping[str, str] = {  # those of lerobot's datasets
         "transfer_cube": "Pick up the cube with the right arm and transfer it to the left arm.",
         "insertion": "Insert the peg into the socket.",

@@ -86,6 +86,7 @@ class Libero(Adapter):
     action_names = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
     action_kind = "delta"
     offscreen = True
+    reward_range = (0.0, 1.0)
 
     def prepare(self) -> None:
         """See `Adapter.prepare`."""

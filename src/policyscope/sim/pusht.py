@@ -20,6 +20,7 @@ class PushT(Adapter):
     action_names = ("x", "y")
     action_units = ("px", "px")
     board = (512.0, 512.0)
+    reward_range = (0.0, 1.0)  # clip(coverage / 0.95, 0, 1)
 
     def before_reset(self, env: Any, seed: int) -> None:
         """See `Adapter.before_reset`. Pictures would show the last action of the last episode."""

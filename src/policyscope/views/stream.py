@@ -215,7 +215,7 @@ class LiveRollout(Watch):
 
     def ended(self, row: dict[str, Any]) -> None:
         """Stream how an episode ended, and the success rate so far."""
-        from policyscope.metrics.closed_loop import proportion
+        from policyscope.metrics.proportions import proportion
 
         self._beside.ended(row)
         rr, stream = self._rr, self._stream

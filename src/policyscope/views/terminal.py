@@ -177,7 +177,7 @@ class RolloutDashboard(Watch):
 
     def ended(self, row: dict[str, Any]) -> None:
         """See `Watch`."""
-        from policyscope.metrics.closed_loop import proportion
+        from policyscope.metrics.proportions import proportion
         from policyscope.views.rollout.words import rate
 
         if row["success"] is not None:

@@ -102,7 +102,7 @@ def _curve(ax: Axes, record: dict[str, Any]) -> None:
     ax.fill_between(time, low, high, step="post", color=_GOOD, alpha=0.18, lw=0)
     ax.set_ylim(0, 1)
     ax.set_xlim(0, end)
-    ax.set_title("Succeeded by then (Kaplan–Meier, 95 %)")
+    ax.set_title("Succeeded by then (95 % interval)")
     ax.set_xlabel("seconds")
     ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     success = record["success"]

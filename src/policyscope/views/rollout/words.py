@@ -69,8 +69,8 @@ def detectable_line(record: dict[str, Any]) -> str:
     if not ends:
         return f"With {n} episodes no other policy could be told apart from this one."
     return (
-        f"With {n} episodes each, another policy would show as different (power 80 %) if it "
-        f"succeeded in {' or '.join(ends)}."
+        f"With {n} episodes each, another policy would show as different ({known['test']}'s test, "
+        f"power {percent(known['power'])}) if it succeeded in {' or '.join(ends)}."
     )
 
 
@@ -88,7 +88,7 @@ def time_line(record: dict[str, Any]) -> str:
     }
     how = ", ".join(f"{names[key]} {n}" for key, n in ended.items())
     when = (
-        f"Median time to success {number(known['median_s'])} s ({known['n_censored']} censored). "
+        f"Median time of {known['n_success']} successes {number(known['median_s'])} s. "
         if known["median_s"] is not None
         else ""
     )
