@@ -50,7 +50,7 @@ def test_equals_lerobots_items(video: bool, tmp_path: Path) -> None:
     rows = [(e, f, 0) for e in (0, 2) for f in range(source.facts.lengths[e])]
     keys = frozenset({*cameras, fakes.STATE})
     batch = source.batch(rows, keys=keys)
-    seen = {key: unit_range(value, Buffers()) for key, value in batch.observations[0].items()}
+    seen = {key: unit_range(value) for key, value in batch.observations[0].items()}
     for i, (episode, frame, _) in enumerate(rows):
         item = items[i]
         for key in keys:
@@ -84,7 +84,7 @@ def test_rows_in_any_order_and_batch(rows: list[tuple[int, int, int]], filmed: P
         batches = _open(filmed, [0, 1, 2]).batches(rows, batch_size=size, keys=keys, steps=(-1, 0))
         at = 0
         for batch in batches:
-            seen = [unit_range(step[fakes.IMAGE], Buffers()) for step in batch.observations]
+            seen = [unit_range(step[fakes.IMAGE]) for step in batch.observations]
             for i, (episode, frame, _) in enumerate(rows[at : at + size]):
                 now, before = starts[episode] + frame, starts[episode] + max(frame - 1, 0)
                 assert torch.equal(seen[1][i], items[now][fakes.IMAGE])
@@ -114,11 +114,11 @@ def test_pictures_that_nobody_asked_for_are_not_decoded(filmed: Path) -> None:
 
 
 def test_several_lanes_give_the_same_frames(filmed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("policyscope.data.source._SMALL", 0)
+    monkeypatch.setattr("policyscope.data.cameras._SMALL", 0)
     monkeypatch.setattr("os.cpu_count", lambda: 3)
     source, keys = _open(filmed, [0, 1, 2]), frozenset({fakes.IMAGE})
     rows = [(e, f, 0) for e in range(3) for f in range(source.facts.lengths[e])]
-    assert source._lanes(rows, keys) == 3
+    assert source._cameras.lanes(rows, keys) == 3
     at = 0
     for batch in source.batches(rows, batch_size=4, keys=keys):
         some = rows[at : at + 4]
@@ -156,16 +156,34 @@ def test_an_error_of_the_reader_reaches_the_caller_in_its_place() -> None:
         next(items)
 
 
-def test_buffers_are_used_again_only_when_nobody_holds_them() -> None:
+def test_buffers_are_used_again_only_when_they_were_given_back() -> None:
     buffers = Buffers()
-    first = torch.from_numpy(buffers.take((4, 3), np.float32))
-    second = torch.from_numpy(buffers.take((4, 3), np.float32))
-    assert first.data_ptr() != second.data_ptr()
-    view, place = second[1:], second.data_ptr()
-    del second
-    assert torch.from_numpy(buffers.take((4, 3), np.float32)).data_ptr() != place
-    del view
-    assert torch.from_numpy(buffers.take((4, 3), np.float32)).data_ptr() == place
+    first, second = buffers.loan(), buffers.loan()
+    kept = first.array((4, 3), np.float32)
+    place = second.array((4, 3), np.float32).ctypes.data
+    assert kept.ctypes.data != place
+    second.give_back()
+    second.give_back()  # says nothing new
+    with buffers.loan() as third:
+        assert third.array((2, 3), np.float32).ctypes.data == place
+        assert third.array((2, 3), np.float32).ctypes.data not in (place, kept.ctypes.data)
+    kept[:] = 7
+    with buffers.loan() as fourth:
+        for _ in range(4):
+            fourth.array((4, 3), np.float32)[:] = 1
+    assert (kept == 7).all()
+
+
+def test_a_batch_that_is_kept_is_not_overwritten(data: Path) -> None:
+    source, keys = _open(data, [0, 1]), frozenset({fakes.IMAGE})
+    rows = [(e, f, 0) for e in (0, 1) for f in range(source.facts.lengths[e])]
+    kept = list(source.batches(rows, batch_size=4, keys=keys))
+    released = []
+    for batch in source.batches(rows, batch_size=4, keys=keys):
+        released.append(batch.observations[0][fakes.IMAGE].clone())
+        batch.release()
+    for batch, copy in zip(kept, released, strict=True):
+        assert torch.equal(batch.observations[0][fakes.IMAGE], copy)
 
 
 def test_history_repeats_the_first_frame(data: Path) -> None:

@@ -17,7 +17,7 @@ import torch
 from policyscope.commands.evaluate import evaluate
 from policyscope.commands.report import ReportConfig, render
 from policyscope.config import DatasetConfig, EvalConfig, PolicyConfig
-from policyscope.data.pictures import Buffers, unit_range
+from policyscope.data.pictures import unit_range
 from policyscope.data.source import FrameSource
 from policyscope.errors import DatasetError
 from policyscope.runs.directory import RunDirectory
@@ -75,7 +75,7 @@ def test_real_video_frames_equal_lerobots(data: str, shared: Path) -> None:
     batch = source.batch(rows, keys=keys)
     for i, at in enumerate((0, 7, 8, n - 1, n + 2)):
         for key in keys:
-            value = unit_range(batch.observations[0][key][i : i + 1], Buffers())[0]
+            value = unit_range(batch.observations[0][key][i : i + 1])[0]
             assert torch.equal(value, items[at][key])
 
 

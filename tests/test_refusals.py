@@ -91,7 +91,7 @@ def poison(column: str, value: float) -> Damage:
 BAD_DATASETS: list[tuple[str, Damage, str]] = [
     ("no such directory", shutil.rmtree, "no such directory"),
     ("not a dataset", remove("meta/info.json"), "without meta/info.json"),
-    ("info.json is not JSON", truncate("meta/info.json"), "files that can be read"),
+    ("info.json is not JSON", truncate("meta/info.json"), "expected JSON"),
     (
         "v2.1",
         edit_json("meta/info.json", lambda c: c.update(codebase_version="v2.1")),

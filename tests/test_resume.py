@@ -281,7 +281,7 @@ def test_stride(data: Path, tmp_path: Path) -> None:
     frames = table.column("frame_index").to_numpy()
     assert (frames % 3 == 0).all()
     errors = []
-    for e, length in enumerate(source.facts.lengths):
+    for e, length in source.facts.lengths.items():
         episode = source.episode(e)
         assert episode.state is not None
         errors.append(np.abs(episode.state - episode.actions.values)[range(0, length, 3)])

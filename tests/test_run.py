@@ -303,7 +303,7 @@ def test_split_follows_the_recorded_training(data: Path, act: Path, tmp_path: Pa
         (policy / "train_config.json").write_text(json.dumps({"dataset": recorded}))
         inputs = check(fakes.config_for(data, policy, tmp_path / "o"))
         assert inputs.trained == seen
-        assert inputs.episodes == chosen == held_out(inputs.trained, 6)
+        assert inputs.episodes == chosen == held_out(inputs.trained, range(6))
         assert label(inputs.trained, inputs.episodes) == name
     assert trained_on(None, inputs.source.facts) is None
 

@@ -7,10 +7,10 @@ from typing import final
 
 from policyscope.actions.robots import Robot
 from policyscope.actions.spaces import UNDECLARED_UNIT, ActionSchema
+from policyscope.checks.dataset import check_demonstrations
 from policyscope.checks.preflight import preflight, preflight_policy
 from policyscope.config import OfflineOptions, RolloutConfig
 from policyscope.config.options import require_one_policy
-from policyscope.config.parsing import parse_episodes
 from policyscope.data.facts import ACTION, STATE
 from policyscope.data.source import FrameSource
 from policyscope.errors import Finding, UsageError
@@ -69,14 +69,14 @@ def read_offline(config: OfflineOptions) -> OfflineInputs:
     alignment = align(checkpoint, facts.robot, config)
     findings = preflight(checkpoint, facts, alignment, config)
     trained = trained_on(checkpoint, facts)
-    n = len(facts.lengths)
     episodes = (
-        parse_episodes(config.dataset.episodes, n)
+        facts.choose(config.dataset.episodes)
         if config.dataset.episodes is not None
-        else held_out(trained, n)
+        else held_out(trained, facts.lengths)
     )
     source.load(episodes)
     leak = leakage(trained, episodes)
+    findings = (*findings, *check_demonstrations(source.facts, source.seen))
     findings = (*findings, leak) if leak else findings
     return OfflineInputs(checkpoint, source, alignment, episodes, trained, findings)
 

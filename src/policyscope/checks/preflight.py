@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from policyscope.actions.robots import Robot
-from policyscope.actions.spaces import UNDECLARED_UNIT, ActionSchema, missing_stats
+from policyscope.actions.spaces import ActionSchema, missing_stats
+from policyscope.checks.dataset import RECOMPUTE, check_dataset
 from policyscope.config import PolicyOptions
 from policyscope.data.facts import ACTION, STATE, DatasetFacts
 from policyscope.errors import Finding
 from policyscope.policies.alignment import Alignment
 from policyscope.policies.checkpoint import POSTPROCESSOR, PREPROCESSOR, Checkpoint, find_step
 
-_RECOMPUTE = "recompute the statistics with lerobot (lerobot.datasets.compute_stats)"
 _IF_TRAINED = "if the policy was trained on it"
 _MEAN_SHIFT = 0.5  # of the dataset's standard deviation
 _STD_RATIO = (0.5, 2.0)
@@ -48,14 +48,14 @@ def preflight(
     config: PolicyOptions,
 ) -> tuple[Finding, ...]:
     """All deterministic findings, errors first."""
-    findings = [*alignment.findings, *_check_dataset(facts, config)]
+    findings = [*alignment.findings, *check_dataset(facts, config.action_kind)]
     if checkpoint is not None:
         robot = facts.robot
         findings += _check_type(checkpoint, config)
         findings += _check_processors(checkpoint, robot, config)
         findings += _check_input_stats(checkpoint, robot, alignment, config)
         findings += _check_stats(checkpoint, robot, alignment, config)
-        findings += _check_texts(checkpoint, facts.episode_tasks, robot)
+        findings += _check_texts(checkpoint, tuple(facts.episode_tasks.values()), robot)
         findings += _check_inputs(checkpoint, robot, alignment, config)
     order = {"error": 0, "warning": 1, "info": 2}
     return tuple(sorted(findings, key=lambda f: order[f.severity]))
@@ -72,55 +72,6 @@ def preflight_policy(
         *_check_texts(checkpoint, robot.tasks, robot),
         *_check_inputs(checkpoint, robot, alignment, config),
     )
-
-
-def _check_dataset(facts: DatasetFacts, config: PolicyOptions) -> list[Finding]:
-    findings, robot = [], facts.robot
-    lacking = missing_stats(robot.stats, "MEAN_STD", ACTION)
-    if lacking:
-        findings.append(
-            Finding(
-                "dataset_stats_missing",
-                "error",
-                f"expected {' and '.join(lacking)} in the dataset's meta/stats.json; found none.",
-                _RECOMPUTE,
-                forceable=False,
-            )
-        )
-    else:
-        sizes = {name: int(np.size(robot.stats[ACTION][name])) for name in ("mean", "std")}
-        if any(size != robot.actions.dim for size in sizes.values()):
-            findings.append(
-                Finding(
-                    "dataset_stats_shape",
-                    "error",
-                    f"expected {robot.actions.dim} values of action.mean and action.std in the "
-                    f"dataset's meta/stats.json; found {sizes['mean']} and {sizes['std']}.",
-                    _RECOMPUTE,
-                    forceable=False,
-                )
-            )
-    if UNDECLARED_UNIT in robot.actions.units and robot.actions.dim > 1:
-        findings.append(
-            Finding(
-                "units_undeclared",
-                "info",
-                "expected a unit for each action dim; the dataset declares none. Native averages "
-                "over dims assume that all dims share one; normalized errors do not.",
-                "--dataset.action_units rad, or a list with one unit a dim",
-            )
-        )
-    if config.action_kind == "absolute" and len(robot.state_names) != robot.actions.dim:
-        findings.append(
-            Finding(
-                "hold_state_unavailable",
-                "info",
-                f"expected as many state dims as action dims ({robot.actions.dim}) for the "
-                f"hold-state baseline; found {len(robot.state_names)}. The baseline is left out.",
-                "--action_kind delta if actions are displacements",
-            )
-        )
-    return findings
 
 
 def _check_type(checkpoint: Checkpoint, config: PolicyOptions) -> list[Finding]:
@@ -253,7 +204,7 @@ def _check_dataset_stats(checkpoint: Checkpoint, robot: Robot) -> list[Finding]:
             "error",
             f"expected {' and '.join(lacking)} in the dataset's meta/stats.json, for mode "
             f"{checkpoint.action_mode} and --stats dataset; found none.",
-            _RECOMPUTE,
+            RECOMPUTE,
             forceable=False,
         )
     ]
@@ -288,7 +239,7 @@ def _check_input_stats(
             f"expected {', '.join(lacking[:4])}{', ...' if len(lacking) > 4 else ''} in the "
             f"{where}; found statistics for {_held(step.stats) if step else 'no normalizer'}. "
             "lerobot would feed the network inputs of another scale than in training.",
-            _RECOMPUTE
+            RECOMPUTE
             if config.stats == "dataset"
             else f"--stats dataset takes the dataset's own statistics, {_IF_TRAINED}",
         )
@@ -448,7 +399,7 @@ def _check_camera(checkpoint: Checkpoint, robot: Robot, key: str, source: str) -
     theirs = np.asarray((step.stats if step else {}).get(key, {}).get("mean", ())).reshape(-1)
     ours = np.asarray(robot.stats.get(source, {}).get("mean", ())).reshape(-1)
     for mean, who, fix in (
-        (ours, f"the {robot.kind}'s statistics of {source}", _RECOMPUTE),
+        (ours, f"the {robot.kind}'s statistics of {source}", RECOMPUTE),
         (theirs, f"the checkpoint's statistics of {key}", "train again with pictures in 0-1"),
     ):
         if mean.size and mean.max() > _BRIGHTEST:

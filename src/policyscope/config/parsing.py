@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 
 from policyscope.errors import UsageError
 
@@ -12,13 +13,20 @@ def is_positive_int(text: str) -> bool:
     return text.isascii() and text.isdigit() and int(text) >= 1
 
 
-def parse_episodes(text: str, total: int, flag: str = "--dataset.episodes") -> tuple[int, ...]:
+def parse_episodes(
+    text: str,
+    total: int,
+    flag: str = "--dataset.episodes",
+    *,
+    known: Collection[int] | None = None,
+) -> tuple[int, ...]:
     """Episode indices named by slices and lists, sorted, each once.
 
     Args:
         text: for example ``185:206``, ``0,3,7`` or ``:10:2,50``.
         total: number of episodes in the dataset.
         flag: whose value it is, for the error.
+        known: those that are there, where some are missing; None for all.
 
     Raises:
         UsageError: not a list of slices and numbers, empty, or out of range.
@@ -42,15 +50,24 @@ def parse_episodes(text: str, total: int, flag: str = "--dataset.episodes") -> t
                 found=repr(text),
                 fix=f"{flag} 185:206 or 0,3,10:20",
             ) from None
-        outside = [e for e in picked if not 0 <= e < total]
-        if outside:
+        outside = _first_outside(picked, total)
+        if outside is not None:
             raise UsageError(
                 flag,
                 expected=f"indices from 0 to {total - 1}",
-                found=f"{outside[0]} in {text!r}",
+                found=f"{outside} in {text!r}",
                 fix=f"choose among 0:{total}",
             )
-        chosen.update(picked)
+        there = picked if known is None else [e for e in known if e in picked]
+        if len(there) < len(picked):
+            lacking = next(e for e in picked if e not in there)
+            raise UsageError(
+                flag,
+                expected=f"episodes that the dataset's index describes ({len(known or ())})",
+                found=f"{lacking} in {text!r}, which is not among them",
+                fix="choose among " + ",".join(str(e) for e in list(known or ())[:8]),
+            )
+        chosen.update(there)
     if not chosen:
         raise UsageError(
             flag,
@@ -59,6 +76,17 @@ def parse_episodes(text: str, total: int, flag: str = "--dataset.episodes") -> t
             fix=f"choose among 0:{total}",
         )
     return tuple(sorted(chosen))
+
+
+def _first_outside(picked: range, total: int) -> int | None:
+    """The first number below 0 or from `total` on; a long range is not walked through."""
+    if not picked or (0 <= picked[0] < total and 0 <= picked[-1] < total):
+        return None
+    if not 0 <= picked[0] < total:
+        return picked[0]
+    if picked.step < 0:
+        return picked[picked[0] // -picked.step + 1]
+    return picked[-(-(total - picked[0]) // picked.step)]
 
 
 def parse_rename_map(text: str | None) -> dict[str, tuple[str, ...]]:

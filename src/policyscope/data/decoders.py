@@ -8,30 +8,28 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import Any, Final, Protocol, final
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    pass
-
+from policyscope.data.files import Folder
 
 Picture = NDArray[np.uint8]
 """[H, W, C]"""
 
-
 TOLERANCE_S = 1e-4  # lerobot's default
-
-
 _FAR_S = 10.0  # a jump ahead that is worth a seek
-
-
 _SHORT_GROUP = 8  # pictures
-
-
 _KEPT = 8  # latest frames: observation steps look back
+_MOST_STORED = 2 << 30  # bytes of one row group's pictures
+_ROWS = 16  # read at a time: one row may be as large as its whole group
+_FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+_CONTAINED = {
+    "protocol_whitelist": "file",
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi",
+}
 
 
 class Decoder(Protocol):
@@ -59,11 +57,10 @@ class PyavDecoder:
     """
 
     def __init__(self, path: Path, *, threads: int = 0) -> None:
-        import av
         from av.video.reformatter import VideoReformatter
 
         self._path = path
-        self._container = av.open(str(path))
+        self._container = _opened(path)
         self._stream = self._container.streams.video[0]
         self._stream.codec_context.thread_count = threads
         self._tick = float(self._stream.time_base or 0)
@@ -121,11 +118,16 @@ class PyavDecoder:
                     yield from known.decode()
 
 
-def short_groups(path: Path) -> bool:
-    """Whether a video can be entered at every few pictures, as lerobot records it."""
+def _opened(path: Path) -> Any:
+    """A video as it lies there: FFmpeg would follow what playlists name, even to the network."""
     import av
 
-    with av.open(str(path)) as container:
+    return av.open(str(path), container_options=_CONTAINED)
+
+
+def short_groups(path: Path) -> bool:
+    """Whether a video can be entered at every few pictures, as lerobot records it."""
+    with _opened(path) as container:
         packets = itertools.islice(container.demux(video=0), _SHORT_GROUP + 1)
         keys = sum(bool(packet.is_keyframe) for packet in packets)
     return keys > 1
@@ -136,6 +138,7 @@ class TorchcodecDecoder:
     """lerobot's own torchcodec road, for whoever wants its pictures."""
 
     def __init__(self, path: Path) -> None:
+        _opened(path).close()  # a video in itself
         self._path = path
 
     def read(self, seconds: Sequence[float]) -> Iterator[Picture]:
@@ -156,24 +159,29 @@ class StoredPictures:
     """Pictures that a Parquet file holds, compressed one by one.
 
     Args:
-        path: the file.
+        folder: of the dataset; some files name pictures instead of holding them.
+        name: of the file.
         key: its column.
-        root: of the dataset; some files name pictures instead of holding them.
+        size: (height, width) that they should have.
     """
 
-    def __init__(self, path: Path, key: str, root: Path) -> None:
-        self._key, self._root = key, root
-        self._file = pq.ParquetFile(path)
+    def __init__(self, folder: Folder, name: str, key: str, size: tuple[int, int]) -> None:
+        self._folder, self._name, self._key, self._size = folder, name, key, size
+        self._file = folder.parquet(name)
         sizes = [
             self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)
         ]
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
-        self._held: tuple[int, list[dict[str, Any]]] = (-1, [])
+        self._held: tuple[int, pa.ChunkedArray] | None = None
         self._workers = ThreadPoolExecutor(4)
 
     def read(self, rows: Sequence[int]) -> Iterator[Picture]:
-        """The pictures of the given rows of the file."""
-        yield from self._workers.map(_decoded, [self._stored(row) for row in rows])
+        """The pictures of the given rows of the file.
+
+        Raises:
+            ValueError: a row holds no picture, or one of other colours or another size.
+        """
+        yield from self._workers.map(self._decoded, [self._stored(row) for row in rows])
 
     def close(self) -> None:
         """Close the file."""
@@ -181,20 +189,38 @@ class StoredPictures:
         self._file.close()
 
     def _stored(self, row: int) -> bytes | Path:
+        """What a row holds: a picture's bytes, or the name of its file."""
         group = int(np.searchsorted(self._starts, row, side="right")) - 1
-        if self._held[0] != group:
-            column = self._file.read_row_group(group, columns=[self._key]).column(self._key)
-            self._held = (group, column.to_pylist())
-        value = self._held[1][row - int(self._starts[group])]
-        stored: bytes | None = value["bytes"]
-        return self._root / value["path"] if stored is None else stored
+        if self._held is None or self._held[0] != group:
+            self._held = None  # before the next one: together they may be large
+            table = self._folder.columns(
+                self._name, self._file, [self._key], groups=[group], most=_MOST_STORED, rows=_ROWS
+            )
+            self._held = (group, table.column(self._key))
+        value = self._held[1][row - int(self._starts[group])].as_py()
+        if isinstance(value, dict):
+            value = value.get("path") if value.get("bytes") is None else value["bytes"]
+        if isinstance(value, str):
+            return self._folder.file(value)
+        if not isinstance(value, bytes):
+            raise ValueError(f"no picture in row {row} of {self._name}")
+        return value
 
+    def _decoded(self, stored: bytes | Path) -> Picture:
+        """Colours as `datasets.Image` decodes them, which lerobot's items hold."""
+        from PIL import Image, ImageOps
 
-def _decoded(stored: bytes | Path) -> Picture:
-    from PIL import Image
-
-    with Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored) as image:
-        array = np.asarray(image)
-    if array.dtype != np.uint8:
-        raise ValueError(f"a picture of {array.dtype}, not of 8-bit colours")
-    return array if array.ndim == 3 else array[..., None]
+        source = io.BytesIO(stored) if isinstance(stored, bytes) else stored
+        with Image.open(source, formats=_FORMATS) as image:
+            height, width = self._size
+            if image.size not in ((width, height), (height, width)):  # before it takes memory
+                shape = (image.height, image.width, len(image.getbands()))
+                return np.broadcast_to(np.uint8(0), shape)  # of the wrong shape, which is enough
+            if image.getexif().get(Image.ExifTags.Base.Orientation) is not None:
+                image = ImageOps.exif_transpose(image)
+            array = np.asarray(image)
+        if array.dtype == np.bool_:  # of one bit: lerobot has 0 and 255
+            array = array.astype(np.uint8) * np.uint8(255)
+        if array.dtype != np.uint8:
+            raise ValueError(f"a picture of {array.dtype}, not of 8-bit colours")
+        return array if array.ndim == 3 else array[..., None]

@@ -3,20 +3,47 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
-
-import numpy as np
+from typing import final
 
 from policyscope.actions.robots import Robot, action_units
 from policyscope.actions.spaces import ActionSchema
-from policyscope.errors import DatasetError, first_line
+from policyscope.config.parsing import parse_episodes
+from policyscope.data.files import Folder
+from policyscope.data.index import EpisodeIndex, read_tasks
+from policyscope.data.info import (
+    ACTION,
+    INFO,
+    STATE,
+    STATS,
+    Feature,
+    Info,
+    flat_names,
+    read_features,
+    read_info,
+    read_stats,
+)
+from policyscope.errors import DatasetError
 
-ACTION = "action"
-STATE = "observation.state"
+__all__ = ["ACTION", "STATE", "Counts", "DatasetFacts", "dataset_revision", "read_facts"]
+
+
+@final
+@dataclass(frozen=True)
+class Counts:
+    """What ``meta/info.json`` counts; None where it does not say.
+
+    Attributes:
+        episodes: how many there should be.
+        frames: of all of them.
+        tasks: how many texts.
+    """
+
+    episodes: int | None = None
+    frames: int | None = None
+    tasks: int | None = None
 
 
 @final
@@ -27,127 +54,102 @@ class DatasetFacts:
     Attributes:
         robot: what was recorded: rate, cameras, state, actions, statistics and tasks.
         root: where it lies on disk.
-        lengths: frames of each episode.
-        episode_tasks: first task text of each episode.
+        features: LeRobot feature key → what it declares; the action and the observations.
+        broken_stats: dotted names of statistics that are no finite numbers; nobody gets these.
+        task_texts: ``task_index`` → text.
+        lengths: episode index → its frames; only the episodes that the index describes.
+        episode_tasks: episode index → its first task text; without those that nobody tells.
+        declared: what it counts.
+        spans: episode index → frames by the index of all frames.
     """
 
     robot: Robot
     root: Path
-    lengths: tuple[int, ...]
-    episode_tasks: tuple[str, ...]
+    features: Mapping[str, Feature]
+    broken_stats: tuple[str, ...]
+    task_texts: Mapping[int, str]
+    lengths: Mapping[int, int]
+    episode_tasks: Mapping[int, str]
+    declared: Counts
+    spans: Mapping[int, int]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the index describes every episode that there should be."""
+        n = len(self.lengths) if self.declared.episodes is None else self.declared.episodes
+        return list(self.lengths) == list(range(n))
+
+    def choose(self, text: str | None) -> tuple[int, ...]:
+        """The episodes that ``--dataset.episodes`` names; all of them where it names none.
+
+        Raises:
+            UsageError: not a list of slices and numbers, or one of them is not there.
+        """
+        if text is None:
+            return tuple(self.lengths)
+        return parse_episodes(text, max(self.lengths) + 1, known=self.lengths)
 
 
-def require_local(root: Path, repo_id: str) -> None:
-    """Raise unless a v3.0 dataset lies there.
+def read_facts(
+    folder: Folder, declared_units: str | None
+) -> tuple[DatasetFacts, Info, EpisodeIndex]:
+    """Read a dataset's metadata.
+
+    Args:
+        folder: where it lies.
+        declared_units: ``--dataset.action_units``.
 
     Raises:
-        DatasetError: no dataset, or one of an older format (with the command that converts it).
+        DatasetError: of another format, incomplete, or a file says what can't be.
+        UsageError: units for another number of dims.
     """
-    info = root.expanduser() / "meta" / "info.json"
-    if not root.expanduser().is_dir():
-        found = "no such directory"
-    elif not info.is_file():
-        found = "a directory without meta/info.json"
-    else:
-        try:
-            version = str(json.loads(info.read_text(encoding="utf-8")).get("codebase_version"))
-        except ValueError as error:
-            raise unreadable(str(info), error) from error
-        if version.startswith("v3"):
-            return
+    info = read_info(folder)
+    features = read_features(info, folder.name)
+    task_texts = read_tasks(folder, info)
+    index = EpisodeIndex(folder, info)
+    if not any(index.lengths.values()):
         raise DatasetError(
-            f"--dataset.root {root}",
-            expected="a LeRobot v3.0 dataset",
-            found=f"version {version}",
-            fix="convert a copy: python -m lerobot.scripts.convert_dataset_v21_to_v30 "
-            f"--repo-id={repo_id} --root={root} --push-to-hub=false",
+            f"dataset {folder.name}",
+            expected="at least one episode",
+            found="none",
+            fix="record or download demonstrations first",
         )
-    raise DatasetError(
-        f"--dataset.root {root}",
-        expected="the directory of a LeRobot v3.0 dataset (it holds meta/info.json)",
-        found=found,
-        fix="give the dataset's own directory, or leave --dataset.root out to use cache and hub",
+    stats, broken = read_stats(folder)
+    action, state = features[ACTION], features.get(STATE)
+    names = flat_names(action.names, action.dims, ACTION)
+    units = action_units(
+        declared_units, names=names, repo_id=folder.name, robot_type=info.robot_type
     )
-
-
-def unreadable(what: str, error: Exception) -> DatasetError:
-    """The error for a file of the dataset that can't be read."""
-    return DatasetError(
-        what,
-        expected="files that can be read",
-        found=first_line(error),
-        fix="download or record the dataset again",
-    )
-
-
-def read_facts(meta: Any, repo_id: str, declared_units: str | None) -> DatasetFacts:
-    """Collect the facts from lerobot\'s metadata object."""
-    features = {
-        key: tuple(int(n) for n in feature["shape"])
-        for key, feature in meta.features.items()
-        if (key == ACTION or key.startswith("observation.")) and key not in meta.depth_keys
-    }
-    if ACTION not in features:
-        raise DatasetError(
-            f"dataset {repo_id}",
-            expected="a feature named action",
-            found=", ".join(meta.features),
-            fix="rename the action column with lerobot's dataset tools",
-        )
-    names = _names(meta.features[ACTION].get("names"), features[ACTION], ACTION)
-    state = features.get(STATE)
     robot = Robot(
         kind="dataset",
-        name=repo_id,
-        fps=float(meta.fps),
-        robot_type=meta.robot_type,
-        actions=ActionSchema(
-            names,
-            action_units(declared_units, names=names, repo_id=repo_id, robot_type=meta.robot_type),
-        ),
-        state_names=_names(meta.features[STATE].get("names"), state, "state") if state else (),
-        features=features,
-        cameras={
-            key: _channels_first(features[key]) for key in meta.camera_keys if key in features
-        },
-        stats=meta.stats or {},
-        tasks=tuple(str(task) for task in meta.tasks.index) if meta.tasks is not None else (),
+        name=folder.name,
+        fps=info.fps,
+        robot_type=info.robot_type,
+        actions=ActionSchema(names, units),
+        state_names=flat_names(state.names, state.dims, "state") if state else (),
+        features={key: feature.shape for key, feature in features.items()},
+        cameras={key: feature.picture for key, feature in features.items() if feature.is_camera},
+        stats=stats,
+        tasks=tuple(task_texts[i] for i in sorted(task_texts)),
     )
-    return DatasetFacts(
+    facts = DatasetFacts(
         robot=robot,
-        root=Path(meta.root),
-        lengths=tuple(int(n) for n in meta.episodes["length"]),
-        episode_tasks=tuple(str((tasks or [""])[0]) for tasks in meta.episodes["tasks"]),
+        root=folder.root,
+        features=features,
+        broken_stats=broken,
+        task_texts=task_texts,
+        lengths=index.lengths,
+        episode_tasks={e: texts[0] if texts else "" for e, texts in (index.tasks or {}).items()},
+        declared=Counts(info.total_episodes, info.total_frames, info.total_tasks),
+        spans=index.spans,
     )
-
-
-def _channels_first(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (shape[2], shape[0], shape[1]) if shape[-1] in (1, 3, 4) else shape
-
-
-def _names(names: Any, shape: tuple[int, ...], key: str) -> tuple[str, ...]:
-    """Flat names from LeRobot's metadata, where they are lists, nested lists, dicts or null."""
-    flat: list[str] = []
-
-    def collect(value: Any) -> None:
-        if isinstance(value, Mapping):
-            for inner in value.values():
-                collect(inner)
-        elif isinstance(value, str):
-            flat.append(value)
-        elif isinstance(value, Sequence):
-            for inner in value:
-                collect(inner)
-
-    collect(names)
-    dims = int(np.prod(shape))
-    return tuple(flat) if len(flat) == dims else tuple(f"{key}[{i}]" for i in range(dims))
+    return facts, info, index
 
 
 def dataset_revision(root: Path) -> str:
     """A short hash of the dataset's metadata, so that a run can say which data it saw."""
     digest = hashlib.sha256()
-    for name in ("info.json", "stats.json"):
-        file = root / "meta" / name
+    for name in (INFO, STATS):
+        file = root / name
         digest.update(file.read_bytes() if file.is_file() else b"")
     return digest.hexdigest()[:12]

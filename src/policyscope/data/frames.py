@@ -1,4 +1,4 @@
-"""One demonstration, and batches of observations."""
+"""Episodes and batches of their frames, as values."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policyscope.actions.spaces import FloatArray, NativeActions
-from policyscope.data.facts import (
-    STATE,
-)
+from policyscope.data.pictures import Loan
 
 if TYPE_CHECKING:
     import torch
@@ -26,28 +24,25 @@ class Episode:
     Attributes:
         index: episode index in the dataset.
         actions: [T, A] demonstrated actions.
-        columns: observation key → [T, …] float32 arrays.
+        state: [T, S] robot state in the precision in which it is stored, or None.
         timestamps: [T] seconds.
         tasks: one text a frame.
-        first_row: row of its first frame in its data file.
+        files: [T] names of the data files that hold the frames.
+        rows: [T] rows in these files.
     """
 
     index: int
     actions: NativeActions
-    columns: Mapping[str, NDArray[np.float32]]
+    state: FloatArray | None
     timestamps: FloatArray
     tasks: tuple[str, ...]
-    first_row: int = 0
+    files: tuple[str, ...] = ()
+    rows: NDArray[np.int64] | None = None
 
     @property
     def length(self) -> int:
         """Number of frames (T)."""
         return len(self.tasks)
-
-    @property
-    def state(self) -> NDArray[np.float32] | None:
-        """[T, S] robot state, or None."""
-        return self.columns.get(STATE)
 
     def chunks(self, horizon: int) -> tuple[NativeActions, NDArray[np.bool_]]:
         """The demonstrated chunk of every frame.
@@ -73,6 +68,7 @@ class FrameBatch:
         task: B texts.
         observations: one dict an observation step, oldest first; dataset key → [B, …] float32
             tensor; pictures [B, C, H, W], uint8 as they are stored or float32 in [0, 1].
+        loan: the memory in which pictures lie, or None where it is nobody else's.
     """
 
     episode_index: NDArray[np.int64]
@@ -80,12 +76,13 @@ class FrameBatch:
     sample: NDArray[np.int64]
     task: tuple[str, ...]
     observations: tuple[Mapping[str, torch.Tensor], ...]
+    loan: Loan | None = None
 
     def __len__(self) -> int:
         return len(self.task)
 
     def __getitem__(self, rows: slice) -> FrameBatch:
-        """Some of the predictions, as a batch of their own."""
+        """Some of the predictions, as a batch that borrows from this one."""
         return FrameBatch(
             self.episode_index[rows],
             self.frame_index[rows],
@@ -93,6 +90,14 @@ class FrameBatch:
             self.task[rows],
             tuple({k: v[rows] for k, v in step.items()} for step in self.observations),
         )
+
+    def release(self) -> None:
+        """Give the pictures' memory back: from now on others write into it.
+
+        Whoever reads many batches calls this after each; who does not, only pays for new memory.
+        """
+        if self.loan is not None:
+            self.loan.give_back()
 
 
 Row = tuple[int, int, int]

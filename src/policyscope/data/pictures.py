@@ -1,13 +1,10 @@
-"""Pictures of demonstrations, each decoded once, forwards.
-
-Videos go through PyAV (which brings its own FFmpeg) or lerobot's torchcodec road; pictures stored
-in Parquet through Pillow. All of them equal `LeRobotDataset`'s bit for bit.
-"""
+"""Memory for pictures, lent and given back, and their colours as floats."""
 
 from __future__ import annotations
 
 import math
-import sys
+import threading
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -23,7 +20,10 @@ _UNIT = np.arange(256, dtype=np.float32) / np.float32(255)
 
 @final
 class Buffers:
-    """Arrays that are used again as soon as nobody holds them: fresh pages cost more than decoding.
+    """Memory that is lent and lent again: fresh pages cost more than decoding a picture.
+
+    Nothing is taken back from anybody. Memory that is never given back is never used again, and
+    goes where Python's arrays go when nobody holds them.
 
     Args:
         pinned: page-locked memory, from which a GPU copies while it computes.
@@ -31,22 +31,21 @@ class Buffers:
 
     def __init__(self, *, pinned: bool = False) -> None:
         self._pinned = pinned
-        self._arrays: list[NDArray[Any]] = []
+        self._free: list[NDArray[np.uint8]] = []
+        self._lock = threading.Lock()  # one thread gives back what another borrows next
 
-    def take(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """An array with any content; it is the caller's until the last view of it is gone."""
-        n = math.prod(shape) * np.dtype(dtype).itemsize
-        for at in range(len(self._arrays)):
-            array = self._arrays[at]
-            if sys.getrefcount(array) == 3:  # the list, this name, the call
-                if array.nbytes >= n:
-                    return array[:n].view(dtype).reshape(shape)
-                del self._arrays[at]
-                break
-        self._arrays.append(self._new(n))
-        return self._arrays[-1][:n].view(dtype).reshape(shape)
+    def loan(self) -> Loan:
+        """Begin to borrow."""
+        return Loan(self)
 
-    def _new(self, n: int) -> NDArray[np.uint8]:
+    def _take(self, n: int) -> NDArray[np.uint8]:
+        """The smallest free array of at least n bytes, or a new one."""
+        with self._lock:
+            fitting = [i for i, array in enumerate(self._free) if array.nbytes >= n]
+            if fitting:
+                return self._free.pop(min(fitting, key=lambda i: self._free[i].nbytes))
+            if self._free:
+                self._free.pop(0)  # too small for what is read now: let it go
         if not self._pinned:
             return np.empty(n, np.uint8)
         import torch
@@ -54,13 +53,50 @@ class Buffers:
         pinned: NDArray[np.uint8] = torch.empty(n, dtype=torch.uint8, pin_memory=True).numpy()
         return pinned
 
+    def _put(self, arrays: list[NDArray[np.uint8]]) -> None:
+        with self._lock:
+            self._free += arrays
 
-def unit_range(pictures: torch.Tensor, buffers: Buffers) -> torch.Tensor:
+
+@final
+class Loan:
+    """Arrays that are borrowed together and given back together; a ``with`` block does both."""
+
+    def __init__(self, buffers: Buffers) -> None:
+        self._buffers = buffers
+        self._held: list[NDArray[np.uint8]] = []
+
+    def array(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """An array with any content; it is the borrower's until `give_back`."""
+        n = math.prod(shape) * np.dtype(dtype).itemsize
+        self._held.append(self._buffers._take(n))
+        return self._held[-1][:n].view(dtype).reshape(shape)
+
+    def give_back(self) -> None:
+        """End the loan: from now on others write into its arrays."""
+        held, self._held = self._held, []
+        self._buffers._put(held)
+
+    def __enter__(self) -> Loan:
+        """Borrow for a block."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give back at its end."""
+        self.give_back()
+
+
+def unit_range(pictures: torch.Tensor, loan: Loan | None = None) -> torch.Tensor:
     """uint8 pictures as float32 in [0, 1], bit for bit as lerobot makes them; floats pass.
 
     Args:
         pictures: [B, C, H, W] in any memory layout.
-        buffers: where the result may lie, on a CPU.
+        loan: where the result lies, on a CPU; None for memory of its own.
 
     Returns:
         [B, C, H, W], contiguous.
@@ -76,7 +112,8 @@ def unit_range(pictures: torch.Tensor, buffers: Buffers) -> torch.Tensor:
 
     b, c, h, w = pictures.shape
     rows = np.ascontiguousarray(pictures.permute(0, 2, 3, 1).numpy()).reshape(b, h * w, c)
-    result = buffers.take((b, c, h * w), np.float32)
+    shape = (b, c, h * w)
+    result = np.empty(shape, np.float32) if loan is None else loan.array(shape, np.float32)
     some = max(1, _CACHE // (c * h * w))  # pictures that stay in the cache between two steps
     for at in range(0, b, some):
         for channel, plane in enumerate(cv2.split(rows[at : at + some])):

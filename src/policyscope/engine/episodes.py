@@ -14,7 +14,6 @@ from typing import Any, final
 import numpy as np
 
 from policyscope.config import RolloutConfig
-from policyscope.config.parsing import parse_episodes
 from policyscope.data.facts import STATE
 from policyscope.data.source import FrameSource
 from policyscope.errors import DatasetError, UsageError
@@ -79,21 +78,20 @@ def starts_from_dataset(
         )
     name = config.dataset.repo_id or str(config.dataset.root)
     source = FrameSource(config.dataset, repo_id=name)
-    n = len(source.facts.lengths)
     chosen = (
-        parse_episodes(config.dataset.episodes, n)
+        source.facts.choose(config.dataset.episodes)
         if config.dataset.episodes is not None
-        else held_out(trained_on(checkpoint, source.facts), n)
+        else held_out(trained_on(checkpoint, source.facts), source.facts.lengths)
     )[: config.n_episodes]
     source.load(chosen)
-    facts = source.facts
-    camera = next(iter(facts.robot.cameras), None)
-    key = _KEYPOINTS if _KEYPOINTS in facts.robot.features else camera
-    if STATE not in facts.robot.features or len(facts.robot.state_names) != 2 or key is None:
+    robot = source.facts.robot
+    camera = next(iter(robot.cameras), None)
+    key = _KEYPOINTS if _KEYPOINTS in robot.features else camera
+    if STATE not in robot.features or len(robot.state_names) != 2 or key is None:
         raise DatasetError(
             f"dataset {name}",
             expected=f"{STATE} of 2 dims and a picture or {_KEYPOINTS}, as PushT has",
-            found=", ".join(facts.robot.features),
+            found=", ".join(robot.features),
             fix="--init_from seed, or a PushT dataset",
         )
     finder = PoseFinder()
@@ -146,9 +144,7 @@ def plan_episodes(
 
 def _demonstrations(config: RolloutConfig) -> FrameSource:
     source = FrameSource(config.dataset, repo_id=config.dataset.repo_id or str(config.dataset.root))
-    n = len(source.facts.lengths)
-    wanted = config.dataset.episodes
-    source.load(range(n) if wanted is None else parse_episodes(wanted, n))
+    source.load(source.facts.choose(config.dataset.episodes))
     return source
 
 

@@ -126,6 +126,7 @@ def predict_rows(
             progress.advance(int((part.sample == 0).sum()))
             yield done
             at, start = at + len(part), done.end
+        batch.release()
 
 
 @final

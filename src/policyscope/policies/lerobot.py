@@ -19,7 +19,7 @@ from policyscope.actions.spaces import NativeActions, NormalizedActions
 from policyscope.config import PolicyOptions
 from policyscope.data.facts import ACTION
 from policyscope.data.frames import FrameBatch
-from policyscope.data.pictures import Buffers, unit_range
+from policyscope.data.pictures import Buffers, Loan, unit_range
 from policyscope.errors import (
     CheckpointError,
     NonFiniteError,
@@ -125,8 +125,8 @@ class LerobotPolicy(Policy):
             return Prediction(
                 NativeActions(values, self._alignment.schema.units), sum(p.model_s for p in single)
             )
-        with self._calling(batch):
-            observation = self._observe(batch)
+        with self._calling(batch), self._buffers.loan() as loan:
+            observation = self._observe(batch, loan)
             noise = self._noise(batch)
             start = time.perf_counter()
             chunk = self._call(self._method, observation, noise, batch)
@@ -178,7 +178,9 @@ class LerobotPolicy(Policy):
                 "where it failed",
             ) from error
 
-    def _observe(self, batch: FrameBatch, *, all_steps: bool = True) -> Tensors:
+    def _observe(
+        self, batch: FrameBatch, loan: Loan | None = None, *, all_steps: bool = True
+    ) -> Tensors:
         """Preprocessed model inputs; policies with observation queues get them filled."""
         import torch
         from lerobot.policies.utils import populate_queues
@@ -191,7 +193,7 @@ class LerobotPolicy(Policy):
         for step in steps:
             feeds = self._alignment.feeds
             seen = {
-                source: unit_range(step[source].to(self._device), self._buffers)
+                source: unit_range(step[source].to(self._device), loan)
                 for source in dict.fromkeys(feeds.values())
             }
             raw = {key: seen[source] for key, source in feeds.items()}

@@ -17,17 +17,22 @@ def trained_on(checkpoint: Checkpoint | None, facts: DatasetFacts) -> frozenset[
     """Episodes of this dataset that training saw; None where the checkpoint does not say.
 
     lerobot's ``eval_split`` holds out the last ceil(n * fraction) episodes of each task
-    (lerobot/datasets/factory.py).
+    (lerobot/datasets/factory.py). Which these are can't be told from an index of episodes that
+    lacks some of them, or their tasks.
     """
     recorded = checkpoint.training.get("dataset") if checkpoint else None
     if not isinstance(recorded, dict) or recorded.get("repo_id") != facts.robot.name:
         return None
     chosen = recorded.get("episodes")
-    episodes = list(range(len(facts.lengths))) if chosen is None else [int(e) for e in chosen]
+    episodes = list(facts.lengths) if chosen is None else [int(e) for e in chosen]
     fraction = float(recorded.get("eval_split") or 0.0)
+    if not fraction:
+        return frozenset(episodes)
+    if not facts.complete or any(e not in facts.episode_tasks for e in facts.lengths):
+        return None
     by_task: dict[str, list[int]] = {}
     for episode in episodes:
-        if 0 <= episode < len(facts.lengths):
+        if episode in facts.lengths:
             by_task.setdefault(facts.episode_tasks[episode], []).append(episode)
     seen: set[int] = set()
     for group in by_task.values():
@@ -35,10 +40,11 @@ def trained_on(checkpoint: Checkpoint | None, facts: DatasetFacts) -> frozenset[
     return frozenset(seen)
 
 
-def held_out(trained: frozenset[int] | None, n_episodes: int) -> tuple[int, ...]:
+def held_out(trained: frozenset[int] | None, episodes: Iterable[int]) -> tuple[int, ...]:
     """Episodes to evaluate by default: the unseen ones if known and any, else all."""
-    unseen = tuple(e for e in range(n_episodes) if trained is not None and e not in trained)
-    return unseen or tuple(range(n_episodes))
+    every = tuple(episodes)
+    unseen = tuple(e for e in every if trained is not None and e not in trained)
+    return unseen or every
 
 
 def label(trained: frozenset[int] | None, episodes: Iterable[int]) -> Split:

@@ -1,0 +1,204 @@
+"""Camera pictures of episodes: which file holds them, who decodes it, and in which thread."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policyscope.data.decoders import (
+    Decoder,
+    Picture,
+    PyavDecoder,
+    StoredPictures,
+    TorchcodecDecoder,
+    short_groups,
+)
+from policyscope.data.files import Folder, unreadable
+from policyscope.data.frames import Episode, Row
+from policyscope.data.index import EpisodeIndex
+from policyscope.data.info import Feature
+from policyscope.data.pictures import Loan
+from policyscope.errors import DatasetError
+
+_SMALL = 256 * 256  # pixels: below, one thread decodes faster than a model asks
+_MOST_LANES = 4
+
+
+@final
+@dataclass(frozen=True)
+class Lane:
+    """One of the threads that read batches in turn; -1 is whoever asks for a single batch."""
+
+    index: int
+    count: int
+
+
+ALONE = Lane(-1, 1)
+
+
+@final
+class Cameras:
+    """Decodes the pictures of a dataset; each lane has decoders of its own.
+
+    Args:
+        folder: where the files lie.
+        index: which file holds which episode.
+        features: of all cameras.
+        backend: ``pyav`` or ``torchcodec``, for videos.
+        episode: reads an episode, whose timestamps and rows say where its frames are.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        index: EpisodeIndex,
+        features: Mapping[str, Feature],
+        *,
+        backend: Literal["pyav", "torchcodec"],
+        episode: Callable[[int], Episode],
+    ) -> None:
+        self._folder, self._index, self._backend = folder, index, backend
+        self._features = {key: f for key, f in features.items() if f.is_camera}
+        self._videos = {key for key, f in self._features.items() if f.dtype == "video"}
+        self._episode = episode
+        self._decoders: dict[tuple[str, int], tuple[str, Decoder]] = {}
+        self._stored: dict[tuple[str, int], tuple[str, StoredPictures]] = {}
+
+    def files(self, episodes: Sequence[int]) -> set[str]:
+        """The videos in which the episodes' pictures are.
+
+        Raises:
+            DatasetError: the index does not say where a video is.
+        """
+        return {self._index.clip(e, key)[0] for e in episodes for key in sorted(self._videos)}
+
+    def lanes(self, rows: Sequence[Row], keys: frozenset[str]) -> int:
+        """How many threads read: several decoders do more than the threads of one.
+
+        Small pictures are not worth it; nor are videos that a decoder can't enter in the middle.
+        """
+        cameras = sorted(keys & self._videos)
+        large = any(self._pixels(key) > _SMALL for key in cameras)
+        if not rows or not large or self._backend == "torchcodec":
+            return 1
+        names = [self._index.clip(rows[0][0], key)[0] for key in cameras]
+        try:
+            short = all(short_groups(self._folder.file(name)) for name in names)
+        except DatasetError:
+            raise
+        except Exception as error:  # whatever a decoder raises on a broken file
+            raise unreadable(f"video of {', '.join(cameras)}", error) from error
+        return min(_MOST_LANES, os.cpu_count() or 1) if short else 1
+
+    def look(
+        self,
+        key: str,
+        episodes: NDArray[np.int64],
+        frames: NDArray[np.int64],
+        loan: Loan,
+        lane: Lane,
+    ) -> NDArray[np.uint8]:
+        """The pictures of [steps, rows] frames; each is decoded once.
+
+        Returns:
+            [steps, rows, C, H, W], channels last in memory.
+
+        Raises:
+            DatasetError: a picture can't be decoded, or has not the size that is declared.
+        """
+        channels, *size = self._features[key].picture
+        values = loan.array((*frames.shape, *size, channels), np.uint8)
+        places = values.reshape(-1, *size, channels)
+        asked = np.stack([np.broadcast_to(episodes, frames.shape), frames], axis=-1).reshape(-1, 2)
+        unique, which = np.unique(asked, axis=0, return_inverse=True)
+        at: list[list[int]] = [[] for _ in unique]
+        for place, one in enumerate(which.reshape(-1).tolist()):
+            at[one].append(place)
+        left = iter(at)
+        for episode in np.unique(unique[:, 0]).tolist():
+            wanted = unique[unique[:, 0] == episode, 1]
+            for picture in self._decoded(key, episode, wanted, lane):
+                first, *others = next(left)
+                places[first] = picture
+                for other in others:
+                    places[other] = places[first]
+        return np.moveaxis(values, -1, 2)
+
+    def _decoded(
+        self, key: str, episode: int, frames: NDArray[np.int64], lane: Lane
+    ) -> Iterator[Picture]:
+        """The pictures of rising frames, of exactly the size that the metadata declares.
+
+        A smaller one would be repeated over the declared size where numpy can, in silence.
+        """
+        channels, *size = self._features[key].picture
+        what = f"frames {frames[0]}-{frames[-1]} of {key}, episode {episode}"
+        try:
+            for picture in self._pictures(key, episode, frames, lane):
+                if picture.shape != (*size, channels):
+                    raise DatasetError(
+                        what,
+                        expected=f"pictures of shape {(*size, channels)} (height, width, "
+                        "channels), as meta/info.json declares",
+                        found=str(picture.shape),
+                        fix=f"correct the shape of {key} in meta/info.json, or record again",
+                    )
+                yield picture
+        except DatasetError:
+            raise
+        except Exception as error:  # whatever a decoder raises on a broken file
+            raise unreadable(what, error) from error
+
+    def _pictures(
+        self, key: str, episode: int, frames: NDArray[np.int64], lane: Lane
+    ) -> Iterator[Picture]:
+        known = self._episode(episode)
+        if key in self._videos:
+            name, start = self._index.clip(episode, key)
+            seconds = [start + float(t) for t in known.timestamps[frames]]
+            yield from self._decoder(key, name, lane).read(seconds)
+            return
+        assert known.rows is not None
+        files = [known.files[int(f)] for f in frames]
+        at = 0
+        while at < len(files):  # an episode may run on in another file
+            end = at + next((i for i, f in enumerate(files[at:]) if f != files[at]), len(files))
+            rows = [int(known.rows[int(f)]) for f in frames[at:end]]
+            yield from self._pictures_in(key, files[at], lane).read(rows)
+            at = min(end, len(files))
+
+    def _decoder(self, key: str, name: str, lane: Lane) -> Decoder:
+        held = self._decoders.get((key, lane.index))
+        if held is None or held[0] != name:
+            if held is not None:
+                self._decoders.pop((key, lane.index))[1].close()
+            path = self._folder.file(name)
+            alone = lane.count == 1 and self._pixels(key) > _SMALL
+            decoder: Decoder = (
+                TorchcodecDecoder(path)
+                if self._backend == "torchcodec"
+                else PyavDecoder(path, threads=0 if alone else 1)
+            )
+            held = self._decoders[key, lane.index] = (name, decoder)
+        return held[1]
+
+    def _pictures_in(self, key: str, name: str, lane: Lane) -> StoredPictures:
+        held = self._stored.get((key, lane.index))
+        if held is None or held[0] != name:
+            if held is not None:
+                self._stored.pop((key, lane.index))[1].close()
+            _, height, width = self._features[key].picture
+            held = self._stored[key, lane.index] = (
+                name,
+                StoredPictures(self._folder, name, key, (height, width)),
+            )
+        return held[1]
+
+    def _pixels(self, key: str) -> int:
+        _, height, width = self._features[key].picture
+        return height * width

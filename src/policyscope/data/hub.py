@@ -1,0 +1,124 @@
+"""Where a dataset lies: in a directory, among lerobot's datasets, or in the hub's cache.
+
+The hub is asked for what is not on disk, never waited for, and never writes into a directory that
+the user named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from policyscope.config import DatasetConfig
+from policyscope.data.files import unreadable
+from policyscope.data.info import INFO
+from policyscope.errors import DatasetError, first_line
+
+_PATIENCE_S = 5.0
+_VERSION = "v3.0"  # the tag that lerobot asks for
+
+
+def locate(config: DatasetConfig, repo_id: str) -> Path:
+    """The directory of a dataset, which has at least its metadata.
+
+    Raises:
+        DatasetError: there is none at ``--dataset.root``, or none within reach.
+    """
+    if config.root is not None:
+        return _named(Path(config.root))
+    from huggingface_hub.utils._validators import validate_repo_id
+    from lerobot.datasets.utils import has_legacy_hub_download_metadata
+    from lerobot.utils.constants import HF_LEROBOT_HOME
+
+    try:
+        validate_repo_id(repo_id)
+    except ValueError as error:
+        raise _out_of_reach(repo_id, error) from error
+    local = Path(HF_LEROBOT_HOME) / repo_id
+    if (local / INFO).is_file() and not has_legacy_hub_download_metadata(local):
+        return local.resolve()
+    return fetch(repo_id, config.revision, ["meta/*"])
+
+
+def fetch(repo_id: str, revision: str | None, names: Sequence[str]) -> Path:
+    """Files of a dataset from the hub, or from its cache where the hub does not answer.
+
+    Args:
+        repo_id: its name.
+        revision: branch, tag or commit; None for the version that lerobot reads.
+        names: of the files, or patterns.
+
+    Returns:
+        The directory of the snapshot, which is lerobot's.
+
+    Raises:
+        DatasetError: neither the hub nor the cache has them.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import RevisionNotFoundError
+    from lerobot.utils.constants import HF_LEROBOT_HUB_CACHE
+
+    be_impatient()
+    asked, reached = revision or _VERSION, True
+    try:
+        HfApi().dataset_info(repo_id, revision=asked, timeout=_PATIENCE_S)
+    except RevisionNotFoundError as error:
+        if revision is not None:
+            raise _out_of_reach(repo_id, error) from error
+        asked = "main"  # untagged: its info.json says which format it has
+    except Exception as error:  # the hub client raises a family of its own
+        reached, why = False, error
+    try:
+        return Path(
+            snapshot_download(
+                repo_id,
+                repo_type="dataset",
+                revision=asked,
+                cache_dir=HF_LEROBOT_HUB_CACHE,
+                allow_patterns=list(names),
+                etag_timeout=_PATIENCE_S,
+                local_files_only=not reached,
+            )
+        ).resolve()
+    except Exception as error:
+        raise _out_of_reach(repo_id, error if reached else why) from error
+
+
+def be_impatient() -> None:
+    """Let no request to the hub wait for ever: its client has no time-out of its own."""
+    import httpx
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils import _http
+
+    def client() -> httpx.Client:
+        patient = _http.default_client_factory()
+        patient.timeout = httpx.Timeout(2 * _PATIENCE_S)
+        return patient
+
+    set_client_factory(client)
+
+
+def _named(root: Path) -> Path:
+    expected = f"the directory of a LeRobot v3.0 dataset (it holds {INFO})"
+    try:
+        where = root.expanduser()
+        if (where / INFO).is_file():
+            return where.resolve()
+        found = f"a directory without {INFO}" if where.is_dir() else "no such directory"
+    except (OSError, RuntimeError, ValueError) as error:  # denied, no such user, overlong, NUL
+        raise unreadable(f"--dataset.root {root}", error) from error
+    raise DatasetError(
+        f"--dataset.root {root}",
+        expected=expected,
+        found=found,
+        fix="give the dataset's own directory, or leave --dataset.root out to use cache and hub",
+    )
+
+
+def _out_of_reach(repo_id: str, error: BaseException) -> DatasetError:
+    return DatasetError(
+        f"--dataset.repo_id {repo_id}",
+        expected="a local dataset, a cached one, or one on a reachable hub",
+        found=f"none of them ({first_line(error)})",
+        fix="give --dataset.root DIR, or check the spelling and the network",
+    )
