@@ -406,7 +406,7 @@ def test_videos_recordings_and_reports(tmp_path: Path) -> None:
     from policyscope.data.source import FrameSource
 
     source = FrameSource(DatasetConfig(root=str(tmp_path / "rec")), repo_id="rollouts/rec")
-    assert source.facts.lengths == tuple(r["steps"] for r in run.record["episodes"])
+    assert tuple(source.facts.lengths.values()) == tuple(r["steps"] for r in run.record["episodes"])
     source.load([0])
     episode, known = source.episode(0), stored(run)[0]
     np.testing.assert_allclose(episode.actions.values, known.actions, rtol=1e-6)
