@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from policyscope.commands.demo import DemoConfig, demo_config
-from policyscope.policies.checkpoint import read_checkpoint
+from policyscope.policies.reading import read_checkpoint
 from policyscope.runs.record import read_record
 from test_refusals import run_cli
 

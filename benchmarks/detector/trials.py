@@ -30,7 +30,7 @@ from policyscope.checks.detector.statistics import spearman
 from policyscope.config import DatasetConfig, PolicyConfig
 from policyscope.data.facts import DatasetFacts
 from policyscope.data.source import FrameSource
-from policyscope.policies.checkpoint import read_checkpoint
+from policyscope.policies.reading import read_checkpoint
 
 EPISODES = (2, 3, 4, 8)
 MARKERS = ("<!-- tables -->", "<!-- end of tables -->")

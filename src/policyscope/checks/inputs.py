@@ -16,8 +16,9 @@ from policyscope.data.source import FrameSource
 from policyscope.errors import Finding, UsageError
 from policyscope.policies.alignment import Alignment, align
 from policyscope.policies.base import Policy
-from policyscope.policies.checkpoint import Checkpoint, read_checkpoint
+from policyscope.policies.checkpoint import Checkpoint
 from policyscope.policies.open import open_for_dataset
+from policyscope.policies.reading import read_checkpoint
 from policyscope.policies.split import held_out, leakage, trained_on
 from policyscope.sim.adapter import Adapter
 from policyscope.sim.pool import Fault, Pool
@@ -172,7 +173,7 @@ def _robot(simulator: SimulatorSpec, adapter: Adapter, eyes: Eyes) -> Robot:
 
 def _closed_loop_findings(checkpoint: Checkpoint) -> list[Finding]:
     findings = []
-    if checkpoint.config.get("temporal_ensemble_coeff") is not None:
+    if checkpoint.ensembling is not None:
         findings.append(
             Finding(
                 "temporal_ensemble_ignored",

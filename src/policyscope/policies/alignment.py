@@ -49,8 +49,7 @@ def align(checkpoint: Checkpoint | None, robot: Robot, config: PolicyOptions) ->
     """
     findings: list[Finding] = []
     n_policy = robot.actions.dim if checkpoint is None else checkpoint.action_dim
-    names = checkpoint.config.get("action_feature_names") if checkpoint else None
-    policy_names = tuple(map(str, names)) if isinstance(names, list) else ()
+    policy_names = tuple(checkpoint.settings.action_feature_names or ()) if checkpoint else ()
     policy_dims, dataset_dims = _action_dims(
         n_policy, policy_names, robot, config.action_dims, findings
     )
@@ -152,7 +151,7 @@ def _feeds(
                 found=key,
                 fix=f"name a key that the {robot.kind} has on the left, the policy's on the right",
             )
-    inputs = checkpoint.config["input_features"]
+    inputs = checkpoint.inputs
     by_user = {policy: source for source, policies in renames.items() for policy in policies}
     by_checkpoint = {policy: source for source, policy in checkpoint.renames.items()}
     unknown = [policy for policy in by_user if policy not in inputs]
@@ -165,7 +164,7 @@ def _feeds(
         )
     feeds: dict[str, str] = {}
     missing = []
-    for key, feature in inputs.items():
+    for key, kind in inputs.items():
         if key in by_user:
             feeds[key] = by_user[key]
         elif by_checkpoint.get(key) in robot.features:
@@ -173,8 +172,9 @@ def _feeds(
         elif key in robot.features:
             feeds[key] = key
         elif "empty_camera" not in key:
-            missing.append((key, feature["type"]))
-    _report_missing(checkpoint, robot, missing, renames, findings)
+            missing.append((key, kind))
+    in_use = {*feeds.values(), *renames}
+    _report_missing(checkpoint, robot, missing, in_use, findings)
     return feeds
 
 
@@ -182,7 +182,7 @@ def _report_missing(
     checkpoint: Checkpoint,
     robot: Robot,
     missing: list[tuple[str, str]],
-    renames: dict[str, tuple[str, ...]],
+    in_use: set[str],
     findings: list[Finding],
 ) -> None:
     cameras = [key for key, kind in missing if kind == "VISUAL"]
@@ -198,40 +198,63 @@ def _report_missing(
                     forceable=False,
                 )
             )
-    if not cameras:
-        return
-    n_empty = int(checkpoint.config.get("empty_cameras") or 0)
-    proposal = _pair_cameras(cameras, [c for c in robot.cameras if c not in renames], robot)
+    if cameras:
+        findings.append(_unfed(checkpoint, robot, cameras, in_use))
+
+
+def _unfed(checkpoint: Checkpoint, robot: Robot, cameras: list[str], in_use: set[str]) -> Finding:
+    """Cameras without a source: lerobot goes on without some, where nothing else is left."""
+    kind, n_empty = checkpoint.kind, checkpoint.settings.empty_cameras
+    free = [camera for camera in robot.cameras if camera not in in_use]
+    proposal = _pair_cameras(cameras, free)
     none_fed = len(cameras) == len(checkpoint.cameras)
-    fed_black = len(cameras) <= n_empty and not none_fed
-    findings.append(
-        Finding(
-            "camera_empty" if fed_black else "camera_missing",
-            "info" if fed_black else "error",
-            f"expected a source for {', '.join(cameras)}; found cameras "
-            f"{', '.join(robot.cameras) or 'none'} in the {robot.kind}."
-            + (" The policy declares empty cameras and gets masked pictures." if fed_black else ""),
-            f"--rename_map '{json.dumps(proposal)}'"
-            if proposal
-            else f"a {robot.kind} with cameras",
-            forceable=not none_fed,
+    masked = not none_fed and len(cameras) <= n_empty
+    goes_on = not none_fed and not free and kind.unfed != "refuses"
+    what = (
+        f"expected a source for {', '.join(cameras)}; found cameras "
+        f"{', '.join(robot.cameras) or 'none'} in the {robot.kind}"
+    )
+    if masked:
+        return Finding(
+            "camera_empty",
+            "info",
+            f"{what}. The policy declares empty cameras and gets masked pictures.",
+            _map_of(proposal) or "nothing to do if it was trained so",
         )
+    if goes_on:
+        how = "feeds masked pictures" if kind.unfed == "masks" else "leaves them out"
+        return Finding(
+            "camera_unfed",
+            "warning",
+            f"{what}, all of them in use. lerobot {how}, and so does this run: right if "
+            f"the {checkpoint.type} was trained so.",
+            f"a {robot.kind} with the cameras of the training, if it was not",
+        )
+    return Finding(
+        "camera_missing",
+        "error",
+        what + ("." if free or not robot.cameras else ", none of them free."),
+        _map_of(proposal) or f"a {robot.kind} with a camera for each",
+        forceable=not none_fed,
     )
 
 
-def _pair_cameras(cameras: list[str], free: list[str], robot: Robot) -> dict[str, list[str]]:
-    """Each policy camera with the unused source of the most similar name."""
+def _map_of(proposal: dict[str, list[str]]) -> str:
+    return f"--rename_map '{json.dumps(proposal)}'" if proposal else ""
+
+
+def _pair_cameras(cameras: list[str], free: list[str]) -> dict[str, list[str]]:
+    """Each policy camera with the unused source of the most similar name, as far as they go."""
     proposal: dict[str, list[str]] = {}
+    left = list(free)
     for camera in cameras:
-        sources = free or list(robot.cameras)
-        if not sources:
+        if not left:
             break
         best = max(
-            sources, key=lambda s: difflib.SequenceMatcher(None, _leaf(s), _leaf(camera)).ratio()
+            left, key=lambda s: difflib.SequenceMatcher(None, _leaf(s), _leaf(camera)).ratio()
         )
-        proposal.setdefault(best, []).append(camera)
-        if len(free) > 1:
-            free.remove(best)
+        proposal[best] = [camera]
+        left.remove(best)
     return proposal
 
 

@@ -8,8 +8,7 @@ from typing import Literal, final
 
 from policyscope.actions.spaces import NativeActions
 from policyscope.data.frames import FrameBatch
-
-Draws = Literal["none", "noise", "seeded"]
+from policyscope.policies.kinds import Draws
 
 
 @final
@@ -49,6 +48,9 @@ class PolicySpec:
         dtype: of the parameters.
         device: where it runs.
         sampling: ``lerobot``: by its own code; ``faster``: by `policyscope.policies.smolvla`.
+        compiled: whether the model is compiled.
+        ensembling: coefficient of the temporal ensembling by which a robot runs its chunks, or
+            None: chunk after chunk.
     """
 
     path: str
@@ -64,6 +66,8 @@ class PolicySpec:
     dtype: str = "float32"
     device: str = "cpu"
     sampling: Literal["lerobot", "faster"] = "lerobot"
+    compiled: bool = False
+    ensembling: float | None = None
 
 
 @final

@@ -29,8 +29,9 @@ from policyscope.errors import (
     first_line,
 )
 from policyscope.policies.alignment import Alignment
-from policyscope.policies.base import ControlStep, Draws, Policy, PolicySpec, Prediction
+from policyscope.policies.base import ControlStep, Policy, PolicySpec, Prediction
 from policyscope.policies.checkpoint import Checkpoint
+from policyscope.policies.kinds import Read
 from policyscope.policies.noise import noise_seed, standard_normal
 from policyscope.policies.opening import (
     load_policy,
@@ -75,22 +76,16 @@ class LerobotPolicy(Policy):
         self._config = policy_config(checkpoint, self._device)
         self._policy = load_policy(checkpoint, self._config)
         self._sampler = None
-        if checkpoint.type == "smolvla" and config.policy.sampling == "auto":
+        if checkpoint.kind.fast and config.policy.sampling == "auto":
             self._sampler = speed_up(self._policy)
         stats = robot_stats(robot, alignment, checkpoint) if config.stats == "dataset" else None
         self._pre, self._post = load_processors(checkpoint, self._config, self._device, stats)
         normalization = normalization_of(checkpoint, stats, force=config.force)
-        self._noise_shape = _noise_shape(checkpoint.type, self._config)
+        self._kind, read = checkpoint.kind, _reader(self._config)
+        self._noise_shape = self._kind.noise(read)
         steps = tuple(int(i) for i in self._config.observation_delta_indices or (0,))
-        chunk_size = _declared_horizon(self._config)
-        n_action_steps = config.n_action_steps or checkpoint.n_action_steps or chunk_size
-        if n_action_steps > chunk_size:
-            raise UsageError(
-                "--n_action_steps",
-                expected=f"at most {chunk_size}, the steps of a predicted chunk",
-                found=str(n_action_steps),
-                fix=f"--n_action_steps {chunk_size}",
-            )
+        chunk_size = self._kind.chunk(read) or 1
+        n_action_steps = _executed(checkpoint, config.n_action_steps, chunk_size)
         if hasattr(self._config, "chunk_size"):  # elsewhere it is the length of a prediction
             self._config.n_action_steps = n_action_steps
             self._policy.reset()
@@ -111,10 +106,14 @@ class LerobotPolicy(Policy):
             normalization=normalization,
             keys=frozenset(alignment.feeds.values()),
             steps=steps,
-            draws=_draws(checkpoint.type, self._noise_shape),
+            draws="seeded"
+            if self._kind.draws == "noise" and self._noise_shape is None
+            else self._kind.draws,
             dtype=str(next(self._policy.parameters()).dtype).removeprefix("torch."),
             device=self._device,
             sampling="lerobot" if self._sampler is None else "faster",
+            compiled=self._compiled,
+            ensembling=checkpoint.ensembling,
         )
 
     def predict(self, batch: FrameBatch) -> Prediction:
@@ -275,7 +274,7 @@ class LerobotPolicy(Policy):
         return self._copy_stream
 
     def _normalized(self, chunk: torch.Tensor, rows: int) -> NormalizedActions:
-        if self.spec.type == "tdmpc" and chunk.ndim == 3:  # which answers [H, B, A]
+        if self._kind.step_first and chunk.ndim == 3:
             chunk = chunk.transpose(0, 1)
         n, declared = self.spec.chunk_size, int(self._config.action_feature.shape[0])
         if chunk.ndim != 3 or len(chunk) != rows or chunk.shape[1] < n or chunk.shape[2] < declared:
@@ -329,27 +328,36 @@ def _is_out_of_memory(error: Exception) -> bool:
     )
 
 
-def _noise_shape(policy_type: str, config: Any) -> tuple[int, ...] | None:
-    """Shape of the initial noise without the batch axis, for policies that take it as input."""
-    if policy_type in ("smolvla", "pi0", "pi05"):
-        return (int(config.chunk_size), int(config.max_action_dim))
-    if policy_type == "diffusion" and config.noise_scheduler_type == "DDIM":
-        return (int(config.horizon), int(config.action_feature.shape[0]))
-    return None  # DDPM draws noise at every step, too: seeded
+def _reader(config: Any) -> Read:
+    """Fields of lerobot's configuration, and the dims of the action that it declares."""
+
+    def read(name: str) -> Any:
+        if name == "action_dim":
+            return int(config.action_feature.shape[0])
+        return getattr(config, name, None)
+
+    return read
 
 
-def _draws(policy_type: str, noise_shape: tuple[int, ...] | None) -> Draws:
-    if noise_shape is not None:
-        return "noise"
-    return "none" if policy_type == "act" else "seeded"
+def _executed(checkpoint: Checkpoint, wanted: int | None, chunk_size: int) -> int:
+    """Steps of each chunk that a robot runs.
 
-
-def _declared_horizon(config: Any) -> int:
-    """Steps of a predicted chunk, as lerobot's policies return them."""
-    for name in ("chunk_size", "action_chunk_size"):
-        if isinstance(getattr(config, name, None), int):
-            return int(getattr(config, name))
-    for name in ("n_action_steps", "horizon"):  # diffusion returns its executed steps only
-        if isinstance(getattr(config, name, None), int):
-            return int(getattr(config, name))
-    return 1
+    Raises:
+        UsageError: more are wanted than there are, or an ensemble runs one a chunk.
+    """
+    if checkpoint.ensembling is not None and wanted not in (None, 1):
+        raise UsageError(
+            "--n_action_steps",
+            expected="1: with temporal ensembling a robot asks for a chunk at every step",
+            found=str(wanted),
+            fix="leave it out",
+        )
+    n_action_steps = wanted or checkpoint.n_action_steps or chunk_size
+    if n_action_steps > chunk_size:
+        raise UsageError(
+            "--n_action_steps",
+            expected=f"at most {chunk_size}, the steps of a predicted chunk",
+            found=str(n_action_steps),
+            fix=f"--n_action_steps {chunk_size}",
+        )
+    return n_action_steps

@@ -1,6 +1,7 @@
 """Opening what lerobot trained: configuration, weights, processors and statistics.
 
-lerobot passes over much in silence while it does this; here that is said.
+lerobot passes over much in silence while it does this; here that is said. It is handed what the
+checkpoint's files said when they were checked, so that it opens none of them but the weights.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ import contextlib
 import dataclasses
 import io
 import logging
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +23,9 @@ from policyscope.data.facts import ACTION
 from policyscope.errors import CheckpointError, UsageError, first_line
 from policyscope.policies.alignment import Alignment
 from policyscope.policies.base import Normalization
-from policyscope.policies.checkpoint import Checkpoint
+from policyscope.policies.checkpoint import WEIGHTS, Checkpoint
+from policyscope.policies.guard import bounded_memory, no_foreign_code
+from policyscope.policies.steps import NORMALIZER, TOKENIZER, UNNORMALIZER, ProcessorStep, plugins
 
 _UNLOADED = ("Missing key", "Could not load state dict", "Warning: Could not load state dict")
 """How lerobot says that weights stayed random; PI0 and its kin only print it."""
@@ -101,7 +106,7 @@ def _opening(what: str, models: Sequence[str] = ()) -> Iterator[list[str]]:
     root, handler = logging.getLogger(), Collect(logging.WARNING)
     others, root.handlers = root.handlers, [handler]
     try:
-        with contextlib.redirect_stdout(printed):
+        with contextlib.redirect_stdout(printed), no_foreign_code():
             yield warnings
         warnings += printed.getvalue().splitlines()
     except ImportError as error:
@@ -129,24 +134,56 @@ def _opening(what: str, models: Sequence[str] = ()) -> Iterator[list[str]]:
 def policy_config(checkpoint: Checkpoint, device: str) -> Any:
     """lerobot's configuration; models that lie in a sub-folder of the checkpoint are found there.
 
+    What the checkpoint's own weights hold is not fetched, compilation is ``--compile``'s to say,
+    and real-time chunking, which needs a queue that is still being run, is off.
+
     Raises:
         CheckpointError: lerobot can't read it.
     """
+    import draccus
     import lerobot.policies  # noqa: F401  (registers the config classes)
     from lerobot.configs import PreTrainedConfig
 
+    content = {key: value for key, value in checkpoint.config.items() if key != "type"}
     with _opening(f"{checkpoint.path}/config.json"):
-        config: Any = PreTrainedConfig.from_pretrained(
-            checkpoint.directory, cli_overrides=[f"--device={device}"]
-        )
+        register_plugins()
+        known = PreTrainedConfig.get_known_choices()
+        if checkpoint.type not in known:
+            raise CheckpointError(
+                f"{checkpoint.path}/config.json",
+                expected=f"a policy type of lerobot or of an installed plugin ({', '.join(known)})",
+                found=checkpoint.type,
+                fix="install the package that registers it (lerobot_policy_…)",
+            )
+        config: Any = draccus.decode(known[checkpoint.type], {**content, "device": device})
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        folder = checkpoint.subfolder(value) if isinstance(value, str) else None
+        folder = checkpoint.models.get(value) if isinstance(value, str) else None
         if folder is not None:
             setattr(config, field.name, str(folder))
             if hasattr(config, "load_vlm_weights") and not any(folder.glob("*.safetensors")):
                 config.load_vlm_weights = False  # the checkpoint's own weights hold them
+    for name, off in _OFF.items():
+        if hasattr(config, name):
+            setattr(config, name, off)
     return config
+
+
+_OFF = {
+    "pretrained_path": None,
+    "pretrained_backbone_weights": None,
+    "compile_model": False,
+    "rtc_config": None,
+}
+"""What a configuration asks for that an evaluation of its own weights must not do."""
+
+
+def register_plugins() -> None:
+    """Let installed packages register their policies, by lerobot's own function."""
+    if plugins():
+        from lerobot.utils.import_utils import register_third_party_plugins
+
+        register_third_party_plugins()
 
 
 def load_policy(checkpoint: Checkpoint, config: Any) -> Any:
@@ -157,20 +194,38 @@ def load_policy(checkpoint: Checkpoint, config: Any) -> Any:
     """
     from lerobot.policies.factory import get_policy_class
 
-    with _opening(f"--policy.path {checkpoint.path}", checkpoint.hub_models) as warnings:
-        policy = get_policy_class(checkpoint.type).from_pretrained(
-            checkpoint.directory, config=config
-        )
+    size = sum(file.stat().st_size for file in checkpoint.weights.files)
+    with (
+        _opening(f"--policy.path {checkpoint.path}", checkpoint.hub_models) as warnings,
+        bounded_memory(size, roomy=config.device != "cpu"),
+        _single_file(checkpoint) as directory,
+    ):
+        policy = get_policy_class(checkpoint.type).from_pretrained(directory, config=config)
     missing = [text for text in warnings if text.startswith(_UNLOADED)]
     if missing:
         raise CheckpointError(
-            f"{checkpoint.path}/model.safetensors",
+            f"{checkpoint.path}/{WEIGHTS}",
             expected="weights for every part of the network",
             found=missing[0][:300],
             fix="the config.json belongs to another checkpoint: copy both again",
         )
     policy.eval()
     return policy
+
+
+@contextlib.contextmanager
+def _single_file(checkpoint: Checkpoint) -> Iterator[Path]:
+    """A folder with all weights in one file, which is what lerobot opens."""
+    files = checkpoint.weights.files
+    if len(files) == 1 and files[0].name == WEIGHTS:
+        yield checkpoint.directory
+        return
+    from safetensors.torch import load_file, save_file
+
+    with tempfile.TemporaryDirectory(prefix="policyscope-") as where:
+        whole = {name: values for file in files for name, values in load_file(file).items()}
+        save_file(whole, Path(where) / WEIGHTS)
+        yield Path(where)
 
 
 def load_processors(
@@ -180,43 +235,90 @@ def load_processors(
     from lerobot.policies.factory import make_pre_post_processors
 
     with _opening(f"processors of {checkpoint.path}", checkpoint.hub_models):
-        from lerobot.configs import PreTrainedConfig
-
-        pair: tuple[Any, Any]
         if checkpoint.recovered or (stats is not None and checkpoint.incomplete):
             have = stats if stats is not None else checkpoint.recovered_stats
-            pair = make_pre_post_processors(config, dataset_stats=have)
+            pair: tuple[Any, Any] = make_pre_post_processors(config, dataset_stats=have)
             for step in pair[0].steps:
                 if hasattr(step, "rename_map"):
                     step.rename_map = checkpoint.renames
             return pair
-        pair = make_pre_post_processors(
-            PreTrainedConfig.from_pretrained(checkpoint.directory),
-            pretrained_path=str(checkpoint.directory),
-            preprocessor_overrides=_overrides(checkpoint, checkpoint.preprocessor, device, stats),
-            postprocessor_overrides=_overrides(checkpoint, checkpoint.postprocessor, "cpu", stats),
-        )
+        pair = _saved(checkpoint, device, stats)
+        if checkpoint.type == "evo1":
+            from lerobot.policies.evo1.processor_evo1 import reconcile_evo1_processors
+
+            pair = reconcile_evo1_processors(config, *pair)
     return pair
 
 
-def _overrides(
-    checkpoint: Checkpoint, steps: Any, device: str, stats: Mapping[str, Any] | None
-) -> dict[str, dict[str, Any]]:
-    overrides: dict[str, dict[str, Any]] = {}
-    for step in steps or ():
-        changed: dict[str, Any] = {}
-        if step.name == "device_processor":
-            changed["device"] = device
-        if step.name in ("normalizer_processor", "unnormalizer_processor"):
-            changed["device"] = device
-            if stats is not None:
-                changed["stats"] = stats
-        folder = checkpoint.subfolder(str(step.config.get("tokenizer_name", "")))
+def _saved(checkpoint: Checkpoint, device: str, stats: Mapping[str, Any] | None) -> tuple[Any, Any]:
+    """The pipelines of the steps that were read, as `make_pre_post_processors` builds them."""
+    from lerobot.policies.factory import _reconnect_relative_absolute_steps
+    from lerobot.processor import (
+        PolicyProcessorPipeline,
+        batch_to_transition,
+        policy_action_to_transition,
+        transition_to_batch,
+        transition_to_policy_action,
+    )
+
+    def pipeline(steps: Sequence[ProcessorStep], where: str, **converters: Any) -> Any:
+        content = {"steps": [_entry(checkpoint, s, i, where, stats) for i, s in enumerate(steps)]}
+        return PolicyProcessorPipeline.from_config(content, state_dict=_states(steps), **converters)
+
+    pre = pipeline(
+        checkpoint.preprocessor or (),
+        device,
+        to_transition=batch_to_transition,
+        to_output=transition_to_batch,
+    )
+    post = pipeline(
+        checkpoint.postprocessor or (),
+        "cpu",
+        to_transition=policy_action_to_transition,
+        to_output=transition_to_policy_action,
+    )
+    _reconnect_relative_absolute_steps(pre, post)
+    return pre, post
+
+
+def _entry(
+    checkpoint: Checkpoint,
+    step: ProcessorStep,
+    index: int,
+    device: str,
+    stats: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """A step as lerobot's own file would have it, for this device and with these statistics."""
+    from lerobot.processor import ProcessorStep as Base
+    from lerobot.processor.pipeline import ProcessorStepRegistry
+
+    registered = ProcessorStepRegistry.get(step.name)
+    if not (isinstance(registered, type) and issubclass(registered, Base)):
+        raise CheckpointError(
+            f"processors of {checkpoint.path}",
+            expected="steps that are lerobot's processor steps",
+            found=f"{step.name}, which is none",
+            fix="remove the plugin that registers it",
+        )
+    changed: dict[str, Any] = {}
+    if step.name == "device_processor":
+        changed["device"] = device
+    if step.name in (NORMALIZER, UNNORMALIZER):
+        changed["device"] = device
+        if stats is not None:
+            changed["stats"] = stats
+    if step.name == TOKENIZER:
+        folder = checkpoint.models.get(str(step.config.get("tokenizer_name")))
         if folder is not None:
             changed["tokenizer_name"] = str(folder)
-        if changed:
-            overrides[step.name] = changed
-    return overrides
+    entry = {"registry_name": step.name, "config": {**step.config, **changed}}
+    return entry if step.state is None else {**entry, "state_file": f"{index}.safetensors"}
+
+
+def _states(steps: Sequence[ProcessorStep]) -> dict[str, dict[str, Any]]:
+    from safetensors.torch import load_file
+
+    return {str(i): load_file(step.state) for i, step in enumerate(steps) if step.state is not None}
 
 
 def normalization_of(
@@ -224,7 +326,9 @@ def normalization_of(
 ) -> Normalization:
     """How the outputs become native, and by whose statistics."""
     step = checkpoint.unnormalizer
-    mode = checkpoint.action_mode
+    remade = stats is not None and checkpoint.incomplete
+    mode = checkpoint.declared_modes.get("ACTION", "IDENTITY")
+    mode = mode if remade else checkpoint.action_mode
     kept = "weights" if checkpoint.recovered else "checkpoint"
     source = kept if stats is None else "dataset"
     have = stats if stats is not None else (step.stats if step else {})

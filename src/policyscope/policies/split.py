@@ -20,13 +20,11 @@ def trained_on(checkpoint: Checkpoint | None, facts: DatasetFacts) -> frozenset[
     (lerobot/datasets/factory.py). Which these are can't be told from an index of episodes that
     lacks some of them, or their tasks.
     """
-    recorded = checkpoint.training.get("dataset") if checkpoint else None
-    if not isinstance(recorded, dict) or recorded.get("repo_id") != facts.robot.name:
+    used = checkpoint.training.datasets.get(facts.robot.name) if checkpoint else None
+    if used is None:
         return None
-    chosen = recorded.get("episodes")
-    episodes = list(facts.lengths) if chosen is None else [int(e) for e in chosen]
-    fraction = float(recorded.get("eval_split") or 0.0)
-    if not fraction:
+    episodes = list(facts.lengths) if used.episodes is None else list(used.episodes)
+    if not used.eval_split:
         return frozenset(episodes)
     if not facts.complete or any(e not in facts.episode_tasks for e in facts.lengths):
         return None
@@ -36,7 +34,7 @@ def trained_on(checkpoint: Checkpoint | None, facts: DatasetFacts) -> frozenset[
             by_task.setdefault(facts.episode_tasks[episode], []).append(episode)
     seen: set[int] = set()
     for group in by_task.values():
-        seen.update(group[: len(group) - math.ceil(len(group) * fraction)])
+        seen.update(group[: len(group) - math.ceil(len(group) * used.eval_split)])
     return frozenset(seen)
 
 
