@@ -57,7 +57,8 @@ class DataFiles:
     @property
     def names(self) -> list[str]:
         """All Parquet files that are there."""
-        return self._folder.below(self._directory, ".parquet")
+        names = self._folder.below(self._directory, ".parquet")
+        return [name for name in names if not name.startswith("meta/")]
 
     def named(self, episode: int) -> str | None:
         """The file that the index names for an episode, if it does."""

@@ -74,10 +74,10 @@ class Folder:
             return False
 
     def below(self, name: str, suffix: str) -> list[str]:
-        """Names of all files with this suffix below a directory, sorted; links are not followed."""
+        """Names of all files with this suffix below a directory inside the folder, sorted."""
         try:
             found = [p.relative_to(self.root) for p in (self.root / name).rglob(f"*{suffix}")]
-        except (OSError, ValueError):
+        except (OSError, ValueError):  # ValueError: a directory that leads out
             return []
         return sorted(p.as_posix() for p in found)
 

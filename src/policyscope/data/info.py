@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import string
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Final, final
 
 import numpy as np
@@ -21,6 +22,7 @@ STATE = "observation.state"
 
 _DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 _VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+_PATHS = "take the path of LeRobot v3.0 if the files lie so; else convert the dataset again"
 _MOST_PIXELS = 40_000_000  # a camera of 8K has 33 million
 _MOST_VALUES = 1_000_000  # of one feature in one frame
 _CHANNELS = (1, 3, 4)
@@ -123,6 +125,11 @@ def read_info(folder: Folder) -> Info:
     content = folder.json(INFO)
     _require_version(content.get("codebase_version"), folder)
     info = validated(Info, content, f"{INFO} of {folder.name}")
+    for field in ("data_path", "video_path"):
+        parts = PurePosixPath(content.get(field) or "").parts
+        if ".." in parts or "/" in parts[:1]:
+            found = repr(content[field])[:120]
+            raise folder.refused(f"{field} in {INFO}", "a path inside the folder", found, _PATHS)
     return info if "video_path" in content else info.model_copy(update={"video_path": _VIDEO_PATH})
 
 
@@ -321,7 +328,7 @@ def fill_path(template: str | None, what: str, name: str, **values: Any) -> str:
         f"{what} in {INFO} of {name}",
         expected="a path with " + ", ".join(f"{{{field}}}" for field in values),
         found=repr(template)[:120],
-        fix="take the path of LeRobot v3.0 if the files lie so; else convert the dataset again",
+        fix=_PATHS,
     )
 
 

@@ -25,6 +25,7 @@ from policyscope.data.facts import ACTION, STATE, DatasetFacts, read_facts
 from policyscope.data.files import Folder
 from policyscope.data.frames import Episode, FrameBatch, Row
 from policyscope.data.hub import fetch, locate
+from policyscope.data.index import TASKS
 from policyscope.data.pictures import Buffers
 from policyscope.data.seen import Seen, see
 from policyscope.errors import DatasetError, NonFiniteError
@@ -246,7 +247,7 @@ class FrameSource:
 
     def _texts(self, rows: Rows, episode: int) -> tuple[str, ...]:
         known = self.facts.task_texts
-        if not known:
+        if not known and not self._folder.has(TASKS):  # none are declared either
             return ("",) * len(rows.rows)
         numbers = matrix(rows.table.column("task_index"), (1,), "task_index", episode).reshape(-1)
         unknown = [int(n) for n in np.unique(numbers) if int(n) not in known]
