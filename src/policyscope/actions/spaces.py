@@ -120,6 +120,7 @@ def require_same_space(predicted: NativeActions | NormalizedActions, target: Any
     Raises:
         SpaceError: a bare array, a mix of spaces, of units, of statistics, or of shapes.
     """
+    # A type checker has said so already, where there is one; files and notebooks have none.
     for role, actions in (("predicted", predicted), ("target", target)):
         if not isinstance(actions, NativeActions | NormalizedActions):
             raise SpaceError(
@@ -175,6 +176,8 @@ def stats_id(stats: Mapping[str, Mapping[str, Any]], mode: str, key: str = "acti
             + (f" (statistics for: {', '.join(sorted(stats))})" if stats else " (no statistics)"),
             fix="--stats dataset takes the dataset's own statistics, or save the processors again",
         )
+    # float32, because checkpoints keep that and datasets write doubles as JSON: what is the same
+    # statistic in both must get the same id.
     digest = hashlib.sha256(f"{mode}:".encode())
     for name in _MODE_STATS[mode]:
         values = np.asarray(stats[key][name], dtype=np.float32).reshape(-1)
@@ -239,8 +242,11 @@ class Normalizer:
                 found=f"{low.size}",
                 fix="use the statistics of the dataset whose actions these are",
             )
+        # lerobot divides by the guarded number and multiplies by the bare one, so that back and
+        # forth is not quite the identity; what counts is to get the numbers that it gets.
         if mode == "MEAN_STD":
             return cls(low, high, high + _EPS, units, identity)
+        # Two bounds become -1 and 1; a dim that never moves has no width to divide by.
         span = np.where(high == low, _EPS, high - low) / 2
         return cls(low + span, span, span, units, identity)
 

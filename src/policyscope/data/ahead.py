@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 def in_turn[T](lanes: Sequence[Iterator[T]]) -> Iterator[T]:
-    """The items of several iterators, one of each in turn, until one ends."""
+    """The items of several iterators, one of each in turn, until one ends.
+
+    Where items were dealt out in turn, the first to end is the one whose turn comes after the last
+    item: nothing is left in the others.
+    """
     try:
         for lane in itertools.cycle(lanes):
             try:
@@ -24,7 +28,7 @@ def in_turn[T](lanes: Sequence[Iterator[T]]) -> Iterator[T]:
     finally:
         for lane in lanes:
             if isinstance(lane, Generator):
-                lane.close()
+                lane.close()  # else its thread would live until somebody collects the garbage
 
 
 def ahead[T](items: Iterator[T], depth: int) -> Iterator[T]:
@@ -37,6 +41,7 @@ def ahead[T](items: Iterator[T], depth: int) -> Iterator[T]:
     stopped = threading.Event()
 
     def put(entry: tuple[bool, Any]) -> None:
+        # A put without a time limit would wait for ever on a caller who has gone.
         while not stopped.is_set():
             try:
                 ready.put(entry, timeout=0.1)
@@ -51,7 +56,7 @@ def ahead[T](items: Iterator[T], depth: int) -> Iterator[T]:
                 if stopped.is_set():
                     return
             put((False, None))
-        except BaseException as error:
+        except BaseException as error:  # whatever it is: the caller waits for an answer
             put((False, error))
 
     thread = threading.Thread(target=work, name="reader", daemon=True)
@@ -67,4 +72,4 @@ def ahead[T](items: Iterator[T], depth: int) -> Iterator[T]:
                 raise item
     finally:
         stopped.set()
-        thread.join()
+        thread.join()  # whoever closes files after this closes them under nobody

@@ -52,6 +52,8 @@ class FrameSource:
         self._config, self._name = config, repo_id
         self._episodes: OrderedDict[int, Episode] = OrderedDict()
         self._others: OrderedDict[tuple[int, str], NDArray[np.float32]] = OrderedDict()
+        # Several lanes read episodes, and the loop asks for demonstrations meanwhile. Re-entrant,
+        # because reading a column asks for its episode.
         self._one_at_a_time = threading.RLock()
         self._buffers: dict[bool, Buffers] = {}
         self._open(locate(config, repo_id))
@@ -138,6 +140,9 @@ class FrameSource:
         starts = range(0, len(rows), batch_size)
         lanes = min(self._cameras.lanes(rows, keys), len(starts))
 
+        # Lane i reads batches i, i + lanes, …, each lane with decoders of its own: a decoder goes
+        # forwards and is no use to two threads. One batch waits while the next is read, so that
+        # memory is bounded by the lanes, whatever the model does.
         def read(lane: int) -> Iterator[FrameBatch]:
             for start in starts[lane::lanes]:
                 some = rows[start : start + batch_size]

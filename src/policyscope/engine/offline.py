@@ -117,7 +117,7 @@ def predict_rows(
             except OutOfMemoryError:
                 if limit == 1:
                     raise
-                limit //= 2
+                limit //= 2  # and so it stays: the next batches are as large
                 continue
             part = batch[at : at + limit]
             done = RowPredictions(start, prediction.actions, np.full(len(part), prediction.model_s))
@@ -126,7 +126,7 @@ def predict_rows(
             progress.advance(int((part.sample == 0).sum()))
             yield done
             at, start = at + len(part), done.end
-        batch.release()
+        batch.release()  # not before: what did not fit is asked about again
 
 
 @final
@@ -284,19 +284,16 @@ def predict_and_store(
     remaining = [(e, chosen) for e, chosen in frames if e not in finished]
     for index in [e for e, _ in frames if e in finished]:
         tell(index)
+    # Episodes reach the disk in the order of the plan: those that are there are its beginning.
     whole = len(rows) - samples * sum(len(chosen) for _, chosen in remaining)
+    # Rows are held by whole model calls, and the last file of them is never released: the batch
+    # that begins here is one of the unbroken run's, even where episodes end in its middle.
     stored = list(directory.held(whole))
     start = stored[-1].end if stored else whole
     progress.advance(start // samples)
     clock, began = Clock(), time.perf_counter()
     fresh = predict_rows(
-        policy,
-        source,
-        rows,
-        start=start,
-        batch_size=batch_size,
-        clock=clock,
-        progress=progress,
+        policy, source, rows, start=start, batch_size=batch_size, clock=clock, progress=progress
     )
     assembly = Assembly(remaining, samples)
     with PredictionWriter(

@@ -108,6 +108,8 @@ class Sampler:
             self._seen = None
         _, fix, flow = self._parts
         fixed = fix(embedded, real, blocks, noise)
+        # Flow time runs from 1 (noise) to 0 (actions). The network was trained to say noise minus
+        # actions wherever it stands in between, so each step goes a part of that way back.
         x, dt = noise, -1.0 / model.config.num_steps
         for time in fixed.times:
             x = x + dt * flow(x, time, fixed)
@@ -117,11 +119,35 @@ class Sampler:
         self, embedded: torch.Tensor, real: torch.Tensor, blocks: torch.Tensor, noise: torch.Tensor
     ) -> _Fixed:
         import torch
-        from lerobot.policies.common.vla_utils import (
-            create_sinusoidal_pos_embedding,
-            make_att_2d_masks,
+        from lerobot.policies.common.vla_utils import create_sinusoidal_pos_embedding
+
+        keys, values = self._prefix(embedded, real, blocks, noise.shape[1])
+        device, (b, s, _) = noise.device, noise.shape
+        # Padded words are never looked at; within the chunk, a step sees itself and those before.
+        prefix = real[:, None, :].expand(b, s, -1)
+        earlier = torch.ones(s, s, dtype=torch.bool, device=device).tril().expand(b, -1, -1)
+        steps = torch.arange(s, device=device)[None]
+        config = self._model.config
+        dt = -1.0 / config.num_steps  # in lerobot's own order: fast waves show the last digit
+        times = torch.tensor([1.0 + i * dt for i in range(config.num_steps)], device=device)
+        return _Fixed(
+            keys,
+            values,
+            # A layer that looks at the chunk counts on from the prefix's words (padding is none);
+            # one that looks at the prefix alone counts within the chunk, as lerobot does.
+            (self._turn(steps), self._turn(real.sum(dim=1, keepdim=True) + steps)),
+            (self._mask(prefix), self._mask(torch.cat([prefix, earlier], dim=2))),
+            create_sinusoidal_pos_embedding(
+                times, self._whole.expert_hidden_size, config.min_period, config.max_period, device
+            ),
         )
-        from lerobot.policies.smolvla.smolvlm_with_expert import apply_rope
+
+    def _prefix(
+        self, embedded: torch.Tensor, real: torch.Tensor, blocks: torch.Tensor, s: int
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Keys and values of the prefix, as each layer of the action expert reads them."""
+        import torch
+        from lerobot.policies.common.vla_utils import make_att_2d_masks
 
         _, cache = self._whole.forward(
             attention_mask=make_att_2d_masks(real, blocks),
@@ -130,18 +156,21 @@ class Sampler:
             inputs_embeds=[embedded, None],
             use_cache=True,
         )
-        device, (b, s, _) = noise.device, noise.shape
-        dtype = torch.float32
+        device = embedded.device
+        dtype = torch.float32  # as lerobot, which compares queries and keys in no other
         if torch.is_autocast_enabled(device.type):
             dtype = torch.get_autocast_dtype(device.type)
 
-        def remembered(known: torch.Tensor, project: Any, itself: bool) -> torch.Tensor:
-            """Keys or values of the prefix, as a layer of the action expert reads them."""
+        def read(known: torch.Tensor, project: Any, itself: bool) -> torch.Tensor:
             *heads, n, d = known.shape
             if itself:
+                # The last s places are the chunk's own. Every step writes all of them before it
+                # reads, so they need no first value, and no step leaves anything to the next.
                 held = torch.empty((*heads, n + s, d), dtype=dtype, device=device)
                 held[:, :, :n] = known
                 return held
+            # The expert projects the VLM's keys once more, as they are: turned by the VLM's
+            # positions already. This is what lerobot repeats at each step.
             flat = known.transpose(1, 2).flatten(2).to(project.weight.dtype)
             return project(flat).unflatten(2, (-1, d)).transpose(1, 2).to(dtype).contiguous()
 
@@ -151,37 +180,32 @@ class Sampler:
                 self._layers, cache.layers, self._looks_at_itself, strict=True
             )
         ]
-        keys = [remembered(kept.keys, part.k_proj, itself) for part, kept, itself in layers]
-        values = [remembered(kept.values, part.v_proj, itself) for part, kept, itself in layers]
+        keys = [read(kept.keys, part.k_proj, itself) for part, kept, itself in layers]
+        values = [read(kept.values, part.v_proj, itself) for part, kept, itself in layers]
+        return keys, values
 
-        steps = torch.arange(s, device=device)[None]
+    def _turn(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosine and sine of rotary positions, [B or 1, S, 1, D / 2].
+
+        lerobot's own function turns the unit vector: nothing here knows its wavelengths.
+        """
+        import torch
+        from lerobot.policies.smolvla.smolvlm_with_expert import apply_rope
+
         half = self._layers[0].self_attn.head_dim // 2
-        unit = torch.cat([torch.ones(half), torch.zeros(half)]).to(device)
-
-        def turn(positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            turned = apply_rope(unit.expand(*positions.shape, 1, -1), positions)
-            return turned[..., :half], turned[..., half:]
-
-        prefix = real[:, None, :].expand(b, s, -1)
-        earlier = torch.ones(s, s, dtype=torch.bool, device=device).tril().expand(b, -1, -1)
-        config = self._model.config
-        dt = -1.0 / config.num_steps  # in lerobot's own order: fast waves show the last digit
-        times = torch.tensor([1.0 + i * dt for i in range(config.num_steps)], device=device)
-        return _Fixed(
-            keys,
-            values,
-            (turn(steps), turn(real.sum(dim=1, keepdim=True) + steps)),
-            (self._mask(prefix), self._mask(torch.cat([prefix, earlier], dim=2))),
-            create_sinusoidal_pos_embedding(
-                times, self._whole.expert_hidden_size, config.min_period, config.max_period, device
-            ),
-        )
+        unit = torch.cat([torch.ones(half), torch.zeros(half)]).to(positions.device)
+        turned = apply_rope(unit.expand(*positions.shape, 1, -1), positions)
+        return turned[..., :half], turned[..., half:]
 
     def _mask(self, mask: torch.Tensor) -> torch.Tensor:
         """[B, S, n] → [B, 1, groups · S, n]"""
         return mask.repeat(1, self._groups, 1)[:, None]
 
     def _velocity(self, x: torch.Tensor, time: torch.Tensor, fixed: _Fixed) -> torch.Tensor:
+        """Which way the chunk flows at a time, [B, S, padded action dims]: one denoising step.
+
+        All shapes are fixed, and the only state is in places that it fills itself.
+        """
         import torch
         import torch.nn.functional as F  # noqa: N812
 
