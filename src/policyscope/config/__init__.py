@@ -1,6 +1,8 @@
 """What a command is asked to do: frozen configs that feed the flags, the Python API, the record.
 
-Light on purpose: the command line imports this room and must answer ``--help`` at once.
+Light on purpose: the command line imports this room and must answer ``--help`` at once. A text
+from the user is parsed here, once (`parsing`). Whether what it asks for exists or fits is said
+elsewhere: by whoever opens it, or by `policyscope.checks`.
 """
 
 from policyscope.config.closed_loop import CheckEnvConfig, RolloutConfig
