@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import fakes
+from policyscope import files
 from policyscope.commands.check import check
 from policyscope.commands.evaluate import evaluate
 from policyscope.config import EvalConfig
@@ -86,24 +88,24 @@ def test_killed_at_any_write(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    draw, plain = random.Random(seed), directory.write_whole
+    draw, plain = random.Random(seed), files.sync
     monkeypatch.setattr(offline, "_FLUSH_S", draw.choice([0.0, 0.01]))
     left = 0
 
-    def write(path: Path, content: Any) -> None:
+    def sync(path: Path) -> None:
+        """Called before a file has its name, and after."""
         nonlocal left
         left -= 1
-        if left == 0 and draw.random() < 0.5:  # before the file has its name
-            path.with_name(f".{path.name}.tmp").write_bytes(b"half")
+        if left <= 0 and (path.is_dir() or draw.random() < 0.5):
+            if path.is_file():
+                path.with_name(re.sub(r"\.\w{12}\.", ".0123456789ab.", path.name)).write_bytes(b"")
             raise Killed
-        plain(path, content)
-        if left == 0:
-            raise Killed
+        plain(path)
 
-    monkeypatch.setattr(directory, "write_whole", write)
+    monkeypatch.setattr(files, "sync", sync)
     config, kills = _config(data, smolvla, tmp_path / "o", resume=True), 0
     while True:
-        left = draw.randint(2, 9)
+        left = draw.randint(4, 18)
         try:
             run = evaluate(config)
             break
@@ -112,7 +114,8 @@ def test_killed_at_any_write(
     assert kills >= 3
     assert _metrics(run.directory) == _metrics(unbroken)
     assert _predictions(run.directory).equals(_predictions(unbroken))
-    assert not list(run.directory.glob("**/*.npz"))
+    assert not list(run.directory.glob("**/*.tmp*"))
+    assert not (run.directory / "parts").exists()
 
 
 def test_no_row_is_predicted_twice(
@@ -193,15 +196,15 @@ def test_a_full_disk_loses_nothing(
     data: Path, smolvla: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(offline, "_FLUSH_S", 0.0)
-    plain, room = np.savez, [5]
+    plain, room = pq.write_table, [5]
 
-    def savez(*args: Any, **kwargs: Any) -> None:
+    def write(*args: Any, **kwargs: Any) -> None:
         room[0] -= 1
         if room[0] == 0:
             raise OSError(28, "No space left on device")
         plain(*args, **kwargs)
 
-    monkeypatch.setattr(np, "savez", savez)
+    monkeypatch.setattr(pq, "write_table", write)
     config = _config(data, smolvla, tmp_path / "o", resume=True)
     with pytest.raises(OutputError, match="No space left"):
         evaluate(config)

@@ -87,7 +87,13 @@ def test_delta_actions_have_a_zero_baseline(data: Path, tmp_path: Path) -> None:
 def test_files_and_parquet_schema(data: Path, act: Path, tmp_path: Path) -> None:
     out = tmp_path / "o"
     run = evaluate(fakes.config_for(data, act, out, episodes="4,1"))
-    files = ["clips.parquet", "predictions.parquet", "run.json"]
+    files = [
+        ".policyscope",
+        ".policyscope.lock",
+        "clips.parquet",
+        "predictions.parquet",
+        "run.json",
+    ]
     assert sorted(p.name for p in out.iterdir()) == files
     assert run.record == read_record(out)
     table = pq.read_table(out / "predictions.parquet")

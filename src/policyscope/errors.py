@@ -40,7 +40,7 @@ class InputError(PolicyscopeError):
     def __init__(self, what: str, *, expected: str, found: str, fix: str) -> None:
         self.what, self.expected, self.found, self.fix = what, expected, found, fix
         text = f"{what}: expected {expected}; found {found}. Fix: {fix}"
-        super().__init__(" ".join(text.split()))
+        super().__init__(visible(" ".join(text.split()), most=_MOST_LETTERS))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Cross process borders whole."""
@@ -93,7 +93,39 @@ class RefusedError(PolicyscopeError):
     def __init__(self, findings: tuple[Finding, ...]) -> None:
         self.findings = findings
         text = " | ".join(f"{f.code}: {f.message} Fix: {f.fix}" for f in findings)
-        super().__init__(f"refused: {text}")
+        super().__init__(visible(f"refused: {text}"))
+
+
+_MOST_LETTERS = 2000
+
+
+def visible(text: str, *, keep: str = "", most: int | None = None) -> str:
+    """Text as a terminal, a log or a picture may show it: nothing in it acts.
+
+    Control and format characters, marks that turn the direction of reading, lone surrogates and
+    what is not assigned are shown by their numbers.
+
+    Args:
+        text: from wherever.
+        keep: characters that stay as they are, for example line ends.
+        most: letters after which the middle is left out.
+    """
+    if most is not None and len(text) > most:
+        text = f"{text[: most // 2]} … {text[-most // 2 :]}"
+    if text.isprintable():
+        return text
+    shown = (c if c.isprintable() or c in keep or c in _SPACES else _escape(c) for c in text)
+    return "".join(shown)
+
+
+_SPACES = "\u00a0\u2002\u2003\u2009\u202f\u3000"  # wide or narrow, and harmless
+
+
+def _escape(character: str) -> str:
+    number = ord(character)
+    if number < 0x100:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
 def first_line(error: BaseException) -> str:

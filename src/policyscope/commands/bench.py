@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import time
 from dataclasses import dataclass
@@ -12,13 +11,16 @@ from typing import Any, final
 import numpy as np
 
 from policyscope.checks.inputs import read_offline
+from policyscope.commands.session import output_dir
 from policyscope.config import BenchConfig, EvalConfig
 from policyscope.data.frames import Row
 from policyscope.data.source import FrameSource
 from policyscope.engine.progress import Watch
 from policyscope.engine.timing import measure_latency
-from policyscope.errors import OutOfMemoryError, OutputError, RefusedError, errors_in
+from policyscope.errors import OutOfMemoryError, RefusedError, errors_in
+from policyscope.files import write_text
 from policyscope.policies.base import Policy
+from policyscope.runs.claim import claimed
 from policyscope.runs.record import environment
 from policyscope.views.bench import draw_bench
 
@@ -51,7 +53,11 @@ def bench(config: BenchConfig, progress: Watch | None = None) -> Bench:
         InputError: something can't be read or makes no sense.
         RefusedError: policy and dataset do not fit.
     """
-    watch = progress or Watch()
+    with claimed(output_dir(config.output_dir, "bench")) as directory:
+        return _write(directory, _measured(config, progress or Watch()))
+
+
+def _measured(config: BenchConfig, watch: Watch) -> dict[str, Any]:
     roads = []
     for variant in config.variants():
         inputs = read_offline(variant)
@@ -78,7 +84,7 @@ def bench(config: BenchConfig, progress: Watch | None = None) -> Bench:
             }
         )
     spec = policy.spec
-    record = {
+    return {
         "policy": {
             "path": spec.path,
             "type": spec.type,
@@ -96,7 +102,6 @@ def bench(config: BenchConfig, progress: Watch | None = None) -> Bench:
         "roads": roads,
         "environment": environment(device=spec.device, dtype=spec.dtype, seed=config.seed),
     }
-    return _write(config, record)
 
 
 def _name(variant: EvalConfig) -> str:
@@ -137,21 +142,7 @@ def _throughput(
     }
 
 
-def _write(config: BenchConfig, record: dict[str, Any]) -> Bench:
-    now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    given = config.output_dir
-    directory = (
-        Path(given).expanduser() if given else Path("outputs") / "policyscope" / f"bench_{now}"
-    )
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "bench.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-        draw_bench(record, directory / "bench.png")
-    except OSError as error:
-        raise OutputError(
-            f"--output_dir {directory}",
-            expected="a directory that can be written",
-            found=str(error),
-            fix="choose another --output_dir",
-        ) from error
+def _write(directory: Path, record: dict[str, Any]) -> Bench:
+    write_text(directory / "bench.json", json.dumps(record, indent=1))
+    draw_bench(record, directory / "bench.png")
     return Bench(directory, record)

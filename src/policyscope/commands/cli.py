@@ -5,11 +5,13 @@ Exit status: 0 done; 1 done, and a check failed; 2 bad usage or input; 130 inter
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NoReturn, final
+from typing import TYPE_CHECKING, Any, NoReturn, final
 
 import tyro
 
@@ -24,13 +26,21 @@ from policyscope.config import (
     ReportConfig,
     RolloutConfig,
 )
-from policyscope.errors import PolicyscopeError, RefusedError, UsageError
+from policyscope.errors import (
+    InputError,
+    PolicyscopeError,
+    RefusedError,
+    UsageError,
+    first_line,
+    visible,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from policyscope.commands.session import Run
 
+_COMMANDS = ("demo", "eval", "check", "bench", "rollout", "check_env", "report")
 _NEXT = (
     "policyscope check --policy.path YOUR/pretrained_model --dataset.repo_id YOU/DATA",
     "policyscope eval --policy.path YOUR/pretrained_model --dataset.repo_id YOU/DATA",
@@ -76,42 +86,114 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"] or ["--help"]
+    _open_streams()
     try:
-        sys.exit(_run(words))
+        status = _run(words)
+        sys.stdout.flush()
     except PolicyscopeError as error:
         if debug:
             raise
         _complain(error)
-        sys.exit(2)
+        status = 2
     except KeyboardInterrupt as interrupt:
-        where = f" --output_dir {interrupt.args[0]}" if interrupt.args else ""
+        where = f" --output_dir {visible(str(interrupt.args[0]))}" if interrupt.args else ""
         instead = " instead of --overwrite" if "--overwrite" in words else ""
         print(
             f"interrupted: the same command with --resume{where}{instead} goes on", file=sys.stderr
         )
-        sys.exit(130)
+        status = 130
     except BrokenPipeError:
+        _close_stdout()
+        status = 0
+    except Exception as error:
+        if debug or not _from_outside(error):
+            raise
+        _close_stdout()  # it may be what is full
+        found = f"{type(error).__name__}: {first_line(error)}"
+        _complain(
+            InputError(
+                f"policyscope {words[0]}",
+                expected="files, memory and disks that hold what they are asked to",
+                found=found,
+                fix="make room or mend the file that it names; --debug shows where",
+            )
+        )
+        status = 2
+    sys.exit(status)
+
+
+def _from_outside(error: Exception) -> bool:
+    """Whether an error comes from the machine or a file, not from a mistake of ours."""
+    outside = isinstance(error, MemoryError | RecursionError | OSError)
+    return outside or type(error).__module__.partition(".")[0] == "pyarrow"
+
+
+def _open_streams() -> None:
+    """Have streams that take any text; a closed one swallows it."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _close_stdout() -> None:
+    """Keep what waits in standard output from failing once more at the very end."""
+    with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+
+
+def _parsed(words: list[str]) -> Any:
+    """The command that the words ask for.
+
+    Raises:
+        UsageError: they make no sense; tyro's box of several lines becomes one.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.extras.subcommand_cli_from_dict(
+                {
+                    "demo": DemoConfig,
+                    "eval": EvalConfig,
+                    "check": CheckConfig,
+                    "bench": BenchConfig,
+                    "rollout": RolloutConfig,
+                    "check_env": CheckEnvConfig,
+                    "report": _Report,
+                },
+                args=words,
+                prog="policyscope",
+                description=_DESCRIPTION,
+                config=(tyro.conf.FlagCreatePairsOff,),
+                use_underscores=True,
+            )
+    except SystemExit as end:
+        if end.code != 2:
+            raise
+        command = words[0] if words[0] in _COMMANDS else ""
+        raise UsageError(
+            f"policyscope {command}".strip(),
+            expected="a command and flags as --help lists them",
+            found=_box(said.getvalue()),
+            fix=f"policyscope {command} --help".replace("  ", " "),
+        ) from None
+
+
+def _box(text: str) -> str:
+    """What stands in the first part of tyro's box."""
+    lines = []
+    for line in text.splitlines():
+        inner = line.strip().strip("│╭╮╰╯ ").strip()
+        if line.startswith("│") and inner and not inner.strip("─"):
+            break
+        if line.startswith("│"):
+            lines.append(inner)
+    return " ".join(lines) or " ".join(text.split()) or "something else"
 
 
 def _run(words: list[str]) -> int:
-    command = tyro.extras.subcommand_cli_from_dict(
-        {
-            "demo": DemoConfig,
-            "eval": EvalConfig,
-            "check": CheckConfig,
-            "bench": BenchConfig,
-            "rollout": RolloutConfig,
-            "check_env": CheckEnvConfig,
-            "report": _Report,
-        },
-        args=words,
-        prog="policyscope",
-        description=_DESCRIPTION,
-        config=(tyro.conf.FlagCreatePairsOff,),
-        use_underscores=True,
-    )
+    command = _parsed(words)
     if isinstance(command, EvalConfig):
         return _eval(command)
     if isinstance(command, DemoConfig):
@@ -262,20 +344,16 @@ def _report(command: _Report) -> int:
 
 
 def _console(*, stderr: bool = False) -> Console:
-    from rich.console import Console
+    from policyscope.views.console import Terminal
 
-    class Pipeable(Console):
-        def on_broken_pipe(self) -> None:  # rich would exit with 1: a failed check
-            raise BrokenPipeError
-
-    return Pipeable(stderr=stderr, highlight=False)
+    return Terminal(stderr=stderr, highlight=False)
 
 
 def _complain(error: PolicyscopeError) -> None:
     if isinstance(error, RefusedError):
         for finding in error.findings:
             line = f"refused: {finding.code}: {finding.message} Fix: {finding.fix}"
-            print(line, file=sys.stderr)
+            print(visible(line), file=sys.stderr)
     else:
         print(f"error: {error}", file=sys.stderr)
 

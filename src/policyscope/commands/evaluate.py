@@ -14,7 +14,7 @@ from policyscope.checks.detector.probe import stored
 from policyscope.checks.inputs import OfflineInputs, read_offline
 from policyscope.checks.postflight import postflight
 from policyscope.commands.check import declared_of
-from policyscope.commands.session import Run, Session, head, output_dir, policy_name
+from policyscope.commands.session import Run, Session, head, output_dir, policy_name, session
 from policyscope.config import EvalConfig
 from policyscope.data.facts import ACTION, dataset_revision
 from policyscope.engine.footage import footage, keep_clips
@@ -46,24 +46,28 @@ def evaluate(config: EvalConfig, progress: Watch | None = None) -> Run:
         RefusedError: findings of severity error; ``run.json`` holds them.
         KeyboardInterrupt: the run was interrupted; ``--resume`` continues it.
     """
-    watch = progress or Watch()
-    session = Session(output_dir(config.output_dir, policy_name(config.policy)), config)
+    path = output_dir(config.output_dir, policy_name(config.policy))
+    with session(path, config) as held:
+        return _evaluated(config, held, progress or Watch())
+
+
+def _evaluated(config: EvalConfig, held: Session, watch: Watch) -> Run:
     if config.live:
         from policyscope.views.stream import LiveStream
 
-        watch = LiveStream(session.directory.path, watch)
+        watch = LiveStream(held.directory.path, watch)
     watch.stage("reading policy and dataset")
     inputs = read_offline(config)
-    session.refuse(inputs.findings, partial(_record, config, inputs, None))
+    held.refuse(inputs.findings, partial(_record, config, inputs, None))
     plan = _plan(inputs, config)
-    if (finished := session.finished(plan)) is not None:
+    if (finished := held.finished(plan)) is not None:
         return finished
     watch.stage("loading the policy")
     policy = inputs.open_policy(config)
     try:
-        with session.running(plan, partial(_record, config, inputs, policy)):
-            record = _run(config, inputs, policy, session.directory, watch)
-            return session.finish({**record, "plan": plan})
+        with held.running(plan, partial(_record, config, inputs, policy)):
+            record = _run(config, inputs, policy, held.directory, watch)
+            return held.finish({**record, "plan": plan})
     finally:
         watch.close()
 

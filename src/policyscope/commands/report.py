@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from policyscope.config import DatasetConfig, Language, ReportConfig
 from policyscope.errors import DatasetError, OutputError, UsageError
+from policyscope.files import Door
 from policyscope.runs.chosen import chosen_episodes
+from policyscope.runs.claim import held
 from policyscope.runs.clips import read_clips, write_clips
-from policyscope.runs.directory import RunDirectory
+from policyscope.runs.directory import PAGE, PICTURE, RunDirectory
 from policyscope.runs.record import read_record
 from policyscope.views.offline.page import write_page
 from policyscope.views.offline.picture import draw_picture
 from policyscope.views.rollout.page import write_rollout_page
 from policyscope.views.rollout.picture import draw_rollout
+
+_TITLE, _SOFTWARE = b"<title>policyscope: ", b"Software\0policyscope"
 
 
 def render(config: ReportConfig) -> Path:
@@ -28,8 +33,15 @@ def render(config: ReportConfig) -> Path:
         UsageError: ``--report.episodes`` names episodes that the run has not.
     """
     path = Path(config.run).expanduser()
-    record = _finished(path)
+    read_record(path)  # a folder without one is not locked
+    with held(path):
+        return _rendered(path, _finished(path), config)
+
+
+def _rendered(path: Path, record: dict[str, Any], config: ReportConfig) -> Path:
     directory = RunDirectory(path)
+    for name, sign in ((PAGE, _TITLE), (PICTURE, _SOFTWARE)):
+        _require_ours(path / name, sign, "run")
     if record["kind"] == "rollout":
         draw_rollout(directory, record)
         return write_rollout_page(directory, record, read_clips(path), config.lang)
@@ -60,8 +72,23 @@ def render_together(runs: tuple[str, ...], output: str, lang: Language = "en") -
             found=" ".join(runs),
             fix="name each run once",
         )
+    _require_ours(Path(output).expanduser(), _TITLE, "--output")
     records = [_finished(path) for path in paths]
     return write_together(paths, records, Path(output).expanduser(), lang)
+
+
+def _require_ours(file: Path, sign: bytes, flag: str) -> None:
+    """Raise where a page or a picture would replace a file that is none of ours.
+
+    Raises:
+        OutputError: something else lies there.
+    """
+    if not os.path.lexists(file):
+        return
+    door = Door(OutputError, f"another {flag}: nothing here was touched")
+    with door.open(file) as stream:
+        if sign not in stream.read(4096):
+            raise door.refuse(file, expected="one of policyscope's own to replace", found="a file")
 
 
 def _finished(path: Path) -> dict[str, Any]:
@@ -80,8 +107,8 @@ def _finished(path: Path) -> dict[str, Any]:
 
 def _fetch_pictures(path: Path, record: dict[str, Any], chosen: dict[int, str]) -> None:
     """Add pictures that the run has not kept yet, where the dataset still lies where it lay."""
-    held = {clip.episode for clip in read_clips(path)}
-    lacking = [e for e in chosen if e not in held]
+    kept = {clip.episode for clip in read_clips(path)}
+    lacking = [e for e in chosen if e not in kept]
     root = record["dataset"].get("root")
     if not lacking or root is None or not Path(root).is_dir():
         return  # the page says which pictures it lacks

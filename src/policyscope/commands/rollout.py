@@ -13,7 +13,7 @@ import numpy as np
 from policyscope.checks.inputs import ClosedLoopInputs, read_closed_loop
 from policyscope.checks.postflight import findings_after
 from policyscope.commands.gallery import nearest_table, show
-from policyscope.commands.session import Run, Session, head, output_dir, policy_name
+from policyscope.commands.session import Run, Session, head, output_dir, policy_name, session
 from policyscope.config import RolloutConfig
 from policyscope.data.facts import ACTION
 from policyscope.data.source import FrameSource
@@ -57,22 +57,26 @@ def rollout(
         RefusedError: findings of severity error; ``run.json`` holds them.
         KeyboardInterrupt: the run was interrupted; ``--resume`` continues it.
     """
-    watch = progress or Watch()
-    session = Session(output_dir(config.output_dir, _name(config, policy)), config)
+    path = output_dir(config.output_dir, _name(config, policy))
     if config.record is not None:
         require_absent(Path(config.record).expanduser())
+    with session(path, config) as held:
+        return _rolled_out(config, held, progress or Watch(), policy)
+
+
+def _rolled_out(config: RolloutConfig, held: Session, watch: Watch, policy: Policy | None) -> Run:
     live = None
     if config.live:
         from policyscope.views.stream import LiveRollout
 
-        watch = live = LiveRollout(session.directory.path, watch)
+        watch = live = LiveRollout(held.directory.path, watch)
     watch.stage("starting the simulator")
     with Pool(config.env, 1) as pool:
         inputs = read_closed_loop(config, pool, scripted=policy)
         episodes, source = plan_episodes(config, inputs.simulator, inputs.checkpoint)
-        session.refuse(inputs.findings, partial(_record, inputs, None))
+        held.refuse(inputs.findings, partial(_record, inputs, None))
         plan = _plan(inputs, episodes, policy)
-        if (done := session.finished(plan)) is not None:
+        if (done := held.finished(plan)) is not None:
             return done
         watch.stage("loading the policy")
         opened = policy or open_for_simulator(
@@ -81,9 +85,9 @@ def rollout(
         if live is not None:
             live.meet(inputs.eyes.see, inputs.adapter.board, inputs.robot.actions.names)
         try:
-            with session.running(plan, partial(_record, inputs, opened)):
-                record = _run(inputs, opened, session.directory, pool, episodes, source, watch)
-                return session.finish({**record, "plan": plan})
+            with held.running(plan, partial(_record, inputs, opened)):
+                record = _run(inputs, opened, held.directory, pool, episodes, source, watch)
+                return held.finish({**record, "plan": plan})
         finally:
             watch.close()
 

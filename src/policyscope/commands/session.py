@@ -6,6 +6,7 @@ Both kinds of runs live it, offline and closed loop: they differ in what they do
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from policyscope.config.parts import PolicyConfig
 from policyscope.errors import Finding, RefusedError, errors_in
 from policyscope.policies.base import PolicySpec
 from policyscope.policies.checkpoint import Checkpoint
+from policyscope.runs.claim import claimed
 from policyscope.runs.directory import RECORD, RunDirectory, require_same_plan
 from policyscope.runs.record import SCHEMA_VERSION, dump_record, environment, read_record
 
@@ -53,10 +55,10 @@ class Wishes(Protocol):
 
 @final
 class Session:
-    """A run in its directory, from the first look at it to the last file.
+    """A run in its directory, from the first look at it to the last file (see `session`).
 
     Args:
-        path: of the run directory.
+        path: of the run directory, which is claimed.
         wishes: ``--resume``, ``--overwrite``, ``--force``.
 
     Attributes:
@@ -122,7 +124,7 @@ class Session:
             yield
         except KeyboardInterrupt:
             self._write(record("partial"))
-            raise KeyboardInterrupt(str(self.directory.path)) from None
+            raise
 
     def finish(self, record: dict[str, Any]) -> Run:
         """Write the record of a complete run and remove what only an unfinished one needs."""
@@ -132,6 +134,26 @@ class Session:
 
     def _write(self, record: dict[str, Any]) -> None:
         self.directory.write_text(RECORD, dump_record(record))
+
+
+@contextmanager
+def session(path: Path, wishes: Wishes) -> Iterator[Session]:
+    """Claim a run directory and live in it.
+
+    Args:
+        path: of the run directory.
+        wishes: ``--resume``, ``--overwrite``, ``--force``.
+
+    Raises:
+        OutputError: the directory is not ours, another run is writing it, or a run is there that
+            is neither to be continued nor to be replaced.
+        KeyboardInterrupt: interrupted, at whatever moment; it names the directory.
+    """
+    try:
+        with claimed(path):
+            yield Session(path, wishes)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(str(path)) from None
 
 
 def head(
@@ -208,9 +230,14 @@ def output_dir(given: str | None, name: str) -> Path:
     if given is not None:
         return Path(given).expanduser()
     now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    return Path("outputs") / "policyscope" / f"{now}_{name}"
+    return Path("outputs") / "policyscope" / f"{now}_{_plain_name(name)}"
 
 
 def policy_name(policy: PolicyConfig) -> str:
     """What a dated directory calls a policy."""
     return Path(policy.path).name if policy.path else str(policy.type)
+
+
+def _plain_name(name: str) -> str:
+    """A name that any file system takes and no terminal acts on."""
+    return re.sub(r"[^\w.-]+", "-", name)[:80]

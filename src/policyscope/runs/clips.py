@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from policyscope.runs.directory import CLIPS, write_whole
+from policyscope.files import parse_json, write_whole
+from policyscope.runs.directory import CLIPS
+from policyscope.runs.tables import OURS
 
 LONGEST_SIDE = 320
 _SHEET_SIDE = 8
@@ -26,6 +29,9 @@ _QUALITY = 72
 _PIXELS = 18_000_000  # of one episode over all its cameras: what a browser must hold decoded
 _SHORTEST_SIDE = 176
 _BYTES = pa.list_(pa.large_binary())
+_COLUMNS = {"episode_index", "camera", "layout", "sheets"}
+_SIZES = ("n_frames", "stride", "width", "height", "columns", "rows")
+_MOST = 2**31
 
 
 @final
@@ -178,21 +184,48 @@ def write_clips(directory: Path, clips: Sequence[Clip]) -> None:
             "sheets": pa.array([list(c.sheets) for c in kept], _BYTES),
         }
     )
-    write_whole(directory / CLIPS, lambda tmp: pq.write_table(table, tmp, compression="none"))
+    write_whole(
+        directory / CLIPS,
+        lambda tmp: pq.write_table(table, tmp, compression="none", use_dictionary=False),
+    )
 
 
 def read_clips(directory: Path) -> list[Clip]:
-    """The clips that a run directory holds; none where it has no such file."""
-    path = directory / CLIPS
-    if not path.is_file():
+    """The clips that a run directory holds; none where it has no such file.
+
+    Raises:
+        OutputError: the file is not what `write_clips` wrote.
+    """
+    file = directory / CLIPS
+    if not os.path.lexists(file):
         return []
-    rows = pq.read_table(path).to_pylist()
-    return [
-        Clip(
+    with OURS.parquet(file) as opened:
+        missing = _COLUMNS - set(opened.schema_arrow.names)
+        if missing:
+            raise OURS.refuse(file, expected="clips", found=f"no column {min(missing)}")
+        return [_clip(file, row) for row in opened.read(columns=sorted(_COLUMNS)).to_pylist()]
+
+
+def _clip(file: Path, row: dict[str, Any]) -> Clip:
+    try:
+        layout = parse_json(row["layout"] or "")
+        sizes = {name: layout[name] for name in _SIZES}
+        clip = Clip(
             episode=row["episode_index"],
             camera=row["camera"],
             sheets=tuple(row["sheets"]),
-            **json.loads(row["layout"]),
+            **sizes,
         )
-        for row in rows
-    ]
+        numbers = [clip.episode + 1, *sizes.values()]
+        if not all(type(size) is int and 0 < size < _MOST for size in numbers):
+            raise ValueError("sizes that are no small positive numbers")
+        n = -(-clip.n_frames // clip.stride)
+        if len(clip.sheets) != -(-n // (clip.columns * clip.rows)):
+            raise ValueError(f"{len(clip.sheets)} sheets")
+        if not all(sheet[:4] == b"RIFF" and sheet[8:12] == b"WEBP" for sheet in clip.sheets):
+            raise ValueError("sheets that are no WebP")
+        if not isinstance(clip.camera, str):
+            raise ValueError("no camera")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise OURS.refuse(file, expected="clips", found=str(error)[:120]) from error
+    return clip

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import shutil
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from policyscope.actions.spaces import ActionSchema, NativeActions
 from policyscope.errors import OutputError
+from policyscope.files import write_text
+from policyscope.runs.claim import remove_halves, remove_own, remove_parts
 from policyscope.runs.predictions import (
     PREDICTIONS,
     EpisodePredictions,
     RowPredictions,
     StoredEpisode,
+    predictions_stamp,
     predictions_table,
+    rows_table,
+    stored_rows,
+)
+from policyscope.runs.tables import (
+    OURS,
+    Stamped,
+    merge_tables,
+    read_groups,
+    read_stamp,
+    read_table,
+    write_table,
 )
 
 RECORD = "run.json"
@@ -33,17 +47,18 @@ STEPS = "steps.parquet"
 EVAL_INFO = "eval_info.json"
 FRAMES = "frames"
 VIDEOS = "videos"
-_PARTS = "parts"
-_PLAN = "plan.json"
-_BATCH = "batch_size.json"
+PARTS = "parts"
+PLAN = "plan.json"
+BATCH = "batch_size.json"
 
 
 @final
 class RunDirectory:
-    """A run directory.
+    """A run directory, claimed by whoever writes into it (see `policyscope.runs.claim`).
 
     Finished episodes wait in ``parts/`` until all are there; then they become one
-    ``predictions.parquet``. Every file appears under its name only when it is whole.
+    ``predictions.parquet``. Every file appears under its name only when it is whole; each part
+    says of which plan and which episode it is.
 
     Attributes:
         path: the directory.
@@ -51,6 +66,7 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._plan_id = ""
 
     # ── beginning ─────────────────────────────────────────────────────
 
@@ -63,12 +79,17 @@ class RunDirectory:
             overwrite: remove the run that is there (its own files only).
 
         Raises:
-            OutputError: it already holds a run, or one with another plan, or can't be written.
+            OutputError: it already holds a run, one with another plan, parts of another run, or
+                can't be written.
         """
         self.require_free(resume=resume, overwrite=overwrite)
-        held = self.path / _PARTS / _PLAN
-        if resume and held.is_file():
-            require_same_plan(json.loads(held.read_text(encoding="utf-8")), plan, self.path)
+        plan = json.loads(json.dumps(plan))
+        self._plan_id = plan_id(plan)
+        held = self.path / PARTS / PLAN
+        if resume and os.path.lexists(held):
+            require_same_plan(OURS.object(held), plan, self.path)
+            remove_halves(self.path)
+            self._require_own_parts()
             return
         if resume and self.holds_predictions():
             raise OutputError(
@@ -78,9 +99,8 @@ class RunDirectory:
                 fix="--overwrite to start again, or another --output_dir",
             )
         try:
-            self._clear()
-            (self.path / _PARTS).mkdir(parents=True)
-            write_whole(held, lambda tmp: tmp.write_text(json.dumps(plan, indent=1)))
+            remove_own(self.path)
+            (self.path / PARTS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
                 f"--output_dir {self.path}",
@@ -88,6 +108,7 @@ class RunDirectory:
                 found=str(error),
                 fix="choose another --output_dir, or make room",
             ) from error
+        write_text(held, json.dumps(plan, indent=1))
 
     def require_free(self, *, resume: bool, overwrite: bool) -> None:
         """Raise where a run would be lost: one with predictions, finished or not.
@@ -95,11 +116,9 @@ class RunDirectory:
         Raises:
             OutputError: it holds a run, and neither `resume` nor `overwrite` was asked for.
         """
-        if self.path.exists() and not self.path.is_dir():
-            found, fix = "a file", "another --output_dir"
-        elif resume or overwrite:
+        if resume or overwrite:
             return
-        elif (self.path / PREDICTIONS).exists():
+        if (self.path / PREDICTIONS).exists():
             found, fix = "a finished run", "another --output_dir, or --overwrite to start again"
         elif self.finished():
             found = f"an unfinished run of {len(self.finished())} episodes"
@@ -114,18 +133,48 @@ class RunDirectory:
         """Whether predictions are there, of a finished or an unfinished run."""
         return (self.path / PREDICTIONS).exists() or bool(self.finished())
 
-    def _clear(self) -> None:
-        for name in (_PARTS, FRAMES, VIDEOS):
-            shutil.rmtree(self.path / name, ignore_errors=True)
-        for name in (RECORD, PREDICTIONS, CLIPS, RECORDING, STEPS, EVAL_INFO, PICTURE, PAGE):
-            (self.path / name).unlink(missing_ok=True)
-
-    # ── predictions ───────────────────────────────────────────────────
-
     def finished(self) -> set[int]:
         """Episodes whose predictions are on disk."""
-        files = (self.path / _PARTS).glob("episode-*.parquet")
-        return {int(file.stem.removeprefix("episode-")) for file in files}
+        return set(self._numbered("episode"))
+
+    # ── parts ─────────────────────────────────────────────────────────
+
+    def part_file(self, kind: str, number: int) -> Path:
+        """Where a part lies: an episode, its calls, or rows of the plan."""
+        return self.path / PARTS / f"{kind}-{number:0{9 if kind == 'rows' else 6}d}.parquet"
+
+    def write_part(self, kind: str, number: int, table: pa.Table, stamp: Mapping[str, Any]) -> None:
+        """Store a part, stamped with its plan and its number."""
+        own = {**stamp, "plan": self._plan_id, "part": number}
+        write_table(self.part_file(kind, number), table, own)
+
+    def read_part(self, kind: str, number: int) -> Stamped:
+        """A stored part.
+
+        Raises:
+            OutputError: it is broken, or not that of this plan and this number.
+        """
+        stored = read_table(self.part_file(kind, number))
+        self._require_own(stored.file, number, stored.stamp)
+        return stored
+
+    def _require_own_parts(self) -> None:
+        for kind in ("episode", "calls", "rows"):
+            for number, file in self._numbered(kind).items():
+                self._require_own(file, number, read_stamp(file))
+
+    def _require_own(self, file: Path, number: int, stamp: Mapping[str, Any]) -> None:
+        if stamp.get("plan") != self._plan_id or stamp.get("part") != number:
+            found = "of another run" if stamp.get("part") == number else "under another's name"
+            raise OURS.refuse(file, expected="a part of this run", found=f"one {found}")
+
+    def _numbered(self, kind: str) -> dict[int, Path]:
+        """Number → part, rising; what has no number is no part."""
+        files = (self.path / PARTS).glob(f"{kind}-*.parquet")
+        known = ((file.stem.removeprefix(f"{kind}-"), file) for file in sorted(files))
+        return {int(name): file for name, file in known if name.isascii() and name.isdigit()}
+
+    # ── predictions ───────────────────────────────────────────────────
 
     def add(
         self,
@@ -136,75 +185,65 @@ class RunDirectory:
         stats_id: str,
     ) -> None:
         """Store the predictions of one episode."""
-        table = predictions_table(predictions, target, is_pad, schema, stats_id)
-        write_whole(
-            self._part(predictions.index),
-            lambda tmp: pq.write_table(table, tmp, compression="zstd"),
-        )
-
-    def _part(self, episode: int) -> Path:
-        return self.path / _PARTS / f"episode-{episode:06d}.parquet"
+        stamp = predictions_stamp(schema, stats_id, target.values.shape[1])
+        table = predictions_table(predictions, target, is_pad)
+        self.write_part("episode", predictions.index, table, stamp)
 
     def part(self, episode: int) -> StoredEpisode:
-        """The stored predictions of a finished episode."""
-        return StoredEpisode(pq.read_table(self._part(episode)))
+        """The stored predictions of a finished episode.
+
+        Raises:
+            OutputError: they are broken, or another's.
+        """
+        stored = StoredEpisode(part := self.read_part("episode", episode))
+        if stored.index != episode:
+            raise part.refuse(expected=f"episode {episode}", found=f"episode {stored.index}")
+        return stored
 
     def hold(self, parts: list[RowPredictions]) -> None:
         """Store rows whose episodes may not be complete yet."""
-        values = np.concatenate([part.actions.values for part in parts])
-        seconds = np.concatenate([part.model_s for part in parts])
-        units = np.array(parts[0].actions.units)
-
-        def write(tmp: Path) -> None:
-            with tmp.open("wb") as file:
-                np.savez(file, values=values, seconds=seconds, units=units)
-
-        write_whole(self.path / _PARTS / f"rows-{parts[0].first:09d}.npz", write)
+        table, stamp = rows_table(parts)
+        self.write_part("rows", parts[0].first, table, stamp)
 
     def held(self, first: int) -> Iterator[RowPredictions]:
         """The stored rows from a place in the plan on, without a gap."""
-        for start, path in self._held():
-            with np.load(path, allow_pickle=False) as stored:
-                values, seconds, units = stored["values"], stored["seconds"], stored["units"]
-            if start <= first < start + len(values):
+        for start in self._numbered("rows"):
+            rows = stored_rows(self.read_part("rows", start), start)
+            if start <= first < rows.end:
                 skip = first - start
-                actions = NativeActions(values[skip:], tuple(str(unit) for unit in units))
-                yield RowPredictions(first, actions, seconds[skip:])
-                first = start + len(values)
+                values = NativeActions(rows.actions.values[skip:], rows.actions.units)
+                yield RowPredictions(first, values, rows.model_s[skip:])
+                first = rows.end
 
     def release(self, end: int) -> None:
         """Forget stored rows that lie before a place in the plan: their episodes are whole."""
-        held = self._held()
-        for (_, path), (after, _) in pairwise(held):
+        for (_, file), (after, _) in pairwise(self._numbered("rows").items()):
             if after <= end:
-                path.unlink(missing_ok=True)
+                file.unlink(missing_ok=True)
 
     def batch_size(self, choose: Callable[[], int]) -> int:
-        """What the run began with, or what is chosen now: it decides which rows share a call."""
-        path = self.path / _PARTS / _BATCH
-        if not path.is_file():
-            chosen = choose()
-            write_whole(path, lambda tmp: tmp.write_text(json.dumps(chosen)))
-        return int(json.loads(path.read_text(encoding="utf-8")))
+        """What the run began with, or what is chosen now: it decides which rows share a call.
 
-    def _held(self) -> list[tuple[int, Path]]:
-        files = sorted((self.path / _PARTS).glob("rows-*.npz"))
-        return [(int(file.stem.removeprefix("rows-")), file) for file in files]
+        Raises:
+            OutputError: what it began with is no number.
+        """
+        file = self.path / PARTS / BATCH
+        if not os.path.lexists(file):
+            write_text(file, json.dumps(choose()))
+        size = OURS.json(file)
+        if not isinstance(size, int) or not 0 < size < 2**31:
+            raise OURS.refuse(file, expected="a batch size", found=repr(size)[:80])
+        return size
 
     def merge(self, episodes: list[int]) -> None:
         """Turn the finished episodes into ``predictions.parquet``, one row group each."""
-
-        def write(tmp: Path) -> None:
-            schema = pq.read_schema(self._part(episodes[0]))
-            with pq.ParquetWriter(tmp, schema, compression="zstd") as writer:
-                for episode in episodes:
-                    writer.write_table(pq.read_table(self._part(episode)))
-
-        write_whole(self.path / PREDICTIONS, write)
+        parts = [self.part_file("episode", episode) for episode in episodes]
+        merge_tables(self.path / PREDICTIONS, parts, drop=("part",))
 
     def close(self) -> None:
         """Remove what only an unfinished run needs."""
-        shutil.rmtree(self.path / _PARTS, ignore_errors=True)
+        remove_halves(self.path)
+        remove_parts(self.path)
 
     def stored(self) -> Iterator[StoredEpisode]:
         """The episodes of ``predictions.parquet``.
@@ -212,44 +251,17 @@ class RunDirectory:
         Raises:
             OutputError: there are no predictions, or the file is broken.
         """
-        try:
-            with pq.ParquetFile(self.path / PREDICTIONS) as file:
-                for group in range(file.num_row_groups):
-                    table = file.read_row_group(group)
-                    yield StoredEpisode(table.replace_schema_metadata(file.schema_arrow.metadata))
-        except (OSError, pa.ArrowException) as error:
-            raise OutputError(
-                str(self.path / PREDICTIONS),
-                expected="the predictions of a finished run",
-                found=str(error).splitlines()[0],
-                fix="run the evaluation again",
-            ) from error
+        return (StoredEpisode(group) for group in read_groups(self.path / PREDICTIONS))
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file whole."""
-        write_whole(self.path / name, lambda tmp: tmp.write_text(text, encoding="utf-8"))
+        write_text(self.path / name, text)
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside its place, then move it there: it is whole, or it is not.
-
-    Raises:
-        OutputError: it can't be written.
-    """
-    tmp = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(tmp)
-        tmp.replace(path)
-    except OSError as error:
-        raise OutputError(
-            str(path),
-            expected="a place that can be written",
-            found=str(error),
-            fix="make room, then the same command with --resume; or another --output_dir",
-        ) from error
-    finally:
-        tmp.unlink(missing_ok=True)
+def plan_id(plan: Mapping[str, Any]) -> str:
+    """A short hash of what determines a run."""
+    text = json.dumps(plan, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def require_same_plan(held: dict[str, Any], plan: dict[str, Any], path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -11,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from policyscope.actions.spaces import ActionSchema, FloatArray, NativeActions
-from policyscope.errors import OutputError
+from policyscope.runs.tables import Stamped, lists
 
 
 @final
@@ -59,7 +58,6 @@ class RowPredictions:
 
 
 PREDICTIONS = "predictions.parquet"
-_META = b"policyscope"
 
 
 @final
@@ -68,79 +66,103 @@ class StoredEpisode:
 
     Attributes:
         index: episode index.
-        frame_index: [T].
+        frame_index: [T], rising.
         predicted: K arrays of [T, H, A].
         target: [T, H, A].
         is_pad: [T, H].
         names: action dim names.
+
+    Raises:
+        OutputError: the table is not what its stamp says.
     """
 
-    def __init__(self, table: pa.Table) -> None:
-        meta = json.loads(table.schema.metadata[_META])
-        if meta["space"] != "native":
-            raise OutputError(
-                PREDICTIONS,
-                expected="actions in native units",
-                found=f"space {meta['space']!r}",
-                fix="evaluate again with this version",
+    def __init__(self, stored: Stamped) -> None:
+        if stored.stamp.get("space") != "native":
+            raise stored.refuse(
+                expected="actions in native units", found=f"space {stored.stamp.get('space')!r}"
             )
-        horizon, dim = meta["horizon"], meta["action_dim"]
-        units = tuple(meta["units"])
-        self.names = tuple(meta["names"])
-        samples = int(table.column("sample").to_numpy().max()) + 1
-        self.index = int(table.column("episode_index")[0].as_py())
-        self.frame_index: NDArray[np.int64] = table.column("frame_index").to_numpy()[::samples]
-        predicted = _flat(table, "predicted").reshape(-1, samples, horizon, dim)
+        horizon, dim = stored.number("horizon"), stored.number("action_dim")
+        units = stored.texts("units", dim)
+        self.names = stored.texts("names", dim)
+        self.index, samples = _index_and_samples(stored)
+        self.frame_index: NDArray[np.int64] = stored.column("frame_index")[::samples]
+        if (np.diff(self.frame_index) <= 0).any() or self.frame_index[0] < 0:
+            raise stored.refuse(expected="frames that rise", found="others")
+        predicted = stored.finite("predicted", horizon * dim).reshape(-1, samples, horizon, dim)
         self.predicted = tuple(NativeActions(predicted[:, k], units) for k in range(samples))
-        target = _flat(table, "target").reshape(-1, samples, horizon, dim)[:, 0]
+        target = stored.finite("target", horizon * dim).reshape(-1, samples, horizon, dim)[:, 0]
         self.target = NativeActions(target, units)
-        self.is_pad: NDArray[np.bool_] = (
-            _flat(table, "is_pad").reshape(-1, samples, horizon)[:, 0].astype(bool)
-        )
+        pad = stored.matrix("is_pad", horizon).reshape(-1, samples, horizon)[:, 0]
+        self.is_pad: NDArray[np.bool_] = pad.astype(bool)
 
 
-def _flat(table: pa.Table, name: str) -> NDArray[Any]:
-    values: NDArray[Any] = (
-        table.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    )
-    return values
+def _index_and_samples(stored: Stamped) -> tuple[int, int]:
+    """The episode of all rows, and the samples of each frame."""
+    episode, sample = stored.column("episode_index"), stored.column("sample")
+    if not len(episode) or (episode != episode[0]).any() or episode[0] < 0:
+        raise stored.refuse(expected="rows of one episode", found=f"{len(set(episode))} episodes")
+    samples = int(sample.max()) + 1
+    rows = np.arange(len(sample))
+    if samples < 1 or len(sample) % samples or (sample != rows % samples).any():
+        raise stored.refuse(expected="samples 0, 1, ... of each frame", found="others")
+    return int(episode[0]), samples
 
 
 def predictions_table(
-    predictions: EpisodePredictions,
-    target: NativeActions,
-    is_pad: NDArray[np.bool_],
-    schema: ActionSchema,
-    stats_id: str,
+    predictions: EpisodePredictions, target: NativeActions, is_pad: NDArray[np.bool_]
 ) -> pa.Table:
-    """One row per frame and sample; the schema's metadata says what the numbers are."""
+    """One row per frame and sample (see `predictions_stamp`)."""
     k, n = len(predictions.predicted), len(predictions.frame_index)
-    horizon, dim = target.values.shape[1:]
     predicted = np.stack([p.values for p in predictions.predicted], axis=1)
-
-    def lists(values: NDArray[Any], width: int, kind: pa.DataType) -> pa.Array:
-        offsets = pa.array(np.arange(0, len(values) + 1, dtype=np.int32) * width)
-        return pa.ListArray.from_arrays(offsets, pa.array(values.reshape(-1), kind))
-
-    meta = {
-        "space": "native",
-        "names": schema.names,
-        "units": schema.units,
-        "stats_id": stats_id,
-        "horizon": horizon,
-        "action_dim": dim,
-        "layout": "predicted and target are [horizon, action_dim], row-major",
-    }
     return pa.table(
         {
             "episode_index": np.full(n * k, predictions.index),
             "frame_index": np.repeat(predictions.frame_index, k),
             "sample": np.tile(np.arange(k), n),
-            "predicted": lists(predicted.reshape(n * k, -1), horizon * dim, pa.float64()),
-            "target": lists(
-                np.repeat(target.values, k, axis=0).reshape(n * k, -1), horizon * dim, pa.float64()
-            ),
-            "is_pad": lists(np.repeat(is_pad, k, axis=0), horizon, pa.bool_()),
+            "predicted": lists(predicted.reshape(n * k, -1)),
+            "target": lists(np.repeat(target.values, k, axis=0)),
+            "is_pad": lists(np.repeat(is_pad, k, axis=0), pa.bool_()),
             "model_call_s": predictions.model_s.reshape(-1),
         }
-    ).replace_schema_metadata({_META: json.dumps(meta).encode()})
+    )
+
+
+def predictions_stamp(schema: ActionSchema, stats_id: str, horizon: int) -> dict[str, Any]:
+    """What the numbers of a table of predictions are."""
+    return {
+        "space": "native",
+        "names": schema.names,
+        "units": schema.units,
+        "stats_id": stats_id,
+        "horizon": horizon,
+        "action_dim": schema.dim,
+        "layout": "predicted and target are [horizon, action_dim], row-major",
+    }
+
+
+def rows_table(parts: list[RowPredictions]) -> tuple[pa.Table, dict[str, Any]]:
+    """Rows of the plan whose episodes may not be complete yet, and their stamp."""
+    values = np.concatenate([part.actions.values for part in parts])
+    seconds = np.concatenate([part.model_s for part in parts])
+    stamp = {
+        "units": parts[0].actions.units,
+        "horizon": values.shape[1],
+        "action_dim": values.shape[2],
+    }
+    return pa.table({"predicted": lists(values), "model_call_s": seconds}), stamp
+
+
+def stored_rows(stored: Stamped, start: int) -> RowPredictions:
+    """Rows of the plan, read back.
+
+    Args:
+        stored: as `rows_table` made it.
+        start: place in the plan of its first row.
+
+    Raises:
+        OutputError: the table is not what its stamp says.
+    """
+    horizon, dim = stored.number("horizon"), stored.number("action_dim")
+    values = stored.finite("predicted", horizon * dim).reshape(-1, horizon, dim)
+    actions = NativeActions(values, stored.texts("units", dim))
+    return RowPredictions(start, actions, stored.column("model_call_s"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 from functools import lru_cache
@@ -15,6 +16,7 @@ import numpy as np
 
 from policyscope.errors import OutputError
 from policyscope.runs.directory import RECORD
+from policyscope.runs.tables import OURS
 
 SCHEMA_VERSION = 1
 _PACKAGES = ("policyscope", "lerobot", "torch", "transformers", "numpy", "av", "datasets")
@@ -54,22 +56,16 @@ def read_record(directory: Path) -> dict[str, Any]:
         OutputError: no run there, or not one of this version.
     """
     path = directory / RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
+    if not os.path.lexists(path):
         raise OutputError(
             str(directory),
             expected=f"a run directory with {RECORD}",
-            found="no such directory" if not directory.is_dir() else f"no {RECORD}",
+            found=f"no {RECORD}" if directory.is_dir() else "no such directory",
             fix="give the --output_dir of a run",
-        ) from error
-    except ValueError as error:
-        raise OutputError(
-            str(path), expected="JSON", found=str(error), fix="evaluate again"
-        ) from error
+        )
+    record = OURS.object(path)
     validate_record(record)
-    result: dict[str, Any] = record
-    return result
+    return record
 
 
 def dump_record(record: dict[str, Any]) -> str:

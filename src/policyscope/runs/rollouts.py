@@ -7,7 +7,6 @@ Each finished episode waits in ``parts/``, written whole; at the end they become
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +14,13 @@ from typing import Any, final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from policyscope.actions.spaces import ActionSchema, FloatArray
-from policyscope.runs.directory import FRAMES, STEPS, RunDirectory, write_whole
+from policyscope.files import write_whole
+from policyscope.runs.directory import FRAMES, STEPS, RunDirectory
 from policyscope.runs.predictions import PREDICTIONS
-
-_META = b"policyscope"
+from policyscope.runs.tables import Stamped, lists, merge_tables, read_table
 
 
 @final
@@ -57,7 +55,6 @@ class RolloutStore:
 
     def __init__(self, directory: RunDirectory, schema: ActionSchema, stats_id: str) -> None:
         self._directory, self._schema, self._stats_id = directory, schema, stats_id
-        self._parts = directory.path / "parts"
 
     def add(self, rollout: StoredRollout, picture: NDArray[np.uint8] | None) -> None:
         """Store an episode; its last file makes it count as finished.
@@ -69,7 +66,7 @@ class RolloutStore:
         index, seed, dim = rollout.row["episode"], rollout.row["seed"], self._schema.dim
         states, rewards, chunks = rollout.states, rollout.rewards, rollout.chunks
         actions = rollout.actions.reshape(-1, dim)
-        meta = {
+        stamp = {
             "space": "native",
             "names": self._schema.names,
             "units": self._schema.units,
@@ -89,93 +86,87 @@ class RolloutStore:
                 "episode": np.full(len(chunks), index),
                 "frame_index": rollout.called_at,
                 "sample": np.zeros(len(chunks), dtype=np.int64),
-                "predicted": _lists(chunks),
+                "predicted": lists(chunks),
                 "model_call_s": rollout.model_s,
             }
         )
-        layout = {**meta, "horizon": chunks.shape[1], "layout": "[horizon, action_dim], row-major"}
-        self._write(f"calls-{index:06d}.parquet", calls, layout)
+        layout = {**stamp, "horizon": chunks.shape[1], "layout": "[horizon, action_dim], row-major"}
+        self._directory.write_part("calls", index, calls, layout)
         padded = np.concatenate([actions, np.full((1, dim), np.nan)])
         table = {
             "episode_index": np.full(len(states), seed),
             "episode": np.full(len(states), index),
             "step": np.arange(len(states)),
-            "state": _lists(states),
-            "action": _lists(padded[: len(states)]),
+            "state": lists(states),
+            "action": lists(padded[: len(states)]),
             "reward": np.append(rewards, np.nan)[: len(states)],
         }
-        table |= {name: _lists(values) for name, values in rollout.extras.items()}
-        self._write(f"episode-{index:06d}.parquet", pa.table(table), meta)
-
-    def _write(self, name: str, table: pa.Table, meta: dict[str, Any]) -> None:
-        whole = table.replace_schema_metadata({_META: json.dumps(meta).encode()})
-        write_whole(self._parts / name, lambda tmp: pq.write_table(whole, tmp, compression="zstd"))
+        table |= {name: lists(values) for name, values in rollout.extras.items()}
+        self._directory.write_part("episode", index, pa.table(table), stamp)
 
     def episode(self, index: int) -> StoredRollout:
-        """A finished episode of an unfinished run."""
-        steps = pq.read_table(self._parts / f"episode-{index:06d}.parquet")
-        calls = pq.read_table(self._parts / f"calls-{index:06d}.parquet")
-        return _stored(json.loads(steps.schema.metadata[_META])["row"], steps, calls)
+        """A finished episode of an unfinished run.
+
+        Raises:
+            OutputError: it is broken, or another's.
+        """
+        steps = self._directory.read_part("episode", index)
+        calls = self._directory.read_part("calls", index)
+        row = steps.stamp.get("row")
+        if not isinstance(row, dict) or row.get("episode") != index:
+            raise steps.refuse(expected=f"the row of episode {index}", found=repr(row)[:80])
+        for table in (steps, calls):
+            if (table.column("episode") != index).any():
+                raise table.refuse(expected=f"episode {index}", found="another")
+        return _stored(row, steps, calls)
 
     def merge(self, indices: list[int]) -> None:
         """Turn the parts into the two tables."""
         for name, kind in ((STEPS, "episode"), (PREDICTIONS, "calls")):
-            files = [self._parts / f"{kind}-{index:06d}.parquet" for index in indices]
-            tables = [pq.read_table(file) for file in files]
-            meta = json.loads(tables[0].schema.metadata[_META])
-            del meta["row"]
-            whole = pa.concat_tables(tables, promote_options="default")
-            whole = whole.replace_schema_metadata({_META: json.dumps(meta).encode()})
-            write_whole(
-                self._directory.path / name,
-                lambda tmp, t=whole: pq.write_table(t, tmp, compression="zstd"),  # type: ignore[misc]
-            )
+            parts = [self._directory.part_file(kind, index) for index in indices]
+            merge_tables(self._directory.path / name, parts, drop=("part", "row"))
 
 
 def stored_rollouts(directory: Path, record: dict[str, Any]) -> Iterator[StoredRollout]:
-    """The episodes of a finished run, from its two tables."""
-    steps = pq.read_table(directory / STEPS)
-    calls = pq.read_table(directory / PREDICTIONS)
-    of_step, of_call = (t.column("episode").to_numpy() for t in (steps, calls))
+    """The episodes of a finished run, from its two tables.
+
+    Raises:
+        OutputError: a table is missing, broken, or does not fit the record.
+    """
+    steps, calls = read_table(directory / STEPS), read_table(directory / PREDICTIONS)
     for index, row in enumerate(record["episodes"]):
-        yield _stored(
-            row,
-            steps.filter(pa.array(of_step == index)),
-            calls.filter(pa.array(of_call == index)),
-        )
+        yield _stored(row, steps.where("episode", index), calls.where("episode", index))
 
 
-def _stored(row: dict[str, Any], steps: pa.Table, calls: pa.Table) -> StoredRollout:
-    meta = json.loads(steps.schema.metadata[_META])
-    dim = int(meta["action_dim"])
-    actions = _matrix(steps, "action").reshape(-1, dim)[:-1]
-    chunks = _matrix(calls, "predicted")
+def _stored(row: dict[str, Any], steps: Stamped, calls: Stamped) -> StoredRollout:
+    dim = steps.number("action_dim")
     known = {"episode_index", "episode", "step", "state", "action", "reward"}
+    extras = [
+        name
+        for name in steps.table.column_names
+        if name not in known and not steps.table.column(name).null_count
+    ]
+    chunks = calls.finite("predicted")
+    if chunks.shape[1] % dim:
+        raise calls.refuse(expected=f"chunks of {dim} dims", found=f"{chunks.shape[1]} numbers")
+    called_at = calls.column("frame_index")
+    if (np.diff(called_at) <= 0).any() or (called_at < 0).any():
+        raise calls.refuse(expected="model calls in their order", found="others")
+    states = steps.matrix("state")
+    n = max(0, len(states) - 1)
+    if n != row.get("steps"):
+        expected = f"{row.get('steps')} steps of episode {row.get('episode')}, as its record says"
+        raise steps.refuse(expected=expected, found=str(n))
     return StoredRollout(
         row=row,
-        states=_matrix(steps, "state"),
-        rewards=steps.column("reward").to_numpy()[:-1],
-        actions=actions,
-        extras={n: _matrix(steps, n) for n in steps.column_names if n not in known},
-        called_at=calls.column("frame_index").to_numpy(),
+        states=states,
+        rewards=steps.column("reward")[:-1],
+        actions=steps.matrix("action", dim)[:-1],
+        extras={name: steps.matrix(name) for name in extras},
+        called_at=called_at,
         chunks=chunks.reshape(len(chunks), -1, dim) if len(chunks) else np.zeros((0, 1, dim)),
-        model_s=calls.column("model_call_s").to_numpy(),
+        model_s=calls.column("model_call_s"),
     )
-
-
-def _lists(values: FloatArray) -> pa.Array:
-    width = int(np.prod(values.shape[1:]))
-    flat = np.ascontiguousarray(values.reshape(len(values), width), dtype=np.float64)
-    offsets = pa.array(np.arange(len(flat) + 1, dtype=np.int32) * flat.shape[1])
-    return pa.ListArray.from_arrays(offsets, pa.array(flat.reshape(-1)))
-
-
-def _matrix(table: pa.Table, name: str) -> FloatArray:
-    column = table.column(name)
-    if not len(column):
-        return np.zeros((0, 0))
-    flat: FloatArray = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(column), -1)
 
 
 def _png(picture: NDArray[np.uint8]) -> bytes:

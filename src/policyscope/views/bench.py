@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from policyscope.views.figure import save
+
 if TYPE_CHECKING:
     from rich.console import Group
 
@@ -135,4 +137,4 @@ def draw_bench(record: dict[str, Any], path: Path) -> None:
             ha="left",
             parse_math=False,
         )
-        figure.savefig(path)
+        save(figure, path)

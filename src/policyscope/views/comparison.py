@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from policyscope.config import Language
+from policyscope.files import write_text
 from policyscope.metrics.scorecard import SCOPES
-from policyscope.runs.directory import write_whole
 from policyscope.views.html import command, fill
 from policyscope.views.language import Say, speaker
 from policyscope.views.offline.page import provenance
@@ -76,7 +76,7 @@ def write_together(
         ],
         differences=_differences(records, say),
     )
-    write_whole(output, lambda tmp: tmp.write_text(page, encoding="utf-8"))
+    write_text(output, page)
     return output
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from policyscope.errors import visible
+from policyscope.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,9 +48,18 @@ def write_titles(
         )
 
 
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture whole.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    write_whole(path, lambda tmp: figure.savefig(tmp, metadata={"Software": "policyscope"}))
+
+
 def plain(text: str) -> str:
     """Text as it stands: matplotlib reads a pair of dollar signs as mathematics."""
-    return text.replace("$", r"\$")
+    return visible(text, keep="\n").replace("$", r"\$")
 
 
 def shorten(text: str, most: int) -> str:

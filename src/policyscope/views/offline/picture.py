@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from policyscope.actions.spaces import FloatArray
 from policyscope.runs.directory import PICTURE, RunDirectory
-from policyscope.views.figure import STYLE, plain, shorten, write_titles
+from policyscope.views.figure import STYLE, plain, save, shorten, write_titles
 from policyscope.views.offline.words import BASELINE_NAMES, CAVEAT, error_metric, headline, subject
 from policyscope.views.words import forced_notice, interval, number, unit_name
 
@@ -84,7 +84,7 @@ def draw_picture(directory: RunDirectory, record: dict[str, Any]) -> Path:
             footer=f"{CAVEAT} Dims drawn: largest error in std.",
         )
         path = directory.path / PICTURE
-        figure.savefig(path, metadata={"Software": "policyscope"})
+        save(figure, path)
     return path
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from policyscope.runs.directory import FRAMES, PICTURE, RunDirectory
 from policyscope.runs.rollouts import StoredRollout, stored_rollouts
-from policyscope.views.figure import STYLE, plain, write_titles
+from policyscope.views.figure import STYLE, plain, save, write_titles
 from policyscope.views.rollout.words import headline, percent, subject
 from policyscope.views.words import forced_notice, number
 
@@ -41,7 +41,7 @@ def draw_rollout(directory: RunDirectory, record: dict[str, Any]) -> Path:
         _actions(figure.add_subplot(grid[1, 2]), record)
         write_titles(figure, headline(record), subject(record), forced_notice(record))
         path = directory.path / PICTURE
-        figure.savefig(path, metadata={"Software": "policyscope"})
+        save(figure, path)
     return path
 
 
