@@ -108,6 +108,8 @@ def _mended(text: str, source: str, page: str) -> str:
     def link(match: re.Match[str]) -> str:
         words, target, anchor = match[1], match[2], match[3] or ""
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
+        if (ROOT / path).is_dir() and path.startswith("docs/"):
+            path = min(p.relative_to(ROOT).as_posix() for p in (ROOT / path).glob("*.md"))
         there = PAGES.get(path)
         if there is None and path.startswith("docs/"):
             there = path.removeprefix("docs/")
