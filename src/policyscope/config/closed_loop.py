@@ -31,7 +31,7 @@ class RolloutConfig(PolicyOptions):
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     """Demonstrations to start from and to compare with; not needed otherwise."""
     output_dir: str | None = None
-    """Run directory. Default: outputs/policyscope/<date>_<time>_<policy>_<env>."""
+    """Run directory. Default: outputs/policyscope/DATE_TIME_POLICY_ENV."""
     n_episodes: int = 50
     """Episodes, of each task."""
     n_envs: str = "auto"

@@ -28,7 +28,7 @@ class EvalConfig(OfflineOptions):
     """
 
     output_dir: str | None = None
-    """Run directory. Default: outputs/policyscope/<date>_<time>_<policy>."""
+    """Run directory. Default: outputs/policyscope/DATE_TIME_POLICY."""
     max_frames: int | None = None
     """Stop after this many frames, taken in order from the chosen episodes."""
     stride: int = 1
@@ -108,7 +108,7 @@ class BenchConfig(OfflineOptions):
     """
 
     output_dir: str | None = None
-    """Where bench.json and bench.png go. Default: outputs/policyscope/bench_<date>_<time>."""
+    """Where bench.json and bench.png go. Default: outputs/policyscope/bench_DATE_TIME."""
     batch_sizes: str = "1,2,4,8,16,32,64"
     """Frames a model call."""
     dtypes: str = "float32"
