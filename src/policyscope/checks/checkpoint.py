@@ -177,6 +177,18 @@ def check_overruled(checkpoint: Checkpoint, config: PolicyOptions) -> list[Findi
                 "nothing to do: numbers and times are those of whole chunks",
             )
         )
+    if checkpoint.ensembling is not None:
+        findings.append(
+            Finding(
+                "temporal_ensembling",
+                "info",
+                "expected a robot to run the first steps of a chunk; found temporal ensembling "
+                f"(coefficient {checkpoint.ensembling:g}) in config.json: it runs the mean of what "
+                "all chunks so far say about a step. So does this run; what is called executed is "
+                "that mean, step 1 and chunk are of single chunks.",
+                "nothing to do",
+            )
+        )
     if checkpoint.settings.compile_model and not config.compile:
         findings.append(
             Finding(

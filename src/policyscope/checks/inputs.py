@@ -141,7 +141,6 @@ def read_closed_loop(
     findings: tuple[Finding, ...] = alignment.findings
     if checkpoint is not None:
         findings = preflight_policy(checkpoint, robot, alignment, config)
-        findings = (*findings, *_closed_loop_findings(checkpoint))
     return ClosedLoopInputs(
         config, described, adapter, eyes, robot, checkpoint, alignment, findings
     )
@@ -169,18 +168,3 @@ def _robot(simulator: SimulatorSpec, adapter: Adapter, eyes: Eyes) -> Robot:
         cameras={key: (s[0], s[1], s[2]) for key, s in shapes.items() if len(s) == 3},
         tasks=tuple(task.text for task in simulator.tasks),
     )
-
-
-def _closed_loop_findings(checkpoint: Checkpoint) -> list[Finding]:
-    findings = []
-    if checkpoint.ensembling is not None:
-        findings.append(
-            Finding(
-                "temporal_ensemble_ignored",
-                "warning",
-                "the checkpoint asks for temporal ensembling; found here: whole chunks, run "
-                "without it.",
-                "lerobot-eval, to run it with ensembling",
-            )
-        )
-    return findings

@@ -21,9 +21,10 @@ from policyscope.engine.footage import footage, keep_clips
 from policyscope.engine.offline import plan_frames, predict_and_store, rows_of
 from policyscope.engine.progress import RunningScore, Watch
 from policyscope.engine.timing import chosen_batch_size, cost_of_speed, measure_latency
-from policyscope.errors import errors_in
+from policyscope.errors import UsageError, errors_in
+from policyscope.metrics.ensembling import executed
 from policyscope.metrics.scorecard import Scorecard, ScoredEpisode
-from policyscope.policies.base import Policy
+from policyscope.policies.base import Policy, PolicySpec
 from policyscope.policies.builtin import baseline_chunks
 from policyscope.policies.split import label
 from policyscope.runs.chosen import named_episodes
@@ -58,6 +59,7 @@ def _evaluated(config: EvalConfig, held: Session, watch: Watch) -> Run:
         watch = LiveStream(held.directory.path, watch)
     watch.stage("reading policy and dataset")
     inputs = read_offline(config)
+    _require_every_frame(config, inputs)
     held.refuse(inputs.findings, partial(_record, config, inputs, None))
     plan = _plan(inputs, config)
     if (finished := held.finished(plan)) is not None:
@@ -70,6 +72,19 @@ def _evaluated(config: EvalConfig, held: Session, watch: Watch) -> Run:
             return held.finish({**record, "plan": plan})
     finally:
         watch.close()
+
+
+def _require_every_frame(config: EvalConfig, inputs: OfflineInputs) -> None:
+    """An ensemble is over the chunks of consecutive frames."""
+    ensembles = inputs.checkpoint is not None and inputs.checkpoint.ensembling is not None
+    if ensembles and config.stride > 1:
+        raise UsageError(
+            "--stride",
+            expected="1: with temporal ensembling a robot asks for a chunk at every frame, and "
+            "what it runs is the mean of them",
+            found=str(config.stride),
+            fix="--stride 1, with --max_frames for fewer frames",
+        )
 
 
 def _run(
@@ -100,7 +115,7 @@ def _run(
     )
 
     def tell(episode: int) -> None:
-        scored = _scored(directory.part(episode), inputs, config, spec.chunk_size)
+        scored = _scored(directory.part(episode), inputs, config, spec)
         watch.scored(running.add(scored, footage(source, episode, scored.frame_index.tolist())))
 
     clock = predict_and_store(
@@ -160,20 +175,24 @@ def _scorecard(
         n_action_steps=spec.n_action_steps,
         fps=facts.robot.fps,
         action_kind=config.action_kind,
+        ensembled=spec.ensembling is not None,
     )
     for index in episodes:
-        scores.add(_scored(directory.part(index), inputs, config, spec.chunk_size))
+        scores.add(_scored(directory.part(index), inputs, config, spec))
     return scores
 
 
 def _scored(
-    stored: StoredEpisode, inputs: OfflineInputs, config: EvalConfig, horizon: int
+    stored: StoredEpisode, inputs: OfflineInputs, config: EvalConfig, spec: PolicySpec
 ) -> ScoredEpisode:
     episode = inputs.source.episode(stored.index)
     dims, units = list(inputs.alignment.dataset_dims), inputs.alignment.schema.units
     at = stored.frame_index
     baselines = baseline_chunks(
-        episode, horizon, stats=inputs.source.facts.robot.stats, action_kind=config.action_kind
+        episode,
+        spec.chunk_size,
+        stats=inputs.source.facts.robot.stats,
+        action_kind=config.action_kind,
     )
     return ScoredEpisode(
         index=stored.index,
@@ -186,6 +205,9 @@ def _scored(
             name: NativeActions(chunks.values[at][:, :, dims], units)
             for name, chunks in baselines.items()
         },
+        executed=()
+        if spec.ensembling is None
+        else tuple(executed(sample, spec.ensembling) for sample in stored.predicted),
     )
 
 

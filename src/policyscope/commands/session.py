@@ -202,6 +202,8 @@ def head(
             "n_action_steps": spec.n_action_steps if spec else None,
             "sampling": spec.sampling if spec else None,
             "draws": spec.draws if spec else None,
+            "compiled": spec.compiled if spec else None,
+            "ensembling": spec.ensembling if spec else None,
             "samples": samples,
         },
         "actions": {

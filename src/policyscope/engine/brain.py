@@ -12,6 +12,7 @@ from policyscope.data.frames import FrameBatch
 from policyscope.engine.episodes import Planned
 from policyscope.engine.scheduler import Answer, Wanted
 from policyscope.errors import NonFiniteError
+from policyscope.metrics.ensembling import Ensemble
 from policyscope.policies.base import Policy
 from policyscope.sim.processors import Eyes
 from policyscope.sim.simulator import SimulatorSpec
@@ -46,6 +47,7 @@ class PolicyBrain:
     def __init__(self, policy: Policy, eyes: Eyes, *, dims: tuple[int, ...], width: int) -> None:
         self.spec, self.width, self.fills = policy.spec, width, True
         self._policy, self._eyes, self._dims = policy, eyes, dims
+        self._ensembles: dict[int, Ensemble] = {}
 
     def settle(self, wanted: Wanted) -> None:
         """Find out how answers depend on the batch, so that they never do.
@@ -79,9 +81,18 @@ class PolicyBrain:
             return [self.think([one])[0] for one in wanted]
         chunks = self._placed(prediction.actions.values[: len(wanted)])
         return [
-            Answer(chunk, self._eyes.act(chunk[: self.spec.n_action_steps]), prediction.model_s)
-            for chunk in chunks
+            Answer(chunk, self._eyes.act(self._run(one, chunk)), prediction.model_s)
+            for one, chunk in zip(wanted, chunks, strict=True)
         ]
+
+    def _run(self, wanted: Wanted, chunk: FloatArray) -> FloatArray:
+        """The [m, A] actions of a chunk that are run: its first ones, or an ensemble's."""
+        if self.spec.ensembling is None:
+            return chunk[: self.spec.n_action_steps]
+        episode = wanted.episode.index
+        if wanted.step == 0:  # begun, or begun again
+            self._ensembles[episode] = Ensemble(self.spec.ensembling, len(chunk))
+        return self._ensembles[episode].act(chunk)[None]
 
     def batch(self, wanted: Sequence[Wanted]) -> FrameBatch:
         """What the policy reads; the episode index is the seed, the frame index the step."""

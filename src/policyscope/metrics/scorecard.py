@@ -7,7 +7,7 @@ dataset, and every table, interval and skill derives from the same sums.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -44,6 +44,8 @@ class ScoredEpisode:
         target: [T, H, A].
         is_pad: [T, H].
         baselines: name → [T, H, A].
+        executed: K arrays of [T, 1, A], what a robot runs at each frame; empty where it runs the
+            first steps of its chunks.
     """
 
     index: int
@@ -53,6 +55,28 @@ class ScoredEpisode:
     target: NativeActions
     is_pad: NDArray[np.bool_]
     baselines: Mapping[str, NativeActions]
+    executed: tuple[NativeActions, ...] = ()
+
+    def with_executed(self) -> ScoredEpisode:
+        """What is run as one more step at the end of each chunk, so that it is summed with it."""
+        if not self.executed:
+            return self
+
+        def longer(chunks: NativeActions, by: NativeActions) -> NativeActions:
+            return NativeActions(np.concatenate([chunks.values, by.values], axis=1), chunks.units)
+
+        def first(chunks: NativeActions) -> NativeActions:
+            return NativeActions(chunks.values[:, :1], chunks.units)
+
+        pairs = zip(self.predicted, self.executed, strict=True)
+        return replace(
+            self,
+            predicted=tuple(longer(p, run) for p, run in pairs),
+            target=longer(self.target, first(self.target)),
+            is_pad=np.concatenate([self.is_pad, self.is_pad[:, :1]], axis=1),
+            baselines={name: longer(b, first(b)) for name, b in self.baselines.items()},
+            executed=(),
+        )
 
 
 @final
@@ -80,6 +104,7 @@ class Scorecard:
         n_action_steps: steps of it that a robot runs.
         fps: frames per second.
         action_kind: ``delta`` actions are integrated before their shapes are compared.
+        ensembled: whether episodes say themselves what a robot runs (`ScoredEpisode.executed`).
 
     Attributes:
         included: [A], false for dims that hardly vary (std < 1e-6): they have no normalized error.
@@ -96,7 +121,9 @@ class Scorecard:
         n_action_steps: int,
         fps: float,
         action_kind: str = "absolute",
+        ensembled: bool = False,
     ) -> None:
+        self._ensembled = ensembled
         self.schema, self.horizon, self.n_action_steps, self.fps = (
             schema,
             horizon,
@@ -119,6 +146,21 @@ class Scorecard:
     def add(self, episode: ScoredEpisode) -> None:
         """Reduce one episode to sums."""
         self._stacks.clear()
+        self._sum(episode.with_executed())
+        self._shapes.append(self._shape(episode))
+        normalize = self._normalizer.normalize
+        if len(episode.predicted) > 1:
+            chunks = np.stack([normalize(p).values for p in episode.predicted])
+            self._samples.append(
+                sample_sums(
+                    chunks[..., self.included],
+                    normalize(episode.target).values[..., self.included],
+                    episode.is_pad,
+                )
+            )
+        self._count_range(episode)
+
+    def _sum(self, episode: ScoredEpisode) -> None:
         normalize = self._normalizer.normalize
         for task in dict.fromkeys(episode.tasks):
             at = np.array([t == task for t in episode.tasks])
@@ -148,17 +190,6 @@ class Scorecard:
                     (real**2).sum(axis=0),
                 )
             )
-        self._shapes.append(self._shape(episode))
-        if len(episode.predicted) > 1:
-            chunks = np.stack([normalize(p).values for p in episode.predicted])
-            self._samples.append(
-                sample_sums(
-                    chunks[..., self.included],
-                    normalize(episode.target).values[..., self.included],
-                    episode.is_pad,
-                )
-            )
-        self._count_range(episode)
 
     def _shape(self, episode: ScoredEpisode) -> EpisodeShape:
         delta = self._kind == "delta"
@@ -306,6 +337,8 @@ class Scorecard:
     # ── reductions ────────────────────────────────────────────────────
 
     def _steps(self, scope: str) -> slice:
+        if scope == "executed" and self._ensembled:  # see `ScoredEpisode.with_executed`
+            return slice(self.horizon, self.horizon + 1)
         stop = {"step1": 1, "chunk": self.horizon, "executed": self.n_action_steps}[scope]
         return slice(0, stop)
 
@@ -324,7 +357,7 @@ class Scorecard:
         key = (name, space, dims.tobytes())
         if key not in self._stacks:
             _, place = np.unique([s.episode for s in self._segments], return_inverse=True)
-            stack = np.zeros((3, place.max() + 1, self.horizon))
+            stack = np.zeros((3, place.max() + 1, self.horizon + int(self._ensembled)))
             for at, segment in zip(place, self._segments, strict=True):
                 sums = (segment.native if space == "native" else segment.normalized)[name]
                 stack[0, at] += sums.absolute[:, dims].mean(axis=1)
