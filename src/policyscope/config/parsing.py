@@ -33,16 +33,8 @@ def parse_episodes(
     """
     chosen: set[int] = set()
     for part in text.strip("[] ").split(","):
-        bounds = [b.strip() for b in part.split(":")]
         try:
-            numbers = [int(b) if b else None for b in bounds]
-            if len(numbers) == 1 and numbers[0] is not None:
-                picked = range(numbers[0], numbers[0] + 1)
-            elif len(numbers) in (2, 3):
-                start, stop = numbers[0] or 0, total if numbers[1] is None else numbers[1]
-                picked = range(start, stop, (numbers[2:] or [1])[0] or 1)
-            else:
-                raise ValueError(part)
+            picked = _slice(part, total)
         except ValueError:
             raise UsageError(
                 flag,
@@ -76,6 +68,17 @@ def parse_episodes(
             fix=f"choose among 0:{total}",
         )
     return tuple(sorted(chosen))
+
+
+def _slice(part: str, total: int) -> range:
+    """The indices that one part of a list names; ValueError where it names none."""
+    numbers = [int(bound) if bound else None for bound in (b.strip() for b in part.split(":"))]
+    if len(numbers) == 1 and numbers[0] is not None:
+        return range(numbers[0], numbers[0] + 1)
+    if len(numbers) not in (2, 3):
+        raise ValueError(part)
+    start, stop = numbers[0] or 0, total if numbers[1] is None else numbers[1]
+    return range(start, stop, (numbers[2:] or [1])[0] or 1)
 
 
 def _first_outside(picked: range, total: int) -> int | None:
