@@ -859,7 +859,7 @@ def table_bends(draw: st.DrawFn) -> tuple[str, Bend]:
         if what == "cut":
             return table.slice(0, int(rng.integers(0, n + 1)))
         if what == "double":
-            return table.take(pa.array([*range(n), int(rng.integers(0, n))]) if n else table)
+            return pa.concat_tables([table, table.slice(int(rng.integers(0, n + 1)), 1)])
         if at < 0:
             return table
         if what == "drop":

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from policyscope.data.files import Folder, whole_numbers
+from policyscope.data.files import Folder, unreadable, whole_numbers
 from policyscope.data.index import EpisodeIndex
 from policyscope.data.info import Info
 from policyscope.errors import DatasetError
@@ -76,11 +76,14 @@ class DataFiles:
                 file that is broken.
         """
         pieces, names, rows = [], [], []
-        for name, found in self._places(episode):
-            pieces.append(self._take(name, found, [*columns, "frame_index"]))
-            names += [name] * len(found)
-            rows.append(found)
-        table = pa.concat_tables(pieces, promote_options="permissive")
+        try:
+            for name, found in self._places(episode):
+                pieces.append(self._take(name, found, [*columns, "frame_index"]))
+                names += [name] * len(found)
+                rows.append(found)
+            table = pa.concat_tables(pieces, promote_options="permissive")
+        except pa.ArrowException as error:  # types that don't go together
+            raise unreadable(f"episode {episode} of {self._folder.name}", error) from error
         frame_index = whole_numbers(table.column("frame_index"))
         if frame_index is None:
             raise self._refused(episode, "whole numbers in frame_index", "others")
