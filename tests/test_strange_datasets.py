@@ -219,6 +219,10 @@ REFUSED: dict[str, tuple[Bend, str]] = {
         edit_table(INDEX, bend.order([0, 1, 3])),
         "dataset_counts_contradict",
     ),
+    "another recording beside it": (
+        lambda root: shutil.copy(root / DATA, root / "data/chunk-000/file-007.parquet"),
+        "22 rows in the files below data/, one for each frame of the index; found 22 more",
+    ),
     "other frames than counted": (bend.info(total_frames=21), "21 frames as meta/info.json says"),
     "other length than the index": (
         edit_table(INDEX, lambda t: column(t, "dataset_to_index", [6, 12, 16, 22])),
@@ -653,6 +657,13 @@ def test_pictures_that_are_not_what_is_declared(
     assert said in str(raised.value)
 
 
+def test_a_video_of_another_size_is_not_decoded(tmp_path: Path) -> None:
+    root = fakes.write_dataset(tmp_path / "d", lengths=(3,), video=True)
+    bend.feature(fakes.IMAGE, shape=[64, 48, 3])(root)
+    with pytest.raises(InputError, match=r"\(64, 48, 3\).*found \(64, 64\) in the file"):
+        opened(root).batch([(0, 0, 0)], keys=frozenset({fakes.IMAGE}))
+
+
 def test_a_playlist_is_no_video(tmp_path: Path) -> None:
     """FFmpeg would open what it names."""
     root = fakes.write_dataset(tmp_path / "d", lengths=(3,), video=True)
@@ -757,7 +768,6 @@ def test_a_hub_that_never_answers_is_not_waited_for(
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setattr(hub, "ENDPOINT", address)
         monkeypatch.setattr(hub, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr("huggingface_hub.hf_api.ENDPOINT", address, raising=False)
         monkeypatch.setattr("policyscope.data.hub._PATIENCE_S", 0.2)
         monkeypatch.setattr(constants, "HF_LEROBOT_HOME", tmp_path / "home")
         monkeypatch.setattr(constants, "HF_LEROBOT_HUB_CACHE", tmp_path / "cache")
@@ -765,6 +775,8 @@ def test_a_hub_that_never_answers_is_not_waited_for(
         with pytest.raises(InputError, match="on a reachable hub"):
             FrameSource(DatasetConfig(repo_id="nobody/nothing"), repo_id="nobody/nothing")
         assert time.monotonic() - begin < 10
+        silent.setblocking(False)
+        silent.accept()[0].close()  # it was asked, and kept silent
 
 
 def test_the_hub_never_writes_into_the_users_directory(

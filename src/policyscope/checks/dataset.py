@@ -67,6 +67,11 @@ def _counts(facts: DatasetFacts) -> list[Finding]:
         )
     if declared.frames is not None and declared.frames != frames:
         wrong.append(f"{declared.frames} frames as {INFO} says; found {frames} in meta/episodes")
+    if facts.spare_rows:
+        wrong.append(
+            f"{frames} rows in the files below data/, one for each frame of the index; found "
+            f"{facts.spare_rows} more"
+        )
     off = [e for e, span in facts.spans.items() if span != lengths[e]]
     if off:
         e = off[0]

@@ -141,13 +141,7 @@ class Cameras:
         try:
             for picture in self._pictures(key, episode, frames, lane):
                 if picture.shape != (*size, channels):
-                    raise DatasetError(
-                        what,
-                        expected=f"pictures of shape {(*size, channels)} (height, width, "
-                        "channels), as meta/info.json declares",
-                        found=str(picture.shape),
-                        fix=f"correct the shape of {key} in meta/info.json, or record again",
-                    )
+                    raise self._other_size(key, what, str(picture.shape))
                 yield picture
         except DatasetError:
             raise
@@ -184,6 +178,9 @@ class Cameras:
                 if self._backend == "torchcodec"
                 else PyavDecoder(path, threads=0 if alone else 1)
             )
+            if decoder.size != self._features[key].picture[1:]:  # before pictures take memory
+                decoder.close()
+                raise self._other_size(key, name, f"{decoder.size} in the file")
             held = self._decoders[key, lane.index] = (name, decoder)
         return held[1]
 
@@ -198,6 +195,16 @@ class Cameras:
                 StoredPictures(self._folder, name, key, (height, width)),
             )
         return held[1]
+
+    def _other_size(self, key: str, what: str, found: str) -> DatasetError:
+        channels, height, width = self._features[key].picture
+        return DatasetError(
+            what,
+            expected=f"pictures of shape {(height, width, channels)} (height, width, channels), as "
+            "meta/info.json declares",
+            found=found,
+            fix=f"correct the shape of {key} in meta/info.json, or record again",
+        )
 
     def _pixels(self, key: str) -> int:
         _, height, width = self._features[key].picture

@@ -6,9 +6,9 @@ which file to look first; where it is stale, the other files are searched before
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, final
 
 import numpy as np
@@ -21,7 +21,9 @@ from policyscope.data.index import EpisodeIndex
 from policyscope.data.info import Info
 from policyscope.errors import DatasetError
 
-_KEPT = 256  # files whose episode numbers are at hand
+_KEPT = 256 << 20  # bytes of episode numbers at hand
+_MOST_EPISODE = 256 << 20  # bytes of one episode's columns: a day of a humanoid takes half of it
+_COUNTED = 512  # files whose rows are counted when a dataset is opened
 _AGAIN = "download or record the dataset again"
 
 
@@ -50,9 +52,23 @@ class DataFiles:
     def __init__(self, folder: Folder, info: Info, index: EpisodeIndex) -> None:
         self._folder, self._index = folder, index
         self._directory = info.data_path.split("{", 1)[0].rpartition("/")[0] or "."
-        self._numbers = lru_cache(_KEPT)(self._read_numbers)
+        self._known: OrderedDict[str, NDArray[np.int64]] = OrderedDict()
         self._file: tuple[str, pq.ParquetFile] | None = None
         self._held: tuple[Any, pa.Table] | None = None
+
+    def spare_rows(self) -> int:
+        """How many rows there are beyond those of the index; 0 where there are too many files.
+
+        Files of episodes that nobody chose may be missing: they are fetched when they are needed.
+        """
+        names = self.names
+        if len(names) > _COUNTED:
+            return 0
+        rows = 0
+        for name in names:
+            with self._folder.parquet(name) as file:
+                rows += file.metadata.num_rows
+        return max(0, rows - sum(self._index.lengths.values()))
 
     @property
     def names(self) -> list[str]:
@@ -84,6 +100,9 @@ class DataFiles:
             table = pa.concat_tables(pieces, promote_options="permissive")
         except pa.ArrowException as error:  # types that don't go together
             raise unreadable(f"episode {episode} of {self._folder.name}", error) from error
+        if table.nbytes > _MOST_EPISODE:
+            size = f"{table.nbytes >> 20} MiB"
+            raise self._refused(episode, f"at most {_MOST_EPISODE >> 20} MiB of numbers", size)
         frame_index = whole_numbers(table.column("frame_index"))
         if frame_index is None:
             raise self._refused(episode, "whole numbers in frame_index", "others")
@@ -136,6 +155,15 @@ class DataFiles:
         raise self._refused(
             episode, f"{expected or 'some'} frames, as its metadata says", str(total)
         )
+
+    def _numbers(self, name: str) -> NDArray[np.int64]:
+        """The ``episode_index`` of a file's rows; those of the latest files stay at hand."""
+        if name not in self._known:
+            self._known[name] = self._read_numbers(name)
+            while len(self._known) > 1 and sum(n.nbytes for n in self._known.values()) > _KEPT:
+                self._known.popitem(last=False)
+        self._known.move_to_end(name)
+        return self._known[name]
 
     def _read_numbers(self, name: str) -> NDArray[np.int64]:
         file = self._open(name)

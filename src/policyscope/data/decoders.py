@@ -33,7 +33,13 @@ _CONTAINED = {
 
 
 class Decoder(Protocol):
-    """Pictures of one video file."""
+    """Pictures of one video file.
+
+    Attributes:
+        size: (height, width) as the file says before anything is decoded.
+    """
+
+    size: tuple[int, int]
 
     def read(self, seconds: Sequence[float]) -> Iterator[Picture]:
         """The picture at each of the given times, which rise.
@@ -63,6 +69,7 @@ class PyavDecoder:
         self._container = _opened(path)
         self._stream = self._container.streams.video[0]
         self._stream.codec_context.thread_count = threads
+        self.size = (self._stream.height, self._stream.width)
         self._tick = float(self._stream.time_base or 0)
         self._to_rgb = VideoReformatter()
         self._recent: deque[tuple[float, Any]] = deque(maxlen=_KEPT)
@@ -138,7 +145,9 @@ class TorchcodecDecoder:
     """lerobot's own torchcodec road, for whoever wants its pictures."""
 
     def __init__(self, path: Path) -> None:
-        _opened(path).close()  # a video in itself
+        with _opened(path) as container:  # a video in itself
+            stream = container.streams.video[0]
+            self.size = (stream.height, stream.width)
         self._path = path
 
     def read(self, seconds: Sequence[float]) -> Iterator[Picture]:

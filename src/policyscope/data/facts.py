@@ -61,6 +61,7 @@ class DatasetFacts:
         episode_tasks: episode index → its first task text; without those that nobody tells.
         declared: what it counts.
         spans: episode index → frames by the index of all frames.
+        spare_rows: rows of the data files that are no episode's.
     """
 
     robot: Robot
@@ -72,6 +73,7 @@ class DatasetFacts:
     episode_tasks: Mapping[int, str]
     declared: Counts
     spans: Mapping[int, int]
+    spare_rows: int = 0
 
     @property
     def complete(self) -> bool:
@@ -139,7 +141,7 @@ def read_facts(
         broken_stats=broken,
         task_texts=task_texts,
         lengths=index.lengths,
-        episode_tasks={e: texts[0] if texts else "" for e, texts in (index.tasks or {}).items()},
+        episode_tasks=index.tasks or {},
         declared=Counts(info.total_episodes, info.total_frames, info.total_tasks),
         spans=index.spans,
     )

@@ -21,7 +21,7 @@ from policyscope.errors import DatasetError, first_line
 from policyscope.files import Door
 
 _MOST_JSON = 64 << 20  # bytes; lerobot's largest are a few hundred kilobytes
-_MOST_ROWS = 100_000_000  # of one Parquet file; lerobot's files hold about 100 MB
+_MOST_ROWS = 20_000_000  # of one Parquet file; lerobot's files hold about 100 MB
 _MOST_DECODED = 1 << 30  # bytes of one file's columns in memory
 _ROWS = 1 << 16
 _AGAIN = "download or record the dataset again"

@@ -12,6 +12,7 @@ from typing import Any, final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from policyscope.data.files import Folder, whole_numbers
@@ -23,6 +24,7 @@ EPISODES = "meta/episodes"
 _TEXT_COLUMNS = ("task", "__index_level_0__")
 _READ = ("episode_index", "length", "tasks", "dataset_from_index", "dataset_to_index")
 _PLACES = ("data/", "videos/")
+_MOST_EPISODES = 4_000_000  # of one file
 _MOST = 256 << 20  # bytes of an index's columns
 _AGAIN = "record or convert the dataset again"
 
@@ -33,7 +35,7 @@ class EpisodeIndex:
 
     Attributes:
         lengths: episode index → its frames, in rising order.
-        tasks: episode index → its texts; None where the index has none.
+        tasks: episode index → its first text; None where the index has no texts.
         spans: episode index → frames by ``dataset_from_index`` and ``dataset_to_index``, where
             these are there.
 
@@ -43,7 +45,7 @@ class EpisodeIndex:
     """
 
     lengths: Mapping[int, int]
-    tasks: Mapping[int, tuple[str, ...]] | None
+    tasks: Mapping[int, str] | None
     spans: Mapping[int, int]
 
     def __init__(self, folder: Folder, info: Info) -> None:
@@ -118,16 +120,23 @@ class EpisodeIndex:
             raise self._refused(f"whole numbers in {column}", "others")
         return values
 
-    def _texts(self) -> dict[int, tuple[str, ...]] | None:
+    def _texts(self) -> dict[int, str] | None:
+        """First texts; equal ones are one object, however many episodes there are."""
         if "tasks" not in self._columns:
             return None
-        texts: dict[int, tuple[str, ...]] = {}
-        for episode, value in zip(self._row, self._table.column("tasks").to_pylist(), strict=True):
-            stored = [value] if isinstance(value, str) else value or []
-            if not all(isinstance(text, str) for text in stored):
-                raise self._refused("texts in tasks", repr(value)[:80])
-            texts[episode] = tuple(stored)
-        return texts
+        column = self._table.column("tasks").combine_chunks()
+        first = column
+        if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+            filled = pc.fill_null(pc.greater(pc.list_value_length(column), 0), False)
+            at = pc.if_else(filled, column.offsets.slice(0, len(column)), None)
+            first = column.values.take(at)
+        if not is_text(first.type) and not pa.types.is_null(first.type):
+            raise self._refused("texts in tasks", f"values of type {first.type}")
+        known: dict[str, str] = {}
+        return {
+            episode: known.setdefault(text, text)
+            for episode, text in zip(self._row, (v.as_py() or "" for v in first), strict=True)
+        }
 
     def _spans(self) -> dict[int, int]:
         ends = ("dataset_from_index", "dataset_to_index")
@@ -158,6 +167,9 @@ def _read_index(folder: Folder) -> pa.Table:
     for name in names:
         file = folder.parquet(name)
         wanted = [c for c in file.schema_arrow.names if c in _READ or c.startswith(_PLACES)]
+        if file.metadata.num_rows > _MOST_EPISODES:
+            found = str(file.metadata.num_rows)
+            raise folder.refused(name, f"at most {_MOST_EPISODES} episodes", found, _AGAIN)
         tables.append(folder.columns(name, file, wanted, most=_MOST))
         file.close()
     if len(tables) == 1:
@@ -223,7 +235,7 @@ def read_tasks(folder: Folder, info: Info) -> dict[int, str]:
 
 def _text_column(file: Any, folder: Folder) -> str:
     schema = file.schema_arrow
-    texts = [field.name for field in schema if _is_text(field.type)]
+    texts = [field.name for field in schema if is_text(field.type)]
     for name in (*_index_columns(schema), *_TEXT_COLUMNS):
         if name in texts:
             return str(name)
@@ -233,7 +245,8 @@ def _text_column(file: Any, folder: Folder) -> str:
     return str(texts[0])
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Whether values are texts, as such or by a dictionary."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 

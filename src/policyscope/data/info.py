@@ -99,7 +99,7 @@ class Feature(BaseModel):
         """Whether its values are numbers."""
         try:
             return np.dtype(self.dtype).kind in "fiub"
-        except TypeError:
+        except (TypeError, ValueError, SyntaxError):
             return False
 
     @property

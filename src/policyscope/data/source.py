@@ -63,6 +63,7 @@ class FrameSource:
         self.seen = {}
         self.facts, info, self._index = read_facts(folder, self._config.action_units)
         self._files = DataFiles(folder, info, self._index)
+        self.facts = replace(self.facts, spare_rows=self._files.spare_rows())
         if self._index.tasks is None:
             self.facts = replace(self.facts, episode_tasks=self._first_tasks())
         self._folder = folder
