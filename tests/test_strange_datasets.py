@@ -762,6 +762,7 @@ def test_a_hub_that_never_answers_is_not_waited_for(
     import time
 
     import huggingface_hub.constants as hub
+    from huggingface_hub import HfApi, snapshot_download  # noqa: F401  (imports take seconds)
     from lerobot.utils import constants
 
     with socket.create_server(("127.0.0.1", 0)) as silent:

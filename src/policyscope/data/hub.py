@@ -27,7 +27,6 @@ def locate(config: DatasetConfig, repo_id: str) -> Path:
     if config.root is not None:
         return _named(Path(config.root))
     from huggingface_hub.utils._validators import validate_repo_id
-    from lerobot.datasets.utils import has_legacy_hub_download_metadata
     from lerobot.utils.constants import HF_LEROBOT_HOME
 
     try:
@@ -35,7 +34,8 @@ def locate(config: DatasetConfig, repo_id: str) -> Path:
     except ValueError as error:
         raise _out_of_reach(repo_id, error) from error
     local = Path(HF_LEROBOT_HOME) / repo_id
-    if (local / INFO).is_file() and not has_legacy_hub_download_metadata(local):
+    mirrored = (local / ".cache/huggingface/download").exists()  # of old: lerobot asks anew, too
+    if (local / INFO).is_file() and not mirrored:
         return local.resolve()
     return fetch(repo_id, config.revision, ["meta/*"])
 
