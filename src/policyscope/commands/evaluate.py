@@ -23,7 +23,8 @@ from policyscope.engine.progress import RunningScore, Watch
 from policyscope.engine.timing import chosen_batch_size, cost_of_speed, measure_latency
 from policyscope.errors import UsageError, errors_in
 from policyscope.metrics.ensembling import executed
-from policyscope.metrics.scorecard import Scorecard, ScoredEpisode
+from policyscope.metrics.scorecard import Scorecard
+from policyscope.metrics.sums import ScoredEpisode
 from policyscope.policies.base import Policy, PolicySpec
 from policyscope.policies.builtin import baseline_chunks
 from policyscope.policies.split import label

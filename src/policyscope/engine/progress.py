@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from policyscope.actions.spaces import ActionSchema, FloatArray
-from policyscope.metrics.scorecard import MIN_STD
+from policyscope.metrics.sums import MIN_STD
 
 if TYPE_CHECKING:
     from policyscope.engine.episodes import Planned
-    from policyscope.metrics.scorecard import ScoredEpisode
+    from policyscope.metrics.sums import ScoredEpisode
     from policyscope.sim.adapter import Observation
 
 

@@ -1,96 +1,21 @@
-"""From the predictions of one episode to sums, and from the sums of all episodes to tables.
-
-An episode is reduced to small sums as soon as it is complete, so memory does not grow with the
-dataset, and every table, interval and skill derives from the same sums.
-"""
+"""From the sums of all episodes to tables: errors and skill by scope, dim, step and group."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from policyscope.actions.spaces import (
-    ActionSchema,
-    FloatArray,
-    NativeActions,
-    NormalizedActions,
-    Normalizer,
-)
-from policyscope.metrics.errors import ErrorSums, error_sums, total
+from policyscope.actions.spaces import ActionSchema, FloatArray
+from policyscope.metrics.errors import ErrorSums, total
 from policyscope.metrics.intervals import Estimate, cluster_mean, cluster_ratio, skill
-from policyscope.metrics.samples import SampleSums, sample_scores, sample_sums
-from policyscope.metrics.shape import EpisodeShape, episode_shape, similarity, smoothness
+from policyscope.metrics.samples import sample_scores
+from policyscope.metrics.shape import similarity, smoothness
+from policyscope.metrics.sums import POLICY, Measure, ScoredEpisode, Segment, Sums, sums_of
 
 SCOPES = ("step1", "chunk", "executed")
-MIN_STD = 1e-6
-_EDGE = 1e-3  # of the range: within it a prediction counts as saturated
-POLICY = "policy"
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class ScoredEpisode:
-    """Predictions of one episode, ready to be scored.
-
-    Attributes:
-        index: episode index.
-        frame_index: [T], rising.
-        tasks: T texts.
-        predicted: K arrays of [T, H, A], one a sample.
-        target: [T, H, A].
-        is_pad: [T, H].
-        baselines: name → [T, H, A].
-        executed: K arrays of [T, 1, A], what a robot runs at each frame; empty where it runs the
-            first steps of its chunks.
-    """
-
-    index: int
-    frame_index: NDArray[np.int64]
-    tasks: tuple[str, ...]
-    predicted: tuple[NativeActions, ...]
-    target: NativeActions
-    is_pad: NDArray[np.bool_]
-    baselines: Mapping[str, NativeActions]
-    executed: tuple[NativeActions, ...] = ()
-
-    def with_executed(self) -> ScoredEpisode:
-        """What is run as one more step at the end of each chunk, so that it is summed with it."""
-        if not self.executed:
-            return self
-
-        def longer(chunks: NativeActions, by: NativeActions) -> NativeActions:
-            return NativeActions(np.concatenate([chunks.values, by.values], axis=1), chunks.units)
-
-        def first(chunks: NativeActions) -> NativeActions:
-            return NativeActions(chunks.values[:, :1], chunks.units)
-
-        pairs = zip(self.predicted, self.executed, strict=True)
-        return replace(
-            self,
-            predicted=tuple(longer(p, run) for p, run in pairs),
-            target=longer(self.target, first(self.target)),
-            is_pad=np.concatenate([self.is_pad, self.is_pad[:, :1]], axis=1),
-            baselines={name: longer(b, first(b)) for name, b in self.baselines.items()},
-            executed=(),
-        )
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class _Segment:
-    """Sums over the frames of one episode and task."""
-
-    episode: int
-    task: str
-    n_frames: int
-    native: dict[str, ErrorSums]
-    normalized: dict[str, ErrorSums]
-    target_sum: FloatArray
-    target_squared: FloatArray
 
 
 @final
@@ -123,99 +48,46 @@ class Scorecard:
         action_kind: str = "absolute",
         ensembled: bool = False,
     ) -> None:
-        self._ensembled = ensembled
-        self.schema, self.horizon, self.n_action_steps, self.fps = (
-            schema,
-            horizon,
-            n_action_steps,
-            fps,
+        self._start(
+            Sums.nothing(
+                Measure.of(
+                    schema,
+                    stats,
+                    horizon=horizon,
+                    n_action_steps=n_action_steps,
+                    fps=fps,
+                    action_kind=action_kind,
+                    ensembled=ensembled,
+                )
+            )
         )
-        self._stats = {k: np.asarray(v, dtype=np.float64).reshape(-1) for k, v in stats.items()}
-        self._kind = action_kind
-        self._normalizer = Normalizer.from_stats(
-            {"action": self._stats}, mode="MEAN_STD", units=schema.units
-        )
-        self.included = self._stats["std"] >= MIN_STD
-        self.basis = "native" if schema.single_unit is not None else "normalized"
-        self._segments: list[_Segment] = []
-        self._shapes: list[EpisodeShape] = []
-        self._samples: list[SampleSums] = []
-        self._stacks: dict[tuple[str, str, bytes], FloatArray] = {}
-        self._range = np.zeros((3, schema.dim))  # values seen, out of range, at its edge
+
+    @classmethod
+    def of(cls, sums: Sums) -> Scorecard:
+        """The tables of sums that are already there."""
+        card = cls.__new__(cls)
+        card._start(sums)
+        return card
+
+    def _start(self, sums: Sums) -> None:
+        measure = sums.measure
+        self._sums, self._stacks = sums, dict[tuple[str, str, bytes], FloatArray]()
+        self.schema, self.horizon, self.fps = measure.schema, measure.horizon, measure.fps
+        self.included, self.basis = measure.included, measure.basis
 
     def add(self, episode: ScoredEpisode) -> None:
         """Reduce one episode to sums."""
         self._stacks.clear()
-        self._sum(episode.with_executed())
-        self._shapes.append(self._shape(episode))
-        normalize = self._normalizer.normalize
-        if len(episode.predicted) > 1:
-            chunks = np.stack([normalize(p).values for p in episode.predicted])
-            self._samples.append(
-                sample_sums(
-                    chunks[..., self.included],
-                    normalize(episode.target).values[..., self.included],
-                    episode.is_pad,
-                )
-            )
-        self._count_range(episode)
+        self._sums += sums_of(self._sums.measure, episode)
 
-    def _sum(self, episode: ScoredEpisode) -> None:
-        normalize = self._normalizer.normalize
-        for task in dict.fromkeys(episode.tasks):
-            at = np.array([t == task for t in episode.tasks])
-            target, pad = _take(episode.target, at), episode.is_pad[at]
-            baselines = {name: _take(b, at) for name, b in episode.baselines.items()}
-            samples = [_take(p, at) for p in episode.predicted]
-            native = {name: error_sums(b, target, pad) for name, b in baselines.items()}
-            normalized = {
-                name: error_sums(normalize(b), normalize(target), pad)
-                for name, b in baselines.items()
-            }
-            native[POLICY] = total([error_sums(p, target, pad) for p in samples]).mean_over(
-                len(samples)
-            )
-            normalized[POLICY] = total(
-                [error_sums(normalize(p), normalize(target), pad) for p in samples]
-            ).mean_over(len(samples))
-            real = np.where(pad[..., None], 0.0, target.values)
-            self._segments.append(
-                _Segment(
-                    episode.index,
-                    task,
-                    int(at.sum()),
-                    native,
-                    normalized,
-                    real.sum(axis=0),
-                    (real**2).sum(axis=0),
-                )
-            )
+    @property
+    def sums(self) -> Sums:
+        """What all tables derive from."""
+        return self._sums
 
-    def _shape(self, episode: ScoredEpisode) -> EpisodeShape:
-        delta = self._kind == "delta"
-
-        def walk(values: FloatArray) -> FloatArray:
-            return values.cumsum(axis=-2) if delta else values
-
-        pair = (episode.predicted[0], episode.target)
-        layout = (episode.is_pad, episode.frame_index, self.n_action_steps)
-        if self.basis == "native":
-            native = [NativeActions(walk(a.values), a.units) for a in pair]
-            return episode_shape(native[0], native[1], *layout, seams=not delta)
-        scaled = [self._normalizer.normalize(a) for a in pair]
-        moved = [NormalizedActions(walk(a.values[..., self.included]), a.stats_id) for a in scaled]
-        return episode_shape(moved[0], moved[1], *layout, seams=not delta)
-
-    def _count_range(self, episode: ScoredEpisode) -> None:
-        low, high = self._stats.get("min"), self._stats.get("max")
-        if low is None or high is None:
-            return
-        edge = _EDGE * (high - low)
-        for sample in episode.predicted:
-            values = sample.values[~episode.is_pad]
-            outside = (values < low) | (values > high)
-            near = ~outside & ((values <= low + edge) | (values >= high - edge))
-            self._range += [np.full(len(low), len(values)), outside.sum(0), near.sum(0)]
+    @property
+    def _segments(self) -> tuple[Segment, ...]:
+        return self._sums.segments
 
     # ── tables ────────────────────────────────────────────────────────
 
@@ -227,23 +99,24 @@ class Scorecard:
     @property
     def n_episodes(self) -> int:
         """Episodes scored."""
-        return len({s.episode for s in self._segments})
+        return len(self._sums.episodes)
 
     @property
     def baselines(self) -> tuple[str, ...]:
         """Names of the baselines that every episode has."""
-        return tuple(n for n in self._segments[0].native if n != POLICY)
+        return tuple(n for n in self._sums.who if n != POLICY)
 
     def summary(self, name: str = POLICY) -> dict[str, Any]:
         """Errors of the policy, or of a baseline, by scope."""
-        return {scope: self._summary(name, self._steps(scope)) for scope in SCOPES}
+        return {scope: self._summary(name, self._sums.measure.steps(scope)) for scope in SCOPES}
 
     def skill(self) -> dict[str, Any]:
         """1 - MSE/MSE_baseline against each baseline: by scope, and by horizon step."""
         table: dict[str, Any] = {}
         for name in self.baselines:
             table[name] = {
-                scope: self._skill(name, self._steps(scope)).to_json() for scope in SCOPES
+                scope: self._skill(name, self._sums.measure.steps(scope)).to_json()
+                for scope in SCOPES
             }
             table[name]["by_horizon"] = [
                 self._skill(name, slice(h, h + 1)).value for h in range(self.horizon)
@@ -252,9 +125,9 @@ class Scorecard:
 
     def by_dim(self) -> list[dict[str, Any]]:
         """A row for each scope and dim."""
-        rows = []
+        rows, stats = [], self._sums.measure.stats
         for scope in SCOPES:
-            steps = self._steps(scope)
+            steps = self._sums.measure.steps(scope)
             native, normalized = self._pooled(self._segments, steps)
             ratio = self._variance_ratio(steps)
             for d in range(self.schema.dim):
@@ -264,8 +137,8 @@ class Scorecard:
                     "dim": d,
                     "name": self.schema.names[d],
                     "unit": self.schema.units[d],
-                    "mean": float(self._stats["mean"][d]),
-                    "std": float(self._stats["std"][d]),
+                    "mean": float(stats["mean"][d]),
+                    "std": float(stats["std"][d]),
                     "excluded": not use,
                     **_dim_errors(native[POLICY], d),
                     "nmae": _dim_errors(normalized[POLICY], d)["mae"] if use else None,
@@ -323,27 +196,23 @@ class Scorecard:
 
     def similarity(self) -> dict[str, Any]:
         """ADE, FDE and path-length ratio; the key ``unit`` says in which space."""
-        table: dict[str, Any] = {k: v.to_json() for k, v in similarity(self._shapes).items()}
+        table: dict[str, Any] = {
+            k: v.to_json() for k, v in similarity(list(self._sums.shapes)).items()
+        }
         return {"unit": self.schema.single_unit or "std", **table}
 
     def smoothness(self) -> dict[str, Any]:
         """Chunk seams; distances in the unit that ``unit`` names."""
-        return {"unit": self.schema.single_unit or "std", **smoothness(self._shapes)}
+        return {"unit": self.schema.single_unit or "std", **smoothness(list(self._sums.shapes))}
 
     def samples(self) -> dict[str, Any] | None:
         """Scores of stochastic policies with K > 1 samples a frame, else None."""
-        return sample_scores(self._samples) if self._samples else None
+        return sample_scores(list(self._sums.samples)) if self._sums.samples else None
 
     # ── reductions ────────────────────────────────────────────────────
 
-    def _steps(self, scope: str) -> slice:
-        if scope == "executed" and self._ensembled:  # see `ScoredEpisode.with_executed`
-            return slice(self.horizon, self.horizon + 1)
-        stop = {"step1": 1, "chunk": self.horizon, "executed": self.n_action_steps}[scope]
-        return slice(0, stop)
-
     def _pooled(
-        self, segments: list[_Segment], steps: slice
+        self, segments: Sequence[Segment], steps: slice
     ) -> tuple[dict[str, ErrorSums], dict[str, ErrorSums]]:
         names = segments[0].native
         native = {n: total([s.native[n] for s in segments]).steps(steps) for n in names}
@@ -357,7 +226,7 @@ class Scorecard:
         key = (name, space, dims.tobytes())
         if key not in self._stacks:
             _, place = np.unique([s.episode for s in self._segments], return_inverse=True)
-            stack = np.zeros((3, place.max() + 1, self.horizon + int(self._ensembled)))
+            stack = np.zeros((3, place.max() + 1, self._sums.measure.n_steps))
             for at, segment in zip(place, self._segments, strict=True):
                 sums = (segment.native if space == "native" else segment.normalized)[name]
                 stack[0, at] += sums.absolute[:, dims].mean(axis=1)
@@ -436,7 +305,7 @@ class Scorecard:
 
     def _macro(self, name: str, steps: slice, key: str) -> dict[str, float | None]:
         """Unweighted mean over episodes, or over tasks."""
-        groups: dict[Any, list[_Segment]] = {}
+        groups: dict[Any, list[Segment]] = {}
         for segment in self._segments:
             groups.setdefault(getattr(segment, key), []).append(segment)
         values: dict[str, list[float]] = {}
@@ -450,7 +319,7 @@ class Scorecard:
         }
 
     def _group_errors(
-        self, group: list[_Segment], name: str, steps: slice
+        self, group: list[Segment], name: str, steps: slice
     ) -> dict[str, float | None]:
         native = total([s.native[name] for s in group]).steps(steps)
         normalized = total([s.normalized[name] for s in group]).steps(steps)
@@ -465,12 +334,12 @@ class Scorecard:
         return result
 
     def _by_group(self, column: str, key: Any) -> list[dict[str, Any]]:
-        groups: dict[Any, list[_Segment]] = {}
+        groups: dict[Any, list[Segment]] = {}
         for segment in self._segments:
             groups.setdefault(key(segment), []).append(segment)
         rows = []
         for scope in SCOPES:
-            steps = self._steps(scope)
+            steps = self._sums.measure.steps(scope)
             for value, group in groups.items():
                 row: dict[str, Any] = {
                     "scope": scope,
@@ -492,12 +361,8 @@ class Scorecard:
         return rows
 
     def _share(self, kind: int, dim: int) -> float | None:
-        seen = self._range[0, dim]
-        return float(self._range[kind, dim] / seen) if seen else None
-
-
-def _take(actions: NativeActions, at: NDArray[np.bool_]) -> NativeActions:
-    return NativeActions(actions.values[at], actions.units)
+        seen = self._sums.in_range[0, dim]
+        return float(self._sums.in_range[kind, dim] / seen) if seen else None
 
 
 def _dim_errors(sums: ErrorSums, dim: int) -> dict[str, float]:

@@ -1,0 +1,353 @@
+"""What is left of predictions once they are scored: sums, by episode and task.
+
+An episode is reduced to small sums as soon as it is complete, so memory does not grow with the
+dataset, and every table, interval, skill and comparison derives from the same sums. Adding those of
+two parts of a dataset gives those of the whole, so that parts can be scored anywhere; stored with
+a run they stand in for predictions and dataset when it is scored or compared again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from policyscope.actions.spaces import (
+    ActionSchema,
+    FloatArray,
+    NativeActions,
+    NormalizedActions,
+    Normalizer,
+)
+from policyscope.errors import InputError
+from policyscope.metrics.errors import ErrorSums, error_sums, total
+from policyscope.metrics.samples import SampleSums, sample_sums
+from policyscope.metrics.shape import EpisodeShape, episode_shape
+
+POLICY = "policy"
+MIN_STD = 1e-6
+_EDGE = 1e-3  # of the range: within it a prediction counts as saturated
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ScoredEpisode:
+    """Predictions of one episode, ready to be scored.
+
+    Attributes:
+        index: episode index.
+        frame_index: [T], rising.
+        tasks: T texts.
+        predicted: K arrays of [T, H, A], one a sample.
+        target: [T, H, A].
+        is_pad: [T, H].
+        baselines: name → [T, H, A].
+        executed: K arrays of [T, 1, A], what a robot runs at each frame; empty where it runs the
+            first steps of its chunks.
+    """
+
+    index: int
+    frame_index: NDArray[np.int64]
+    tasks: tuple[str, ...]
+    predicted: tuple[NativeActions, ...]
+    target: NativeActions
+    is_pad: NDArray[np.bool_]
+    baselines: Mapping[str, NativeActions]
+    executed: tuple[NativeActions, ...] = ()
+
+    def with_executed(self) -> ScoredEpisode:
+        """What is run as one more step at the end of each chunk, so that it is summed with it."""
+        if not self.executed:
+            return self
+
+        def longer(chunks: NativeActions, by: NativeActions) -> NativeActions:
+            return NativeActions(np.concatenate([chunks.values, by.values], axis=1), chunks.units)
+
+        def first(chunks: NativeActions) -> NativeActions:
+            return NativeActions(chunks.values[:, :1], chunks.units)
+
+        pairs = zip(self.predicted, self.executed, strict=True)
+        return replace(
+            self,
+            predicted=tuple(longer(p, run) for p, run in pairs),
+            target=longer(self.target, first(self.target)),
+            is_pad=np.concatenate([self.is_pad, self.is_pad[:, :1]], axis=1),
+            baselines={name: longer(b, first(b)) for name, b in self.baselines.items()},
+            executed=(),
+        )
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Measure:
+    """What sums are sums of; they add up only where this is the same.
+
+    Attributes:
+        schema: names and units of the compared dims.
+        stats: the dataset's statistics of those dims: name → [A].
+        horizon: steps of a chunk (H).
+        n_action_steps: steps of it that a robot runs.
+        fps: frames per second.
+        action_kind: ``delta`` actions are integrated before their shapes are compared.
+        ensembled: whether episodes say themselves what a robot runs (`ScoredEpisode.executed`).
+    """
+
+    schema: ActionSchema
+    stats: Mapping[str, FloatArray]
+    horizon: int
+    n_action_steps: int
+    fps: float
+    action_kind: str = "absolute"
+    ensembled: bool = False
+
+    @staticmethod
+    def of(
+        schema: ActionSchema,
+        stats: Mapping[str, ArrayLike],
+        *,
+        horizon: int,
+        n_action_steps: int,
+        fps: float,
+        action_kind: str = "absolute",
+        ensembled: bool = False,
+    ) -> Measure:
+        """Arguments as the attributes; statistics may be lists."""
+        known = {k: np.asarray(v, dtype=np.float64).reshape(-1) for k, v in stats.items()}
+        return Measure(schema, known, horizon, n_action_steps, fps, action_kind, ensembled)
+
+    @property
+    def n_steps(self) -> int:
+        """Steps that are summed apart (S): the chunk's, and what is run where that is another."""
+        return self.horizon + int(self.ensembled)
+
+    def steps(self, scope: str) -> slice:
+        """The steps of ``step1``, ``chunk`` or ``executed``."""
+        if scope == "executed" and self.ensembled:  # see `ScoredEpisode.with_executed`
+            return slice(self.horizon, self.n_steps)
+        stop = {"step1": 1, "chunk": self.horizon, "executed": self.n_action_steps}[scope]
+        return slice(0, stop)
+
+    @property
+    def included(self) -> NDArray[np.bool_]:
+        """[A], false for dims that hardly vary (std < 1e-6): they have no normalized error."""
+        return self.stats["std"] >= MIN_STD
+
+    @property
+    def basis(self) -> str:
+        """``native`` where all dims share a unit, else ``normalized``."""
+        return "native" if self.schema.single_unit is not None else "normalized"
+
+    def normalizer(self) -> Normalizer:
+        """The door to units of the dataset's standard deviation."""
+        return Normalizer.from_stats(
+            {"action": self.stats}, mode="MEAN_STD", units=self.schema.units
+        )
+
+    def difference(self, other: Measure) -> str | None:
+        """The first thing in which two measures differ, in words; None where they agree."""
+        for known in fields(self):
+            ours, theirs = getattr(self, known.name), getattr(other, known.name)
+            if known.name == "stats":
+                same = ours.keys() == theirs.keys() and all(
+                    np.array_equal(ours[k], theirs[k], equal_nan=True) for k in ours
+                )
+                if not same:
+                    return "statistics of actions"
+            elif ours != theirs:
+                return f"{known.name} {ours} and {theirs}"
+        return None
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Sums over the frames of one episode and task.
+
+    Attributes:
+        episode: its index.
+        task: the instruction.
+        n_frames: frames.
+        native: `POLICY` and each baseline → its errors in native units.
+        normalized: the same in units of the dataset's standard deviation.
+        target_sum: [S, A] summed demonstrated actions, without padding.
+        target_squared: [S, A] their summed squares.
+    """
+
+    episode: int
+    task: str
+    n_frames: int
+    native: Mapping[str, ErrorSums]
+    normalized: Mapping[str, ErrorSums]
+    target_sum: FloatArray
+    target_squared: FloatArray
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """The sums of some episodes.
+
+    Attributes:
+        measure: what they are sums of.
+        segments: one for each episode and task.
+        shapes: one for each episode, in the order of the segments.
+        samples: the same, for policies with several samples a frame; else none.
+        in_range: [3, A] values seen, out of the dataset's range, at its edge.
+    """
+
+    measure: Measure
+    segments: tuple[Segment, ...]
+    shapes: tuple[EpisodeShape, ...]
+    samples: tuple[SampleSums, ...]
+    in_range: FloatArray
+
+    @staticmethod
+    def nothing(measure: Measure) -> Sums:
+        """The sums of no episode."""
+        return Sums(measure, (), (), (), np.zeros((3, measure.schema.dim)))
+
+    def __add__(self, other: Sums) -> Sums:
+        """The sums of both.
+
+        Raises:
+            InputError: they are sums of different things, or share an episode.
+        """
+        differ = self.measure.difference(other.measure)
+        if differ is not None or (self.who not in ((), other.who) and other.who != ()):
+            raise InputError(
+                "sums of two parts",
+                expected="the same dims, units, statistics, horizon and baselines",
+                found=differ or f"{', '.join(self.who)} and {', '.join(other.who)}",
+                fix="score both parts with the same options",
+            )
+        twice = set(self.episodes) & set(other.episodes)
+        if twice:
+            raise InputError(
+                "sums of two parts",
+                expected="each episode in one of them",
+                found=f"episode {min(twice)} in both",
+                fix="give each episode to one part",
+            )
+        return Sums(
+            self.measure,
+            self.segments + other.segments,
+            self.shapes + other.shapes,
+            self.samples + other.samples,
+            self.in_range + other.in_range,
+        )
+
+    @property
+    def who(self) -> tuple[str, ...]:
+        """Whose errors were summed: the baselines, and `POLICY`."""
+        return tuple(self.segments[0].native) if self.segments else ()
+
+    @property
+    def episodes(self) -> tuple[int, ...]:
+        """Indices of the episodes, in the order in which they were added."""
+        return tuple(dict.fromkeys(s.episode for s in self.segments))
+
+    def by_episode(self, who: str, *, space: str) -> ErrorSums:
+        """Errors of each episode, stacked: what `paired_errors` compares.
+
+        Args:
+            who: `POLICY` or a baseline.
+            space: ``native`` or ``normalized``.
+
+        Returns:
+            Sums of shape [G, S, A], and [G, S] counts, in the order of `episodes`.
+        """
+        place = {episode: g for g, episode in enumerate(self.episodes)}
+        shape = (len(place), self.measure.n_steps, self.measure.schema.dim)
+        stacked = ErrorSums(np.zeros(shape), np.zeros(shape), np.zeros(shape[:2]))
+        for segment in self.segments:
+            sums = (segment.native if space == "native" else segment.normalized)[who]
+            at = place[segment.episode]
+            stacked.absolute[at] += sums.absolute
+            stacked.squared[at] += sums.squared
+            stacked.count[at] += sums.count
+        return stacked
+
+
+def sums_of(measure: Measure, episode: ScoredEpisode) -> Sums:
+    """Reduce one episode to its sums."""
+    normalize = measure.normalizer().normalize
+    whole = episode.with_executed()
+    segments = tuple(_segment(whole, task, normalize) for task in dict.fromkeys(episode.tasks))
+    samples: tuple[SampleSums, ...] = ()
+    if len(episode.predicted) > 1:
+        chunks = np.stack([normalize(p).values for p in episode.predicted])
+        samples = (
+            sample_sums(
+                chunks[..., measure.included],
+                normalize(episode.target).values[..., measure.included],
+                episode.is_pad,
+            ),
+        )
+    return Sums(
+        measure, segments, (_shape(measure, episode),), samples, _in_range(measure, episode)
+    )
+
+
+def _segment(
+    episode: ScoredEpisode, task: str, normalize: Callable[[NativeActions], NormalizedActions]
+) -> Segment:
+    at = np.array([t == task for t in episode.tasks])
+    target, pad = _take(episode.target, at), episode.is_pad[at]
+    baselines = {name: _take(b, at) for name, b in episode.baselines.items()}
+    samples = [_take(p, at) for p in episode.predicted]
+    native = {name: error_sums(b, target, pad) for name, b in baselines.items()}
+    normalized = {
+        name: error_sums(normalize(b), normalize(target), pad) for name, b in baselines.items()
+    }
+    native[POLICY] = total([error_sums(p, target, pad) for p in samples]).mean_over(len(samples))
+    normalized[POLICY] = total(
+        [error_sums(normalize(p), normalize(target), pad) for p in samples]
+    ).mean_over(len(samples))
+    real = np.where(pad[..., None], 0.0, target.values)
+    return Segment(
+        episode.index,
+        task,
+        int(at.sum()),
+        native,
+        normalized,
+        real.sum(axis=0),
+        (real**2).sum(axis=0),
+    )
+
+
+def _shape(measure: Measure, episode: ScoredEpisode) -> EpisodeShape:
+    delta = measure.action_kind == "delta"
+
+    def walk(values: FloatArray) -> FloatArray:
+        return values.cumsum(axis=-2) if delta else values
+
+    pair = (episode.predicted[0], episode.target)
+    layout = (episode.is_pad, episode.frame_index, measure.n_action_steps)
+    if measure.basis == "native":
+        native = [NativeActions(walk(a.values), a.units) for a in pair]
+        return episode_shape(native[0], native[1], *layout, seams=not delta)
+    normalize = measure.normalizer().normalize
+    scaled = [normalize(a) for a in pair]
+    moved = [NormalizedActions(walk(a.values[..., measure.included]), a.stats_id) for a in scaled]
+    return episode_shape(moved[0], moved[1], *layout, seams=not delta)
+
+
+def _in_range(measure: Measure, episode: ScoredEpisode) -> FloatArray:
+    low, high = measure.stats.get("min"), measure.stats.get("max")
+    counts = np.zeros((3, measure.schema.dim))
+    if low is None or high is None:
+        return counts
+    edge = _EDGE * (high - low)
+    for sample in episode.predicted:
+        values = sample.values[~episode.is_pad]
+        outside = (values < low) | (values > high)
+        near = ~outside & ((values <= low + edge) | (values >= high - edge))
+        counts += [np.full(len(low), len(values)), outside.sum(0), near.sum(0)]
+    return counts
+
+
+def _take(actions: NativeActions, at: NDArray[np.bool_]) -> NativeActions:
+    return NativeActions(actions.values[at], actions.units)
