@@ -115,6 +115,7 @@ def findings_after(
                 "the training diverged, or statistics hold zeros: take another checkpoint",
             )
         )
+    findings += _said(record["episodes"], inputs.findings)
     outside = [r for r in record["executed_actions"] if (r["out_of_bounds_share"] or 0) > 0.05]
     if outside and inputs.adapter.bounded:
         told = ", ".join(f"{r['name']} {r['out_of_bounds_share']:.0%}" for r in outside[:4])
@@ -128,6 +129,50 @@ def findings_after(
         )
     findings += _shifted(record["executed_actions"])
     return findings + _states_shifted(inputs, stored)
+
+
+def _said(rows: Sequence[dict[str, Any]], known: Sequence[Finding]) -> list[Finding]:
+    """What the environment left open about success, rewards and pictures.
+
+    Args:
+        rows: of the episodes.
+        known: findings before the first of them.
+    """
+    findings = []
+    ran = [row for row in rows if row["ended"] != "fault"]
+    if ran and all(row["success"] is None for row in ran):
+        findings.append(
+            Finding(
+                "success_unknown",
+                "warning",
+                'expected info["is_success"] or info["success"]; found neither in any of '
+                f"{len(ran)} episodes. Rewards are reported; success is unknown.",
+                'put info["is_success"] = solved into what the environment\'s step returns',
+            )
+        )
+    odd = [row for row in ran if row["sum_reward"] is None]
+    if odd:
+        findings.append(
+            Finding(
+                "reward_not_finite",
+                "warning",
+                f"expected finite rewards; found NaN or inf in {len(odd)} episodes (seed "
+                f"{odd[0]['seed']} first). Their rewards, and means over episodes, are unknown.",
+                "mend the environment's reward",
+            )
+        )
+    undrawn = [row for row in ran if row["undrawn"]]
+    if undrawn and "env_render" not in {finding.code for finding in known}:
+        findings.append(
+            Finding(
+                "pictures_missing",
+                "warning",
+                f"expected render() to draw; found that it did not in {len(undrawn)} episodes "
+                f"(seed {undrawn[0]['seed']}: {undrawn[0]['undrawn']}). No number depends on it.",
+                "render_mode rgb_array, and an off-screen GL where it needs one",
+            )
+        )
+    return findings
 
 
 def _shifted(rows: Sequence[dict[str, Any]]) -> list[Finding]:
@@ -159,7 +204,11 @@ def _states_shifted(inputs: ClosedLoopInputs, stored: Sequence[StoredRollout]) -
     if "mean" not in known or "std" not in known:
         return []
     mean, std = (np.asarray(known[key], dtype=np.float64).reshape(-1) for key in ("mean", "std"))
-    parts = [e.states for e in stored if e.states.shape[1:] == mean.shape and len(e.states)]
+    parts = [
+        e.states[np.isfinite(e.states).all(axis=1)]
+        for e in stored
+        if e.states.shape[1:] == mean.shape and len(e.states)
+    ]
     if not parts:
         return []
     met = np.concatenate(parts)

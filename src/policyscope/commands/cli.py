@@ -9,12 +9,13 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, final
 
 import tyro
 
+from policyscope.commands.words import require_known
 from policyscope.config import (
     BenchConfig,
     CheckConfig,
@@ -31,6 +32,7 @@ from policyscope.errors import (
     PolicyscopeError,
     RefusedError,
     UsageError,
+    errors_in,
     first_line,
     visible,
 )
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
 
     from policyscope.commands.session import Run
 
-_COMMANDS = ("demo", "eval", "check", "bench", "rollout", "check_env", "report")
 _NEXT = (
     "policyscope check --policy.path YOUR/pretrained_model --dataset.repo_id YOU/DATA",
     "policyscope eval --policy.path YOUR/pretrained_model --dataset.repo_id YOU/DATA",
@@ -79,6 +80,17 @@ class _Report:
     """Language of the page."""
     output: str = "policyscope.html"
     """Where the page of several runs goes; that of one run is report.html in its directory."""
+
+
+_COMMANDS: dict[str, Callable[..., Any]] = {
+    "demo": DemoConfig,
+    "eval": EvalConfig,
+    "check": CheckConfig,
+    "bench": BenchConfig,
+    "rollout": RolloutConfig,
+    "check_env": CheckEnvConfig,
+    "report": _Report,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -153,15 +165,7 @@ def _parsed(words: list[str]) -> Any:
     try:
         with contextlib.redirect_stderr(said):
             return tyro.extras.subcommand_cli_from_dict(
-                {
-                    "demo": DemoConfig,
-                    "eval": EvalConfig,
-                    "check": CheckConfig,
-                    "bench": BenchConfig,
-                    "rollout": RolloutConfig,
-                    "check_env": CheckEnvConfig,
-                    "report": _Report,
-                },
+                _COMMANDS,
                 args=words,
                 prog="policyscope",
                 description=_DESCRIPTION,
@@ -193,6 +197,7 @@ def _box(text: str) -> str:
 
 
 def _run(words: list[str]) -> int:
+    require_known(words, _COMMANDS)
     command = _parsed(words)
     if isinstance(command, EvalConfig):
         return _eval(command)
@@ -276,12 +281,13 @@ def _check_env(command: CheckEnvConfig) -> int:
     from policyscope.sim.conformance import check_environment
     from policyscope.views.words import findings_text
 
-    rows = [finding.to_json() for finding in check_environment(command.env)]
-    if rows:
-        _console().print(findings_text(rows))
-    else:
-        print("the environment keeps the contract")
-    return 1 if rows else 0
+    findings = check_environment(command.env)
+    broken = errors_in(findings)
+    if findings:
+        _console().print(findings_text([finding.to_json() for finding in findings]))
+    if not broken:
+        print("the environment keeps the contract" + (", but for these" if findings else ""))
+    return 1 if broken else 0
 
 
 def _check(config: CheckConfig) -> int:

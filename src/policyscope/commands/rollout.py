@@ -30,6 +30,7 @@ from policyscope.policies.open import open_for_simulator
 from policyscope.runs.directory import EVAL_INFO, RunDirectory
 from policyscope.runs.record import plain_json
 from policyscope.runs.rollouts import RolloutStore, StoredRollout
+from policyscope.sim.contract import layout
 from policyscope.sim.pool import Pool
 
 _AUTO_WIDTH = {"cpu": 4, "mps": 8, "cuda": 16}
@@ -74,13 +75,13 @@ def _rolled_out(config: RolloutConfig, held: Session, watch: Watch, policy: Poli
     with Pool(config.env, 1) as pool:
         inputs = read_closed_loop(config, pool, scripted=policy)
         episodes, source = plan_episodes(config, inputs.simulator, inputs.checkpoint)
-        held.refuse(inputs.findings, partial(_record, inputs, None))
+        held.refuse(inputs.findings, partial(_record, inputs, policy))
         plan = _plan(inputs, episodes, policy)
         if (done := held.finished(plan)) is not None:
             return done
         watch.stage("loading the policy")
         opened = policy or open_for_simulator(
-            config, inputs.checkpoint, inputs.robot, inputs.alignment, source
+            config, inputs.checkpoint, inputs.spoken, inputs.alignment, source
         )
         if live is not None:
             live.meet(inputs.eyes.see, inputs.adapter.board, inputs.robot.actions.names)
@@ -120,42 +121,51 @@ def _run(
     store = RolloutStore(directory, schema, spec.normalization.stats_id)
     clock = Clock()
     scheduler = Scheduler(
-        pool, brain, timeout_s=config.env.timeout_s, clock=clock, look=watch.called
+        pool,
+        brain,
+        timeout_s=config.env.timeout_s,
+        clock=clock,
+        layout=layout(inputs.simulator.first.observations[0]),
+        look=watch.called,
     )
     watch.begin(len(episodes))
     for index in sorted(done):
         watch.ended(store.episode(index).row)
     groups = [task.group for task in inputs.simulator.tasks]
     for trace in scheduler.run(todo):
-        over = finished(trace, group=trace.episode.group or groups[0], dim=schema.dim)
+        group = trace.episode.group or groups[0]
+        over = finished(trace, group=group, dim=schema.dim, rule=config.success)
         store.add(over, trace.picture)
         watch.ended(over.row)
     watch.stage("computing metrics")
     stored = [store.episode(e.index) for e in episodes]
-    record = _record(inputs, policy, "complete")
-    record |= tally(
-        stored,
-        fps=inputs.simulator.fps,
-        method=config.interval,
-        action_kind=inputs.adapter.action_kind,
-        reward_range=inputs.adapter.reward_range,
-    )
+    record = _record(inputs, policy, "complete") | _numbers(inputs, stored)
     record["dataset"]["n_frames"] = sum(row["steps"] for row in record["episodes"])
     record["dataset"]["episodes"] = sorted({e.seed for e in episodes})
-    record["executed_actions"] = _executed(inputs, stored)
     record["latency"] = latency
     record["throughput"] = _throughput(clock, len(todo), brain, len(pool.workers))
     if config.nearest:
         watch.stage("comparing with demonstrations")
         assert source is not None
         record["nearest"] = nearest_table(source, stored)
-    record["findings"] += [f.to_json() for f in findings_after(record, inputs, stored)]
-    record["findings"] += [
-        f.to_json() for f in show(inputs, pool, directory, record, episodes, stored, watch)
-    ]
+    found = findings_after(record, inputs, stored)
+    found += show(inputs, pool, directory, record, episodes, stored, watch)
+    record["findings"] += [finding.to_json() for finding in found]
     store.merge([e.index for e in episodes])
     directory.write_text(EVAL_INFO, plain_json(eval_info(record, wall_s=clock.wall_s)))
     return record
+
+
+def _numbers(inputs: ClosedLoopInputs, stored: Sequence[StoredRollout]) -> dict[str, Any]:
+    """What the finished episodes say, of success, rewards, motion and actions."""
+    known = tally(
+        stored,
+        fps=inputs.simulator.fps if inputs.simulator.fps_known else None,
+        method=inputs.config.interval,
+        action_kind=inputs.action_kind,
+        reward_range=inputs.adapter.reward_range,
+    )
+    return known | {"executed_actions": _executed(inputs, stored)}
 
 
 def _throughput(clock: Clock, n: int, brain: PolicyBrain, n_envs: int) -> dict[str, Any]:
@@ -194,7 +204,7 @@ def _record(inputs: ClosedLoopInputs, policy: Policy | None, status: str) -> dic
         checkpoint=inputs.checkpoint,
         spec=policy.spec if policy is not None else None,
         schema=inputs.robot.actions,
-        action_kind=inputs.adapter.action_kind,
+        action_kind=inputs.action_kind,
         feeds=inputs.alignment.feeds,
         findings=inputs.findings,
         samples=1,
@@ -225,6 +235,8 @@ def _record(inputs: ClosedLoopInputs, policy: Policy | None, status: str) -> dic
             for t in simulator.tasks
         ],
         "fps": simulator.fps,
+        "fps_known": simulator.fps_known,
+        "success": config.success,
         "settings": config.env.settings,
         "first_seed": config.seed,
         "init_from": config.init_from,
@@ -254,6 +266,7 @@ def _plan(
             list(inputs.robot.tasks),
         ],
         "episodes": describe_plan(episodes),
+        "success": config.success,
         "noise_seed": config.noise_seed,
         "n_action_steps": config.n_action_steps,
         "sampling": config.policy.sampling,

@@ -15,7 +15,7 @@ from policyscope.metrics.sums import MIN_STD
 if TYPE_CHECKING:
     from policyscope.engine.episodes import Planned
     from policyscope.metrics.sums import ScoredEpisode
-    from policyscope.sim.adapter import Observation
+    from policyscope.sim.contract import Observation
 
 
 class Watch:

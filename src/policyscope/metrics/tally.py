@@ -20,6 +20,7 @@ from policyscope.metrics.closed_loop import (
 )
 from policyscope.metrics.power import detectable
 from policyscope.metrics.proportions import proportion
+from policyscope.metrics.verdict import settled
 from policyscope.runs.rollouts import StoredRollout
 
 _SCORED = ("success", "max_reward", "sum_reward", "steps")
@@ -28,7 +29,7 @@ _SCORED = ("success", "max_reward", "sum_reward", "steps")
 def tally(
     episodes: Sequence[StoredRollout],
     *,
-    fps: float,
+    fps: float | None,
     method: str,
     action_kind: str,
     reward_range: tuple[float, float] | None,
@@ -37,23 +38,24 @@ def tally(
 
     Args:
         episodes: finished.
-        fps: control steps a second.
+        fps: control steps a second; None where nobody knows, and then nothing is in seconds.
         method: of the success rate's interval.
         action_kind: what an action means; only absolute ones have seams.
         reward_range: what a step's reward can't leave; None where nobody knows.
     """
-    rows = [e.row for e in episodes]
-    ran = [row for row in rows if row["success"] is not None]
-    k = sum(row["success"] for row in ran)
-    success = proportion(k, len(ran), method=method).to_json()
+    rows = settled([e.row for e in episodes])
+    ran = [row for row in rows if row["ended"] != "fault"]
+    known = [row for row in ran if row["success"] is not None]
+    k = sum(row["success"] for row in known)
+    success = proportion(k, len(known), method=method).to_json()
     by_task = _by_task(ran, method)
     moved = [
         motion(
-            e.states,
+            e.states[np.isfinite(e.states).all(axis=1)],
             e.actions,
             e.chunks,
             e.called_at,
-            fps=fps,
+            fps=fps or 1.0,
             seams=action_kind == "absolute",
         )
         for e in episodes
@@ -69,15 +71,15 @@ def tally(
             "sum_reward": mean_over_episodes([row["sum_reward"] for row in ran]).to_json(),
             "max_coverage": mean_over_episodes(coverage, within=(0.0, 1.0)).to_json(),
             "time_to_success": time_to_success(
-                [row["success_step"] for row in ran], fps=fps
+                [row["success_step"] for row in known], fps=fps
             ).to_json(),
-            "detectable": detectable(k / len(ran), len(ran)).to_json() if ran else None,
+            "detectable": detectable(k / len(known), len(known)).to_json() if known else None,
             "macro": _macro(by_task),
             "ended": _counted(row["ended"] for row in rows),
             "faults": _counted(f["kind"] for row in rows for f in row["faults"]),
         },
         "by_task": by_task,
-        "smoothness": motion_summary(moved),
+        "smoothness": motion_summary(moved, in_seconds=fps is not None),
         "episodes": rows,
     }
 
@@ -90,24 +92,30 @@ def _counted(words: Any) -> dict[str, int]:
 
 
 def _by_task(rows: Sequence[Mapping[str, Any]], method: str) -> list[dict[str, Any]]:
-    groups: dict[tuple[str, int, str], list[Mapping[str, Any]]] = defaultdict(list)
+    groups: dict[tuple[str, int], list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
-        groups[row["task_group"], row["task_id"], row["task"]].append(row)
-    return [
-        {
-            "task_group": group,
-            "task_id": task_id,
-            "task": task,
-            **proportion(sum(r["success"] for r in known), len(known), method=method).to_json(),
-            "max_reward": float(np.mean([r["max_reward"] for r in known])),
-        }
-        for (group, task_id, task), known in groups.items()
-    ]
+        groups[row["task_group"], row["task_id"]].append(row)
+    listed = []
+    for (group, task_id), ran in groups.items():
+        texts = dict.fromkeys(row["task"] for row in ran)
+        known = [row["success"] for row in ran if row["success"] is not None]
+        listed.append(
+            {
+                "task_group": group,
+                "task_id": task_id,
+                "task": next(iter(texts))
+                if len(texts) == 1
+                else f"{len(texts)} instructions, “{next(iter(texts))}” for example",
+                **proportion(sum(known), len(known), method=method).to_json(),
+                "max_reward": _mean([row["max_reward"] for row in ran]),
+            }
+        )
+    return listed
 
 
 def _macro(by_task: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Mean over tasks of their success rates; the tasks are fixed, episodes are drawn."""
-    if len(by_task) < 2:
+    if len(by_task) < 2 or any(row["rate"] is None for row in by_task):
         return None
     rates = np.array([row["rate"] for row in by_task])
     # Agresti-Coull's centre keeps the variance of a task at 0 or 1 above zero
@@ -180,7 +188,7 @@ def eval_info(record: Mapping[str, Any], *, wall_s: float) -> dict[str, Any]:
     """The results as ``lerobot-eval`` writes them."""
     tasks: dict[tuple[str, int], list[Mapping[str, Any]]] = defaultdict(list)
     for row in record["episodes"]:
-        if row["success"] is not None:
+        if row["ended"] != "fault":
             tasks[row["task_group"], row["task_id"]].append(row)
     groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     per_task = []
@@ -207,14 +215,21 @@ def eval_info(record: Mapping[str, Any], *, wall_s: float) -> dict[str, Any]:
 
 
 def _aggregate(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    share = _mean([r["success"] for r in rows])
     return {
-        "avg_sum_reward": float(np.mean([r["sum_reward"] for r in rows])) if rows else None,
-        "avg_max_reward": float(np.mean([r["max_reward"] for r in rows])) if rows else None,
-        "pc_success": 100 * float(np.mean([r["success"] for r in rows])) if rows else None,
+        "avg_sum_reward": _mean([r["sum_reward"] for r in rows]),
+        "avg_max_reward": _mean([r["max_reward"] for r in rows]),
+        "pc_success": None if share is None else 100 * share,
         "n_episodes": len(rows),
         "video_paths": [r["video"] for r in rows if r["video"]],
         "predicted_video_paths": [],
     }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None without values, or where one of them is not known."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None
 
 
 def read_eval_info(path: Path, *, start_seed: int = 1000, method: str = "wilson") -> dict[str, Any]:
@@ -246,9 +261,9 @@ def read_eval_info(path: Path, *, start_seed: int = 1000, method: str = "wilson"
                         "task_group": str(task["task_group"]),
                         "task_id": int(task["task_id"]),
                         "task": "",
-                        "success": bool(success),
-                        "max_reward": float(best),
-                        "sum_reward": float(total),
+                        "success": None if success is None else bool(success),
+                        "max_reward": None if best is None else float(best),
+                        "sum_reward": None if total is None else float(total),
                     }
                 )
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -258,9 +273,10 @@ def read_eval_info(path: Path, *, start_seed: int = 1000, method: str = "wilson"
             found=f"{type(error).__name__}: {error}",
             fix="give the file, or the --output_dir of lerobot-eval",
         ) from error
-    k = sum(row["success"] for row in rows)
+    known = [row["success"] for row in rows if row["success"] is not None]
+    success = proportion(sum(known), len(known), method=method).to_json()
     return {
-        "success": {**proportion(k, len(rows), method=method).to_json(), "method": method},
+        "success": {**success, "method": method},
         "by_task": _by_task(rows, method),
         "episodes": rows,
     }

@@ -71,12 +71,14 @@ def roles(rows: Sequence[dict[str, Any]]) -> dict[int, str]:
     ran = _ran(rows)
     found: dict[int, str] = {}
     for outcome, role in ((True, "first_success"), (False, "first_failure")):
-        found |= dict([(row["episode"], role) for row in ran if row["success"] == outcome][:1])
+        found |= dict([(row["episode"], role) for row in ran if row["success"] is outcome][:1])
     if ran:
-        worst = min(ran, key=lambda row: (row["success"], row["max_reward"], row["episode"]))
+        worst = min(
+            ran, key=lambda row: (bool(row["success"]), row["max_reward"] or 0.0, row["episode"])
+        )
         found.setdefault(worst["episode"], "worst")
     return found
 
 
 def _ran(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [row for row in rows if row["success"] is not None and row["steps"] > 0]
+    return [row for row in rows if row["ended"] != "fault" and row["steps"] > 0]

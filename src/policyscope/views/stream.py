@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import rerun as rr
 
     from policyscope.engine.episodes import Planned
-    from policyscope.sim.adapter import Observation
+    from policyscope.sim.contract import Observation
 
 See = Callable[[Sequence[dict[str, Any]], Sequence[str]], dict[str, Any]]
 
@@ -216,27 +216,31 @@ class LiveRollout(Watch):
     def ended(self, row: dict[str, Any]) -> None:
         """Stream how an episode ended, and the success rate so far."""
         from policyscope.metrics.proportions import proportion
+        from policyscope.views.rollout.words import outcome
+        from policyscope.views.words import number
 
         self._beside.ended(row)
         rr, stream = self._rr, self._stream
         assert stream is not None, "begin() comes first"
         self._places.pop(row["episode"], None)
-        if row["success"] is None:
+        if row["ended"] == "fault":
             return
-        self._n += 1
-        self._k += row["success"]
-        so_far = proportion(self._k, self._n)
         stream.set_time("call", sequence=self._calls)
-        for name, value in (
-            ("rate", self._k / self._n),
-            ("low", so_far.low),
-            ("high", so_far.high),
-        ):
-            stream.log(f"success/{name}", rr.Scalars([value]))
-        stream.log("reward/episode", rr.Scalars([row["max_reward"]]))
-        how = "success" if row["success"] else "no success"
+        if row["success"] is not None:
+            self._n += 1
+            self._k += row["success"]
+            so_far = proportion(self._k, self._n)
+            for name, value in (
+                ("rate", self._k / self._n),
+                ("low", so_far.low),
+                ("high", so_far.high),
+            ):
+                stream.log(f"success/{name}", rr.Scalars([value]))
+        if row["max_reward"] is not None:
+            stream.log("reward/episode", rr.Scalars([row["max_reward"]]))
         text = (
-            f"seed {row['seed']}: {how} in {row['steps']} steps, max reward {row['max_reward']:.3g}"
+            f"seed {row['seed']}: {outcome(row)} in {row['steps']} steps, "
+            f"max reward {number(row['max_reward'])}"
         )
         stream.log("log", rr.TextLog(text))
 

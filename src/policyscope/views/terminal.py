@@ -146,7 +146,7 @@ class RolloutDashboard(Watch):
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("starting", total=None, result="")
-        self._k = self._n = self._total = 0
+        self._k = self._n = self._rewarded = self._total = 0
         self._best = 0.0
 
     def __enter__(self) -> Self:
@@ -183,8 +183,10 @@ class RolloutDashboard(Watch):
         if row["success"] is not None:
             self._n += 1
             self._k += row["success"]
+        if row["max_reward"] is not None:
+            self._rewarded += 1
             self._best += row["max_reward"]
-        mean = self._best / max(self._n, 1)
+        mean = self._best / max(self._rewarded, 1)
         text = f"{rate(proportion(self._k, self._n).to_json())}, max reward {mean:.2f}"
         self._bar.update(self._task, advance=1, result=text)
         tenth = max(1, self._total // 10)

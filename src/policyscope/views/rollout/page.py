@@ -18,6 +18,7 @@ from policyscope.views.rollout.words import (
     detectable_line,
     headline,
     motion_line,
+    outcome,
     rate,
     subject,
     throughput_line,
@@ -87,7 +88,7 @@ def _videos(path: Path, record: dict[str, Any], say: Say) -> list[dict[str, str]
         title = say(
             "seed {seed}: {how}, max reward {reward}",
             seed=row["seed"],
-            how=say("success") if row["success"] else say("failure"),
+            how=say(outcome(row)),
             reward=number(row["max_reward"]),
         )
         shown.append({"src": src, "title": title})

@@ -11,13 +11,14 @@ import numpy as np
 from policyscope.runs.directory import FRAMES, PICTURE, RunDirectory
 from policyscope.runs.rollouts import StoredRollout, stored_rollouts
 from policyscope.views.figure import STYLE, plain, save, write_titles
-from policyscope.views.rollout.words import headline, percent, subject
+from policyscope.views.rollout.words import headline, outcome, percent, subject
 from policyscope.views.words import forced_notice, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _GOOD, _BAD, _INK = "#0072B2", "#D55E00", "#222222"
+_COLOURS = {"success": _GOOD, "failure": _BAD, "unknown": "#888888"}
 _MOST_FRAMES = 60
 
 
@@ -70,7 +71,7 @@ def _frames(ax: Axes, path: Path, record: dict[str, Any]) -> None:
         pad = 0.03
         box = (x + pad, x + 1 - pad, y + height / width - pad, y + pad)
         ax.imshow(np.asarray(picture), extent=box, aspect="equal", interpolation="bilinear")
-        colour = _GOOD if row["success"] else _BAD
+        colour = _COLOURS[outcome(row)]
         ax.plot(
             [box[0], box[1], box[1], box[0], box[0]],
             [box[2], box[2], box[3], box[3], box[2]],
@@ -94,12 +95,13 @@ def _curve(ax: Axes, record: dict[str, Any]) -> None:
     known = record["closed_loop"]["time_to_success"]
     curve = known["curve"]
     end = max(t["max_steps"] for t in record["env"]["tasks"]) / record["env"]["fps"]
-    time = [*curve["time_s"], end]
-    for key, style in (("share", {"lw": 2.2}), ("low", {"lw": 0}), ("high", {"lw": 0})):
-        if key == "share":
-            ax.step(time, [*curve[key], curve[key][-1]], where="post", color=_GOOD, **style)
-    low, high = ([*curve[key], curve[key][-1]] for key in ("low", "high"))
-    ax.fill_between(time, low, high, step="post", color=_GOOD, alpha=0.18, lw=0)
+    if curve["time_s"]:
+        time = [*curve["time_s"], end]
+        share, low, high = ([*curve[key], curve[key][-1]] for key in ("share", "low", "high"))
+        ax.step(time, share, where="post", color=_GOOD, lw=2.2)
+        ax.fill_between(time, low, high, step="post", color=_GOOD, alpha=0.18, lw=0)
+    else:
+        ax.text(0.5, 0.5, "no rate of control", transform=ax.transAxes, ha="center", color=_INK)
     ax.set_ylim(0, 1)
     ax.set_xlim(0, end)
     ax.set_title("Succeeded by then (95 % interval)")
@@ -117,9 +119,9 @@ def _curve(ax: Axes, record: dict[str, Any]) -> None:
 
 
 def _rewards(ax: Axes, record: dict[str, Any]) -> None:
-    rows = [r for r in record["episodes"] if r["success"] is not None]
+    rows = [r for r in record["episodes"] if r["max_reward"] is not None]
     ordered = sorted(rows, key=lambda r: (-r["max_reward"], r["seed"]))
-    colours = [_GOOD if r["success"] else _BAD for r in ordered]
+    colours = [_COLOURS[outcome(r)] for r in ordered]
     ax.bar(range(len(ordered)), [r["max_reward"] for r in ordered], color=colours, width=0.8)
     mean = record["closed_loop"]["max_reward"]
     if mean["value"] is not None:
@@ -138,8 +140,9 @@ def _rewards(ax: Axes, record: dict[str, Any]) -> None:
     ax.set_xlabel("episodes, best first")
     ax.set_xticks([])
     ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
-    for colour, text in ((_GOOD, "success"), (_BAD, "failure")):
-        ax.plot([], [], "s", color=colour, label=text)
+    nobody_knows = all(r["success"] is None for r in ordered)
+    for text in ("unknown",) if nobody_knows else ("success", "failure"):
+        ax.plot([], [], "s", color=_COLOURS[text], label=text)
     ax.legend(loc="upper right", ncols=2)
 
 
@@ -149,13 +152,13 @@ def _paths(ax: Axes, record: dict[str, Any], episodes: list[StoredRollout]) -> N
     if board is None or any(e.states.shape[1] < 2 for e in episodes):
         for e in episodes:
             seconds = np.arange(1, len(e.rewards) + 1) / record["env"]["fps"]
-            colour = _GOOD if e.row["success"] else _BAD
+            colour = _COLOURS[outcome(e.row)]
             ax.plot(seconds, e.rewards, color=colour, lw=1.1, alpha=0.7)
         ax.set_title("Reward over time")
         ax.set_xlabel("seconds")
         return
     for e in episodes:
-        colour = _GOOD if e.row["success"] else _BAD
+        colour = _COLOURS[outcome(e.row)]
         ax.plot(e.states[:, 0], e.states[:, 1], color=colour, lw=0.7, alpha=0.45)
         if "block_pose" in e.extras:
             poses = e.extras["block_pose"]

@@ -68,7 +68,7 @@ def _played(known: StoredRollout, many_tasks: bool, say: Say) -> PlayerEpisode:
         executed=known.actions,
         errors={"reward": np.concatenate([[0.0], known.rewards])},
         facts={
-            say("success"): say("yes") if row["success"] else say("no"),
+            say("success"): say({True: "yes", False: "no", None: "unknown"}[row["success"]]),
             say("max reward"): number(row["max_reward"]),
             say("return"): number(row["sum_reward"]),
         },

@@ -54,7 +54,7 @@ def _rewards(record: dict[str, Any]) -> Table:
 
 
 def _tasks(record: dict[str, Any]) -> Table:
-    rows = sorted(record["by_task"], key=lambda row: (row["rate"], row["task_id"]))
+    rows = sorted(record["by_task"], key=lambda row: (row["rate"] or 0.0, row["task_id"]))
     shown = rows[:_MOST_TASKS]
     more = f", worst {len(shown)} of {len(rows)}" if len(rows) > len(shown) else ""
     table = Table(

@@ -16,12 +16,17 @@ def percent(value: float | None) -> str:
 def rate(success: dict[str, Any]) -> str:
     """k/n with the rate and its interval."""
     if not success["n"]:
-        return "no episode"
+        return "unknown"
     low, high = success["ci_low"], success["ci_high"]
     return (
         f"{success['k']}/{success['n']}, {percent(success['rate'])} "
         f"[{100 * low:.0f}, {100 * high:.0f}]"
     )
+
+
+def outcome(row: dict[str, Any]) -> str:
+    """How an episode ended: success, failure, or nobody knows."""
+    return {True: "success", False: "failure", None: "unknown"}[row["success"]]
 
 
 def subject(record: dict[str, Any]) -> str:
@@ -50,6 +55,10 @@ def headline(record: dict[str, Any]) -> str:
         if macro
         else ""
     )
+    if not success["n"]:
+        ran = [row for row in record["episodes"] if row["ended"] != "fault"]
+        why = "the environment says nothing of it" if ran else "no episode ran"
+        return f"Success unknown: {why}"
     return f"Success {rate(success)} (95 % interval, {method}){mean}"
 
 
@@ -126,10 +135,12 @@ def throughput_line(record: dict[str, Any]) -> str:
         )
     call = latency["end_to_end"]
     if call:
+        line += f" A control step with an empty queue takes {number(call['p50_ms'])} ms (p50)"
         budget = latency["budget"]
         line += (
-            f" A control step with an empty queue takes {number(call['p50_ms'])} ms (p50): "
-            f"{percent(budget['sync_miss_rate'])} miss the {number(budget['sync_ms'])} ms of a "
+            f": {percent(budget['sync_miss_rate'])} miss the {number(budget['sync_ms'])} ms of a "
             f"step at {budget['fps']:g} Hz."
+            if record["env"].get("fps_known", True)
+            else "; nobody says how long a step lasts."
         )
     return line
