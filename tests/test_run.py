@@ -18,8 +18,11 @@ from policyscope.commands.report import ReportConfig, render
 from policyscope.engine.offline import Assembly, Clock, plan_frames, predict_rows, rows_of
 from policyscope.engine.progress import Watch
 from policyscope.errors import Finding, OutputError
+from policyscope.metrics.packed import unpack
+from policyscope.metrics.scorecard import Scorecard
 from policyscope.policies.builtin import ReplayPolicy
 from policyscope.policies.split import held_out, label, trained_on
+from policyscope.runs.arrays import read_arrays
 from policyscope.runs.directory import RunDirectory
 from policyscope.runs.record import dump_record, read_record, validate_record
 
@@ -93,8 +96,12 @@ def test_files_and_parquet_schema(data: Path, act: Path, tmp_path: Path) -> None
         "clips.parquet",
         "predictions.parquet",
         "run.json",
+        "sums.safetensors",
     ]
     assert sorted(p.name for p in out.iterdir()) == files
+    card = Scorecard.of(unpack(*read_arrays(out / "sums.safetensors")))
+    assert card.summary() == run.record["summary"]
+    assert card.by_horizon() == run.record["by_horizon"]
     assert run.record == read_record(out)
     table = pq.read_table(out / "predictions.parquet")
     assert table.column_names == [

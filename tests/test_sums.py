@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from policyscope.metrics.packed import pack, unpack
 from policyscope.metrics.paired import paired_errors
 from policyscope.metrics.scorecard import Scorecard
 from policyscope.metrics.sums import POLICY, Measure, ScoredEpisode, Sums, sums_of
+from policyscope.runs.arrays import read_arrays, write_arrays
 from test_scorecard import FPS, STATS, H, M, _episodes
 
 UNITS = {"one": ("px",) * 3, "mixed": ("rad", "rad", "0-1")}
@@ -194,6 +196,40 @@ def test_broken_stored_sums_are_one_line(key: str, harm: Any) -> None:
     with pytest.raises(OutputError, match=r"expected .*; found .*\. Fix: ") as caught:
         unpack(arrays, header)
     assert "\n" not in str(caught.value)
+
+
+def test_stored_sums_come_back_bit_for_bit(tmp_path: Path) -> None:
+    sums = _sums(UNITS["one"], _episodes(UNITS["one"]))
+    file = tmp_path / "sums.safetensors"
+    write_arrays(file, *pack(sums))
+    assert _tables(unpack(*read_arrays(file))) == _tables(sums)
+    assert [f.name for f in tmp_path.iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda _: b"",
+        lambda whole: whole[:100],
+        lambda whole: whole[:-8],
+        lambda whole: b"\xff" * 8 + whole[8:],
+        lambda whole: whole.replace(b'"policyscope"', b'"somebodyels"'),
+        lambda whole: whole.replace(b'{\\"version', b'[\\"version'),
+        lambda whole: whole.replace(b'"F64"', b'"F32"'),
+        lambda _: b"\x80\x04pickle.",
+    ],
+)
+def test_a_broken_file_of_arrays_is_one_line(tmp_path: Path, harm: Any) -> None:
+    file = tmp_path / "sums.safetensors"
+    write_arrays(file, *pack(_sums(UNITS["one"], _episodes(UNITS["one"]))))
+    whole = file.read_bytes()
+    file.write_bytes(harm(whole))
+    assert file.read_bytes() != whole
+    with pytest.raises(OutputError, match=r"sums\.safetensors: expected .*; found") as caught:
+        read_arrays(file)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(OutputError, match="expected"):
+        read_arrays(tmp_path / "no.safetensors")
 
 
 def test_two_runs_are_compared_by_episode_from_their_sums() -> None:

@@ -23,13 +23,15 @@ from policyscope.engine.progress import RunningScore, Watch
 from policyscope.engine.timing import chosen_batch_size, cost_of_speed, measure_latency
 from policyscope.errors import UsageError, errors_in
 from policyscope.metrics.ensembling import executed
+from policyscope.metrics.packed import pack
 from policyscope.metrics.scorecard import Scorecard
 from policyscope.metrics.sums import ScoredEpisode
 from policyscope.policies.base import Policy, PolicySpec
 from policyscope.policies.builtin import baseline_chunks
 from policyscope.policies.split import label
+from policyscope.runs.arrays import write_arrays
 from policyscope.runs.chosen import named_episodes
-from policyscope.runs.directory import RunDirectory
+from policyscope.runs.directory import SUMS, RunDirectory
 from policyscope.runs.predictions import StoredEpisode
 
 
@@ -151,6 +153,7 @@ def _run(
     record["findings"] += [
         f.to_json() for f in keep_clips(source, record, config.report, directory.path)
     ]
+    write_arrays(directory.path / SUMS, *pack(scores.sums))
     directory.merge([e for e, _ in frames])
     return record
 

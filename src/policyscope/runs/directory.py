@@ -40,6 +40,7 @@ from policyscope.runs.tables import (
 
 RECORD = "run.json"
 CLIPS = "clips.parquet"
+SUMS = "sums.safetensors"
 RECORDING = "live.rrd"
 PICTURE = "report.png"
 PAGE = "report.html"
