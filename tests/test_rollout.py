@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 
 import fake_envs  # noqa: F401  (registers)
+import fakes
 from policyscope.actions.spaces import UNDECLARED_UNIT, NativeActions
 from policyscope.commands.report import ReportConfig, render
 from policyscope.commands.rollout import rollout
@@ -151,7 +152,14 @@ def test_noise_follows_seed_and_step(
     assert outcome(other) != outcome(alone)
 
 
-@pytest.mark.parametrize("kind", ["act", "diffusion"])
+@pytest.fixture
+def ensemble(data: Path, tmp_path: Path) -> Path:
+    """An ACT with temporal ensembling."""
+    settings = {"n_action_steps": 1, "temporal_ensemble_coeff": 0.01}
+    return fakes.write_policy(tmp_path / "ensemble", data, "act", **settings)
+
+
+@pytest.mark.parametrize("kind", ["act", "ensemble", "diffusion"])
 def test_agrees_with_lerobots_own_loop(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -169,7 +177,8 @@ def test_agrees_with_lerobots_own_loop(
     env_config = environment_config(EnvConfig(type="gym", task=POINT))
     env = make_env(env_config, n_envs=1)["gym"][0]
     policy_config = PreTrainedConfig.from_pretrained(policy_dir)
-    policy = get_policy_class(kind).from_pretrained(policy_dir, config=policy_config).eval()
+    network = get_policy_class(policy_config.type)
+    policy = network.from_pretrained(policy_dir, config=policy_config).eval()
     pre, post = make_pre_post_processors(policy_config, pretrained_path=str(policy_dir))
     before, after = env_config.get_env_processors()
     for row, episode in zip(ours.record["episodes"], stored(ours), strict=True):
