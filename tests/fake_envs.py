@@ -52,7 +52,7 @@ class Point(gym.Env[dict[str, Any], np.ndarray]):
         self._seed, self._step = seed, 0
         self._at = self.np_random.uniform(50, 150, 2)
         self._goal = self.np_random.uniform(80, 120, 2)
-        return self._observation(), {"is_success": False, "goal": self._goal.copy()}
+        return self._observation(), self._info(False)
 
     def step(self, action: np.ndarray) -> Any:
         assert action.dtype == np.float32
@@ -61,9 +61,26 @@ class Point(gym.Env[dict[str, Any], np.ndarray]):
         self._maybe_fail()
         self._at = self._at + 0.3 * (action.astype(np.float64) - self._at)
         distance = float(np.linalg.norm(self._at - self._goal))
-        solved = distance < self._success_at
-        info = {"is_success": solved, "goal": self._goal.copy()}
-        return self._observation(), float(np.exp(-distance / 20)), solved, False, info
+        solved = self._solved(distance)
+        return (
+            self._observation(),
+            self._reward(distance),
+            self._over(solved),
+            False,
+            self._info(solved),
+        )
+
+    def _solved(self, distance: float) -> bool:
+        return distance < self._success_at
+
+    def _over(self, solved: bool) -> bool:
+        return solved
+
+    def _reward(self, distance: float) -> Any:
+        return float(np.exp(-distance / 20))
+
+    def _info(self, solved: bool) -> dict[str, Any]:
+        return {"is_success": solved, "goal": self._goal.copy()}
 
     def render(self) -> np.ndarray:
         return self._picture()

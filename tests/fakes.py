@@ -371,7 +371,7 @@ def write_tokenizer(folder: Path, **settings: str) -> int:
     content = {
         **{f"{name}_token": word for name, word in zip(names, specials, strict=True)},
         "end_of_utterance_token": "<eos>",
-        "model_max_length": 64,
+        "model_max_length": int(1e30),  # as transformers writes it where there is no longest text
         "tokenizer_class": "PreTrainedTokenizerFast",
         **settings,
     }

@@ -41,6 +41,7 @@ def test_demo_runs_without_network(tmp_path: Path, capsys: pytest.CaptureFixture
         "report.html",
         "report.png",
         "run.json",
+        "sums.safetensors",
     ]
     assert capsys.readouterr().out.count("--policy.path YOUR") == 2
 

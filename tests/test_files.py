@@ -72,6 +72,14 @@ def test_json_that_is_refused(text: str, found: str, tmp_path: Path) -> None:
         DOOR.json(tmp_path / "f.json")
 
 
+def test_whole_numbers_beyond_64_bits_on_request() -> None:
+    assert parse_json('{"model_max_length": 1' + "0" * 30 + "}", narrow=False) == {
+        "model_max_length": 10**30
+    }
+    with pytest.raises(ValueError, match="digits"):
+        parse_json("9" * 100_000, narrow=False)
+
+
 _VALUES = st.recursive(
     st.none()
     | st.booleans()

@@ -16,20 +16,23 @@ from policyscope.metrics.verdicts import Verdict, decide
 Frames = list[tuple[np.ndarray, np.ndarray]]
 
 
-def _episodes(draw: np.random.Generator, n: int) -> Frames:
-    """Errors of A and B of every frame, one pair of arrays an episode."""
-    episodes = []
-    for _ in range(n):
-        length, hard = int(draw.integers(3, 30)), draw.gamma(4.0)
-        a = hard * draw.gamma(2.0, size=length)
-        episodes.append((a, a * draw.uniform(0.7, 1.5) + draw.gamma(1.0, size=length)))
-    return episodes
-
-
 def _sums(episodes: Frames) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     columns = [(a.sum(), b.sum(), float(len(a))) for a, b in episodes]
     a, b, count = (np.array(c) for c in zip(*columns, strict=True))
     return a, b, count
+
+
+def _of_equal_weight(draw: np.random.Generator, n: int) -> Frames:
+    """Errors of every frame of A and B, of episodes that hold the same share of all errors."""
+    share = draw.uniform(0.3, 1.7, size=n)
+    share /= share.sum()
+    share_b = 2 / n - share
+    length = int(draw.integers(3, 20))
+    episodes = []
+    for of_a, of_b in zip(share, share_b, strict=True):
+        a, b = draw.gamma(2.0, size=(2, length))
+        episodes.append((100 * of_a * a / a.sum(), 90 * of_b * b / b.sum()))
+    return episodes if share_b.min() > 0 else _of_equal_weight(draw, n)
 
 
 def test_difference_is_a_regression_with_clustered_errors() -> None:
@@ -37,7 +40,7 @@ def test_difference_is_a_regression_with_clustered_errors() -> None:
     sm = pytest.importorskip("statsmodels.api")
     draw = np.random.default_rng(0)
     for _ in range(200):
-        episodes = _episodes(draw, int(draw.integers(5, 30)))
+        episodes = _of_equal_weight(draw, int(draw.integers(5, 30)))
         gap = np.concatenate([b - a for a, b in episodes])
         groups = np.repeat(np.arange(len(episodes)), [len(a) for a, _ in episodes])
         fit = sm.OLS(gap, np.ones(len(gap))).fit(
@@ -53,25 +56,48 @@ def test_difference_is_a_regression_with_clustered_errors() -> None:
 def test_ratio_is_a_log_linear_model_with_clustered_errors() -> None:
     """200 tables: Poisson's likelihood of errors of either run, clustered by episode."""
     sm = pytest.importorskip("statsmodels.api")
+    from scipy.stats import t
+
     draw = np.random.default_rng(1)
     for _ in range(200):
-        episodes = _episodes(draw, int(draw.integers(5, 30)))
+        episodes = _of_equal_weight(draw, int(draw.integers(5, 30)))
         errors = np.concatenate([np.concatenate(pair) for pair in episodes])
         is_b = np.concatenate([np.repeat([0.0, 1.0], len(a)) for a, _ in episodes])
         groups = np.repeat(np.arange(len(episodes)), [2 * len(a) for a, _ in episodes])
         fit = sm.GLM(errors, sm.add_constant(is_b), family=sm.families.Poisson()).fit(
             cov_type="cluster", cov_kwds={"groups": groups, "use_correction": False}, use_t=True
         )
-        known = paired_errors(*_sums(episodes))
-        n = len(episodes)
-        assert np.log(known.ratio) == pytest.approx(fit.params[1])
-        from scipy.stats import t
-
+        known, n = paired_errors(*_sums(episodes)), len(episodes)
         error = fit.bse[1] * math.sqrt(n / (n - 1))
         half = t.ppf(0.975, n - 1) * error
+        assert np.log(known.ratio) == pytest.approx(fit.params[1])
         assert np.log(known.ratio_high / known.ratio) == pytest.approx(half, rel=1e-6)
         assert np.log(known.ratio / known.ratio_low) == pytest.approx(half, rel=1e-6)
         assert known.p == pytest.approx(2 * t.sf(abs(fit.params[1]) / error, n - 1), rel=1e-5)
+
+
+def test_episodes_of_unequal_weight_by_a_plain_loop() -> None:
+    from scipy.stats import t
+
+    draw = np.random.default_rng(7)
+    for _ in range(200):
+        n = int(draw.integers(5, 25))
+        a, b, count = draw.gamma(2.0, size=n), draw.gamma(1.5, size=n), draw.gamma(4.0, size=n)
+        total_a, total_b, total = sum(a), sum(b), sum(count)
+        share = [(x / total_a + y / total_b) / 2 for x, y in zip(a, b, strict=True)]
+        squares = sum(w * w for w in share)
+        mean = (total_b - total_a) / total
+        of_log, of_gap = 0.0, 0.0
+        for i in range(n):
+            seen = (1 - share[i]) ** 2 + sum(share[j] ** 2 for j in range(n) if j != i)
+            of_log += (b[i] / total_b - a[i] / total_a) ** 2 / seen
+            of_gap += ((b[i] - a[i] - mean * count[i]) / total) ** 2 / seen
+        factor = t.ppf(0.975, max(1 / squares - 1, 1))
+        known = paired_errors(a, b, count)
+        assert known.ratio_high == pytest.approx(
+            total_b / total_a * math.exp(factor * math.sqrt(of_log))
+        )
+        assert known.difference_low == pytest.approx(mean - factor * math.sqrt(of_gap))
 
 
 def test_a_table_is_its_cells() -> None:

@@ -100,7 +100,7 @@ def outcome(run: Any) -> list[tuple[Any, ...]]:
 
 
 def stored(run: Any) -> list[StoredRollout]:
-    return list(stored_rollouts(run.directory, run.record.episodes))
+    return list(stored_rollouts(run.directory, run.record))
 
 
 @pytest.fixture(autouse=True)
@@ -172,7 +172,7 @@ def test_agrees_with_lerobots_own_loop(
     from lerobot.scripts.lerobot_eval import rollout as theirs
 
     from policyscope.policies.noise import noise_seed, standard_normal
-    from policyscope.sim.simulator import environment_config
+    from policyscope.sim.opening import environment_config
 
     env_config = environment_config(EnvConfig(type="gym", task=POINT))
     env = make_env(env_config, n_envs=1)["gym"][0]
@@ -227,17 +227,18 @@ def test_a_scripted_policy_reads_the_simulators_numbers(tmp_path: Path) -> None:
 
 def test_time_to_success_is_that_of_the_first_successful_step() -> None:
     """In an environment that goes on after it, and forgets it."""
-    known = [np.array([False, False, True]), np.array([False])]
+    parts = ([0], [0, 0, 1], [0])
     trace = Trace(
         Planned(index=0, group=None, task_id=0, task="", seed=7, max_steps=4),
         rewards=[np.zeros(3), np.zeros(1)],
-        successes=known,
-        ended="success",
+        said=[np.array(part, dtype=np.int8) for part in parts],
+        ended="time_limit",
     )
-    row = episode_row(trace, group="g")
+    row = episode_row(trace, group="g", rule="any")
     assert (row["success_step"], row["steps"], row["success"]) == (3, 4, True)
-    trace.successes[:] = [np.zeros(4, dtype=bool)]
-    assert episode_row(trace, group="g")["success_step"] is None
+    assert episode_row(trace, group="g", rule="end")["success"] is False
+    trace.said[:] = [np.zeros(5, dtype=np.int8)]
+    assert episode_row(trace, group="g", rule="any")["success_step"] is None
 
 
 def test_nan_actions_end_that_episode_alone(tmp_path: Path) -> None:
@@ -495,7 +496,7 @@ def test_environments_that_keep_the_contract_and_that_break_it() -> None:
     assert check_environment(EnvConfig(type="gym", task=POINT)) == []
     assert check_environment(EnvConfig(type="pusht")) == []
     broken = check_environment(EnvConfig(type="gym", task="fake_envs:fake_envs/Forgetful-v0"))
-    assert [f.code for f in broken] == ["env_seed", "env_unseen"]
+    assert [f.code for f in broken] == ["env_seed"]
 
 
 @pytest.mark.slow

@@ -778,6 +778,11 @@ def test_a_hub_that_never_answers_is_not_waited_for(
         assert time.monotonic() - begin < 10
         silent.setblocking(False)
         silent.accept()[0].close()  # it was asked, and kept silent
+        begin = time.monotonic()  # nor one that falls silent after its first answer
+        monkeypatch.setattr(HfApi, "dataset_info", lambda *_, **__: None)
+        with pytest.raises(InputError, match="on a reachable hub"):
+            FrameSource(DatasetConfig(repo_id="nobody/nothing"), repo_id="nobody/nothing")
+        assert time.monotonic() - begin < 10
 
 
 def test_the_hub_never_writes_into_the_users_directory(

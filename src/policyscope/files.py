@@ -82,20 +82,24 @@ class Door:
         with self.open(file, most=most) as stream:
             return stream.read(most + 1)  # it may grow while it is read
 
-    def json(self, file: Path, *, most: int = _JSON_BYTES, finite: bool = True) -> Any:
+    def json(
+        self, file: Path, *, most: int = _JSON_BYTES, finite: bool = True, narrow: bool = True
+    ) -> Any:
         """The content of a JSON file.
 
         Args:
             file: where it lies.
             most: bytes that it may have.
             finite: refuse NaN and infinity, which JSON has not.
+            narrow: refuse whole numbers beyond 64 bits.
 
         Raises:
             InputError: as in `open`; or not JSON, nested too deep, a key twice, or a number
                 that no machine type holds.
         """
         try:
-            return parse_json(self.read(file, most=most).decode("utf-8"), finite=finite)
+            text = self.read(file, most=most).decode("utf-8")
+            return parse_json(text, finite=finite, narrow=narrow)
         except ValueError as error:
             raise self.refuse(file, expected="JSON", found=str(error)[:200]) from error
 
@@ -140,12 +144,13 @@ _KINDS = {
 }
 
 
-def parse_json(text: str, *, finite: bool = True) -> Any:
+def parse_json(text: str, *, finite: bool = True, narrow: bool = True) -> Any:
     """JSON of bounded depth, whose keys stand once and whose numbers a machine holds.
 
     Args:
         text: the document.
         finite: refuse NaN and infinity.
+        narrow: refuse whole numbers beyond 64 bits.
 
     Raises:
         ValueError: it is something else.
@@ -162,7 +167,7 @@ def parse_json(text: str, *, finite: bool = True) -> Any:
             object_pairs_hook=_once,
             parse_constant=constant,
             parse_float=_float if finite else float,
-            parse_int=_int,
+            parse_int=_int if narrow else int,  # Python's own ends at some thousand digits
         )
     except RecursionError:
         raise ValueError(f"lists or objects nested deeper than {_JSON_DEPTH}") from None

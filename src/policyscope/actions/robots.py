@@ -17,6 +17,8 @@ from policyscope.actions.spaces import UNDECLARED_UNIT, ActionSchema
 from policyscope.errors import UsageError
 
 UNIT_INTERVAL = "0-1"
+PUSHT_BOARD_PX = 512
+"""Width and height of gym-pusht's board, whatever the size of the picture."""
 
 
 @final
@@ -91,13 +93,13 @@ def image_plane(repo_id: str, units: tuple[str, ...]) -> dict[str, int] | None:
         the unit of those dims.
     """
     if repo_id.rsplit("/", 1)[-1].startswith("pusht") and units == ("px", "px"):
-        return {"x": 0, "y": 1, "width": 512, "height": 512}  # gym-pusht: the whole board is seen
+        return {"x": 0, "y": 1, "width": PUSHT_BOARD_PX, "height": PUSHT_BOARD_PX}
     return None
 
 
 def _known_unit(name: str, repo_id: str, robot_type: str) -> str:
     if repo_id.rsplit("/", 1)[-1].startswith("pusht"):
-        return "px"  # gym-pusht: targets on a board of 512 pixels
+        return "px"  # gym-pusht: targets on the board
     if robot_type == "aloha":  # gym-aloha: joint angles, grippers scaled to their stroke
         return UNIT_INTERVAL if "gripper" in name else "rad"
     if robot_type == "Unitree_G1_Inspire":  # Unitree: joint angles, hand closure 0 to 1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import final
+from dataclasses import dataclass, replace
+from typing import Literal, final
+
+import numpy as np
 
 from policyscope.actions.robots import Robot
 from policyscope.actions.spaces import UNDECLARED_UNIT, ActionSchema
@@ -13,7 +15,7 @@ from policyscope.config import OfflineOptions, RolloutConfig
 from policyscope.config.options import require_one_policy
 from policyscope.data.facts import ACTION, STATE
 from policyscope.data.source import FrameSource
-from policyscope.errors import Finding, UsageError
+from policyscope.errors import Finding, RefusedError, UsageError
 from policyscope.policies.alignment import Alignment, align
 from policyscope.policies.base import Policy
 from policyscope.policies.checkpoint import Checkpoint
@@ -21,10 +23,11 @@ from policyscope.policies.open import open_for_dataset
 from policyscope.policies.reading import read_checkpoint
 from policyscope.policies.split import held_out, leakage, trained_on
 from policyscope.sim.adapter import Adapter
-from policyscope.sim.pool import Fault, Pool
+from policyscope.sim.opening import adapter_for, environment_config
+from policyscope.sim.pool import Pool
 from policyscope.sim.processors import Eyes
-from policyscope.sim.simulator import SimulatorSpec, adapter_for, environment_config
-from policyscope.sim.worker import Describe
+from policyscope.sim.simulator import SimulatorSpec
+from policyscope.sim.worker import Describe, Unusable
 
 
 @final
@@ -93,6 +96,7 @@ class ClosedLoopInputs:
         adapter: what we know about it.
         eyes: its processors.
         robot: what the simulator plays.
+        spoken: the same, in the action dims that the policy speaks of.
         checkpoint: None for a policy without one.
         alignment: how policy and simulator meet.
         findings: of the preflight.
@@ -103,9 +107,15 @@ class ClosedLoopInputs:
     adapter: Adapter
     eyes: Eyes
     robot: Robot
+    spoken: Robot
     checkpoint: Checkpoint | None
     alignment: Alignment
     findings: tuple[Finding, ...]
+
+    @property
+    def action_kind(self) -> Literal["absolute", "delta"]:
+        """What an action of the simulator means."""
+        return self.adapter.kind_of_action(self.config.env)
 
 
 def read_closed_loop(
@@ -126,24 +136,43 @@ def read_closed_loop(
         require_one_policy(config.policy)
         if config.policy.path is not None:
             checkpoint = read_checkpoint(config.policy)
-    described = pool.ask(pool.workers[0], Describe(), config.env.timeout_s)
-    if isinstance(described, Fault):
-        raise UsageError(
-            f"--env.type {config.env.type}",
-            expected="a simulator that opens and resets",
-            found=f"one that {described.kind} ({described.detail})",
-            fix="a longer --env.timeout_s if it is slow; else check its installation",
-        )
+    described = pool.require(Describe(), config.env.timeout_s)
+    if isinstance(described, Unusable):
+        raise RefusedError(described.findings)
     adapter = adapter_for(config.env.type, config.env.task)
-    eyes = Eyes(environment_config(config.env))
+    eyes = Eyes(environment_config(config.env), checkpoint.type if checkpoint else None)
     robot = _robot(described, adapter, eyes)
-    alignment = align(checkpoint, robot, config)
+    spoken = robot
+    if checkpoint is not None and eyes.translates:
+        spoken = _spoken(robot, checkpoint.action_dim, eyes)
+    alignment = align(checkpoint, spoken, config)
     findings: tuple[Finding, ...] = alignment.findings
     if checkpoint is not None:
-        findings = preflight_policy(checkpoint, robot, alignment, config)
+        findings = preflight_policy(checkpoint, spoken, alignment, config)
+    # whether it ever speaks of success is known when the episodes are over
+    tried = tuple(f for f in described.findings if f.code != "env_success")
+    findings = (*tried, *findings)
     return ClosedLoopInputs(
-        config, described, adapter, eyes, robot, checkpoint, alignment, findings
+        config, described, adapter, eyes, robot, spoken, checkpoint, alignment, findings
     )
+
+
+def _spoken(robot: Robot, dim: int, eyes: Eyes) -> Robot:
+    """A robot in the action dims of a policy whose chunks are translated.
+
+    Raises:
+        UsageError: the translation does not give the robot's dims.
+    """
+    given = eyes.act(np.zeros((1, dim))).shape[1]
+    if given != robot.actions.dim:
+        raise UsageError(
+            "the policy's own processors for this simulator",
+            expected=f"{robot.actions.dim} action dims of a policy's {dim}",
+            found=str(given),
+            fix="a checkpoint trained for this simulator",
+        )
+    names = tuple(f"policy[{i}]" for i in range(dim))
+    return replace(robot, actions=ActionSchema(names, (UNDECLARED_UNIT,) * dim))
 
 
 def _robot(simulator: SimulatorSpec, adapter: Adapter, eyes: Eyes) -> Robot:

@@ -9,12 +9,13 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, final
 
 import tyro
 
+from policyscope.commands.words import require_known
 from policyscope.config import (
     BenchConfig,
     CheckConfig,
@@ -31,6 +32,7 @@ from policyscope.errors import (
     PolicyscopeError,
     RefusedError,
     UsageError,
+    errors_in,
     first_line,
     visible,
 )
@@ -39,9 +41,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from policyscope.commands.session import Run
-    from policyscope.runs.content import OfflineRecord
 
-_COMMANDS = ("demo", "eval", "check", "bench", "rollout", "check_env", "report")
 _NEXT = (
     "policyscope check --policy.path YOUR/pretrained_model --dataset.repo_id YOU/DATA",
     "policyscope eval --policy.path YOUR/pretrained_model --dataset.repo_id YOU/DATA",
@@ -80,6 +80,17 @@ class _Report:
     """Language of the page."""
     output: str = "policyscope.html"
     """Where the page of several runs goes; that of one run is report.html in its directory."""
+
+
+_COMMANDS: dict[str, Callable[..., Any]] = {
+    "demo": DemoConfig,
+    "eval": EvalConfig,
+    "check": CheckConfig,
+    "bench": BenchConfig,
+    "rollout": RolloutConfig,
+    "check_env": CheckEnvConfig,
+    "report": _Report,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -154,15 +165,7 @@ def _parsed(words: list[str]) -> Any:
     try:
         with contextlib.redirect_stderr(said):
             return tyro.extras.subcommand_cli_from_dict(
-                {
-                    "demo": DemoConfig,
-                    "eval": EvalConfig,
-                    "check": CheckConfig,
-                    "bench": BenchConfig,
-                    "rollout": RolloutConfig,
-                    "check_env": CheckEnvConfig,
-                    "report": _Report,
-                },
+                _COMMANDS,
                 args=words,
                 prog="policyscope",
                 description=_DESCRIPTION,
@@ -194,6 +197,7 @@ def _box(text: str) -> str:
 
 
 def _run(words: list[str]) -> int:
+    require_known(words, _COMMANDS)
     command = _parsed(words)
     if isinstance(command, EvalConfig):
         return _eval(command)
@@ -222,13 +226,12 @@ def _demo(demo: DemoConfig) -> int:
         from pathlib import Path
 
         from policyscope.commands.report import render
-        from policyscope.runs.record import read_complete
+        from policyscope.runs.record import read_record
         from policyscope.views.offline.words import beside
 
         render(ReportConfig(str(run.directory)))
-        broken = read_complete(Path(f"{demo.output_dir}-broken").expanduser())
-        assert broken.kind == "offline", "it was evaluated a moment ago"
-        out.print(beside(run.record, broken), markup=False, style="bold")
+        whole, broken = run.record, read_record(Path(f"{demo.output_dir}-broken").expanduser())
+        out.print(beside(whole, broken), markup=False, style="bold")
         return status
     out.print("\nNext, on your own checkpoint and dataset:", style="bold")
     for line in _NEXT:
@@ -236,7 +239,7 @@ def _demo(demo: DemoConfig) -> int:
     return status
 
 
-def _evaluated(config: EvalConfig) -> Run[OfflineRecord]:
+def _evaluated(config: EvalConfig) -> Run:
     _quiet()
     from policyscope.commands.evaluate import evaluate
     from policyscope.views.terminal import TerminalProgress
@@ -254,7 +257,7 @@ def _eval(config: EvalConfig) -> int:
     out = _console()
     out.print(run_table(run.record))
     out.print(f"{page}, beside report.png, run.json and predictions.parquet", markup=False)
-    return 1 if run.record.errors else 0
+    return 1 if any(f["severity"] == "error" for f in run.record["findings"]) else 0
 
 
 def _rollout(config: RolloutConfig) -> int:
@@ -270,7 +273,7 @@ def _rollout(config: RolloutConfig) -> int:
     out = _console()
     out.print(rollout_table(run.record))
     out.print(f"{page}, beside report.png, run.json, steps.parquet, eval_info.json", markup=False)
-    return 1 if run.record.errors else 0
+    return 1 if any(f["severity"] == "error" for f in run.record["findings"]) else 0
 
 
 def _check_env(command: CheckEnvConfig) -> int:
@@ -278,12 +281,13 @@ def _check_env(command: CheckEnvConfig) -> int:
     from policyscope.sim.conformance import check_environment
     from policyscope.views.words import findings_text
 
-    found = check_environment(command.env)
-    if found:
-        _console().print(findings_text(found))
-    else:
-        print("the environment keeps the contract")
-    return 1 if found else 0
+    findings = check_environment(command.env)
+    broken = errors_in(findings)
+    if findings:
+        _console().print(findings_text([finding.to_json() for finding in findings]))
+    if not broken:
+        print("the environment keeps the contract" + (", but for these" if findings else ""))
+    return 1 if broken else 0
 
 
 def _check(config: CheckConfig) -> int:
@@ -293,14 +297,14 @@ def _check(config: CheckConfig) -> int:
     from policyscope.commands.check import check
     from policyscope.views.words import findings_text
 
-    found = check(config).findings
+    rows = [finding.to_json() for finding in check(config).findings]
     if config.json:
-        print(json.dumps([finding.to_json() for finding in found], indent=1))
-    elif found:
-        _console().print(findings_text(found))
+        print(json.dumps(rows, indent=1))
+    elif rows:
+        _console().print(findings_text(rows))
     else:
         print("no findings")
-    return 1 if any(finding.severity != "info" for finding in found) else 0
+    return 1 if any(row["severity"] != "info" for row in rows) else 0
 
 
 def _bench(config: BenchConfig) -> int:
@@ -321,7 +325,7 @@ def _report(command: _Report) -> int:
     from pathlib import Path
 
     from policyscope.commands.report import render, render_together
-    from policyscope.runs.record import read_complete
+    from policyscope.runs.record import read_record
     from policyscope.views.offline.table import run_table
     from policyscope.views.rollout.table import rollout_table
 
@@ -339,8 +343,8 @@ def _report(command: _Report) -> int:
         )
     run = command.runs[0]
     page = render(ReportConfig(run, command.report, command.lang))
-    record = read_complete(Path(run).expanduser())
-    out.print(rollout_table(record) if record.kind == "rollout" else run_table(record))
+    record = read_record(Path(run).expanduser())
+    out.print(rollout_table(record) if record["kind"] == "rollout" else run_table(record))
     out.print(f"{page}, beside report.png", markup=False)
     return 0
 

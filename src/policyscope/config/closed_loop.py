@@ -11,7 +11,6 @@ from policyscope.config.options import (
     require_number_or_auto,
     require_one_of_resume_and_overwrite,
 )
-from policyscope.config.parsing import parse_settings, parse_task_ids
 from policyscope.config.parts import DatasetConfig, EnvConfig, Language
 from policyscope.errors import UsageError
 
@@ -25,6 +24,9 @@ class RolloutConfig(PolicyOptions):
     --env.type pusht --n_episodes 50
 
     policyscope rollout --policy.type hold_state --env.type pusht --n_episodes 10 --video all
+
+    policyscope rollout --policy.path DIR --env.type libero --env.task libero_spatial
+    --env.settings '{"observation_height": 256, "observation_width": 256}'
     """
 
     env: EnvConfig = field(default_factory=EnvConfig)
@@ -49,6 +51,9 @@ class RolloutConfig(PolicyOptions):
     nearest: bool = False
     """DTW and discrete Fréchet distance of each episode's path to the nearest demonstration of
     --dataset (extra: similarity)."""
+    success: Literal["any", "end"] = "any"
+    """When an episode counts as solved: if the environment says so at any step, as in lerobot-eval,
+    or at its last one."""
     interval: Literal["wilson", "exact"] = "wilson"
     """95 % interval of the success rate: Wilson's, or the exact one of Clopper and Pearson."""
     video: str = "chosen"
@@ -73,7 +78,6 @@ class RolloutConfig(PolicyOptions):
         super().__post_init__()
         require_at_least(
             ("--n_episodes", self.n_episodes, 1),
-            ("--env.episode_length", self.env.episode_length, 1),
             ("--latency_calls", self.latency_calls, 0),
             ("--seed", self.seed, 0),
         )
@@ -95,8 +99,6 @@ class RolloutConfig(PolicyOptions):
                 found="no --dataset",
                 fix="--dataset.repo_id lerobot/pusht, with --dataset.root DIR for a local copy",
             )
-        parse_settings(self.env.settings)
-        parse_task_ids(self.env.task_ids)
 
 
 @final
@@ -105,6 +107,9 @@ class CheckEnvConfig:
     """Does an environment keep the contract that closed-loop numbers rest on?
 
     policyscope check_env --env.type gym --env.task my_package:MyEnv-v0
+
+    Exit status: 0 it does, warnings apart; 1 it does not, and rollout refuses it; 2 it can't be
+    opened.
     """
 
     env: EnvConfig = field(default_factory=EnvConfig)

@@ -129,12 +129,12 @@ def parse_settings(text: str | None) -> dict[str, object]:
         parsed = json.loads(text)
         if not isinstance(parsed, dict):
             raise TypeError
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise UsageError(
             "--env.settings",
             expected="a JSON object, field to value",
             found=repr(text),
-            fix="""--env.settings '{"observation_height": 256}'""",
+            fix="""--env.settings '{"control_mode": "absolute"}'""",
         ) from None
     return parsed
 
@@ -148,7 +148,7 @@ def parse_task_ids(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     parts = [part.strip() for part in text.strip("[] ").split(",")]
-    if not all(part.isascii() and part.isdigit() for part in parts):
+    if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
         raise UsageError(
             "--env.task_ids",
             expected="a list of task numbers",
@@ -156,3 +156,18 @@ def parse_task_ids(text: str | None) -> tuple[int, ...] | None:
             fix="--env.task_ids 0,3,7",
         )
     return tuple(sorted({int(part) for part in parts}))
+
+
+def require_between(flag: str, value: float, low: float, high: float, example: str) -> None:
+    """Raise unless a number lies above one bound, and not above the other.
+
+    Raises:
+        UsageError: it does not, or is NaN.
+    """
+    if not low < value <= high:
+        raise UsageError(
+            flag,
+            expected=f"a number above {low:g}, at most {high:g}",
+            found=f"{value:g}",
+            fix=f"{flag} {example}",
+        )

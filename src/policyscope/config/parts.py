@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, final
 
+from policyscope.config.parsing import parse_settings, parse_task_ids, require_between
+
 BuiltinType = Literal["hold_state", "repeat_last", "dataset_mean", "replay", "zero"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Language = Literal["en", "zh"]
@@ -56,22 +58,35 @@ class EnvConfig:
     """Which simulator to run in; lerobot's own factory makes it."""
 
     type: str = "pusht"
-    """pusht, aloha, libero, another type that lerobot registers, or gym for --env.task."""
+    """pusht, aloha, libero, metaworld, another type that lerobot registers, or gym for
+    --env.task."""
     task: str | None = None
     """Task or suites: PushT-v0, AlohaInsertion-v0, AlohaTransferCube-v0, libero_spatial,...;
     with --env.type gym a gymnasium id, for example my_package:MyEnv-v0. Default: lerobot's."""
     task_ids: str | None = None
     """Tasks of a suite: 0,3,7. Default: all."""
     episode_length: int | None = None
-    """Steps after which an episode ends. Default: lerobot's."""
+    """Steps after which an episode ends. Default: lerobot's, or the environment's."""
+    control_hz: float | None = None
+    """Control steps a second, where the environment's metadata do not say."""
     task_text: str | None = None
     """The instruction that the policy reads. Default: the environment's."""
     settings: str | None = None
-    """JSON: further fields of lerobot's environment config, or of the gymnasium environment:
-    '{"observation_height": 256, "observation_width": 256}'."""
+    """JSON: further fields of lerobot's environment config, for example '{"control_mode":
+    "absolute"}' for libero, or arguments of the gymnasium environment. One that changes nothing is
+    refused."""
     timeout_s: float = 300.0
     """A reset, or the steps of a chunk, that take longer count as hung: the simulator is killed,
     started again, and the episode run again."""
+
+    def __post_init__(self) -> None:
+        require_between("--env.timeout_s", self.timeout_s, 0.0, 1e6, "300")
+        if self.control_hz is not None:
+            require_between("--env.control_hz", self.control_hz, 0.0, 1e5, "20")
+        if self.episode_length is not None:
+            require_between("--env.episode_length", self.episode_length, 0, 1e9, "300")
+        parse_settings(self.settings)
+        parse_task_ids(self.task_ids)
 
 
 @final

@@ -85,14 +85,25 @@ def fetch(repo_id: str, revision: str | None, names: Sequence[str]) -> Path:
 
 
 def be_impatient() -> None:
-    """Let no request to the hub wait for ever: its client has no time-out of its own."""
+    """Let no request to the hub wait for ever: most of its client's have no time-out of their own.
+
+    A hook on each request, since the client passes "no time-out" to httpx in so many words.
+    """
     import httpx
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils import _http
 
+    def limit(request: httpx.Request) -> None:
+        known = request.extensions.get("timeout", {})
+        kinds = ("connect", "read", "write", "pool")
+        request.extensions["timeout"] = {k: known.get(k) or 2 * _PATIENCE_S for k in kinds}
+
     def client() -> httpx.Client:
         patient = _http.default_client_factory()
-        patient.timeout = httpx.Timeout(2 * _PATIENCE_S)
+        patient.event_hooks = {
+            **patient.event_hooks,
+            "request": [*patient.event_hooks["request"], limit],
+        }
         return patient
 
     set_client_factory(client)

@@ -80,10 +80,15 @@ class PolicyBrain:
                 return [error]
             return [self.think([one])[0] for one in wanted]
         chunks = self._placed(prediction.actions.values[: len(wanted)])
-        return [
-            Answer(chunk, self._eyes.act(self._run(one, chunk)), prediction.model_s)
-            for one, chunk in zip(wanted, chunks, strict=True)
-        ]
+        answers: list[Answer | NonFiniteError] = []
+        for one, chunk in zip(wanted, chunks, strict=True):
+            if self._eyes.translates:  # other dims: what is stored is what the environment takes
+                taken = self._eyes.act(chunk)
+                answers.append(Answer(taken, self._run(one, taken), prediction.model_s))
+            else:
+                taken = self._eyes.act(self._run(one, chunk))
+                answers.append(Answer(chunk, taken, prediction.model_s))
+        return answers
 
     def _run(self, wanted: Wanted, chunk: FloatArray) -> FloatArray:
         """The [m, A] actions of a chunk that are run: its first ones, or an ensemble's."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from policyscope.data.source import FrameSource
 from policyscope.errors import DatasetError, UsageError
 from policyscope.policies.checkpoint import Checkpoint
 from policyscope.policies.split import held_out, trained_on
-from policyscope.runs.plans import PlannedSeeds, planned_seeds
 from policyscope.sim.pusht import PoseFinder
 from policyscope.sim.simulator import SimulatorSpec
 
@@ -96,26 +95,47 @@ def starts_from_dataset(
             fix="--init_from seed, or a PushT dataset",
         )
     finder = PoseFinder()
-    planned = []
-    for i, episode in enumerate(chosen):
-        first = source.batch([(episode, 0, 0)], keys=frozenset({STATE, key})).observations[0]
-        agent = first[STATE][0].numpy().astype(np.float64)
-        if key == _KEYPOINTS:
-            pose = finder.from_keypoints(first[key][0].numpy().reshape(-1, 2))
-        else:
-            stored = first[key][0].numpy().transpose(1, 2, 0)
-            picture = stored / 255 if stored.dtype == np.uint8 else stored
-            pose, residual = finder.from_picture(picture, agent)
-            if residual > _MOST_RESIDUAL:
-                raise DatasetError(
-                    f"first frame of episode {episode}",
-                    expected="a picture of PushT's board, as gym-pusht draws it",
-                    found=f"one that differs from the nearest drawing by {residual:.3f}",
-                    fix=f"leave episode {episode} out with --dataset.episodes, or --init_from seed",
-                )
-        start = (*agent.tolist(), *pose.tolist())
-        planned.append(replace(template, index=i, seed=episode, start=start, demonstration=episode))
+    planned = [
+        replace(
+            template,
+            index=i,
+            seed=episode,
+            start=_start(source, finder, episode, key),
+            demonstration=episode,
+        )
+        for i, episode in enumerate(chosen)
+    ]
     return source, planned
+
+
+def _start(source: FrameSource, finder: PoseFinder, episode: int, key: str) -> tuple[float, ...]:
+    """Agent's x, y, block's x, y, angle in the first frame of an episode.
+
+    Args:
+        source: the demonstrations.
+        finder: of the block's pose.
+        episode: which.
+        key: of the keypoints, or of the picture.
+
+    Raises:
+        DatasetError: the picture is none of PushT's.
+    """
+    first = source.batch([(episode, 0, 0)], keys=frozenset({STATE, key})).observations[0]
+    agent = first[STATE][0].numpy().astype(np.float64)
+    if key == _KEYPOINTS:
+        pose = finder.from_keypoints(first[key][0].numpy().reshape(-1, 2))
+        return (*agent.tolist(), *pose.tolist())
+    stored = first[key][0].numpy().transpose(1, 2, 0)
+    picture = stored / 255 if stored.dtype == np.uint8 else stored
+    pose, residual = finder.from_picture(picture, agent)
+    if residual > _MOST_RESIDUAL:
+        raise DatasetError(
+            f"first frame of episode {episode}",
+            expected="a picture of PushT's board, as gym-pusht draws it",
+            found=f"one that differs from the nearest drawing by {residual:.3f}",
+            fix=f"leave episode {episode} out with --dataset.episodes, or --init_from seed",
+        )
+    return (*agent.tolist(), *pose.tolist())
 
 
 def plan_episodes(
@@ -129,13 +149,11 @@ def plan_episodes(
     Raises:
         InputError: ``--dataset`` can't be read, or does not say where its episodes start.
     """
-    suite = config.env.type == "libero"
     planned: list[Planned] = []
     for task in simulator.tasks:
-        group = task.group if suite else None
         for seed in range(config.seed, config.seed + config.n_episodes):
             planned.append(
-                Planned(len(planned), group, task.task_id, task.text, seed, task.max_steps)
+                Planned(len(planned), task.suite, task.task_id, task.text, seed, task.max_steps)
             )
     if config.init_from == "seed":
         return tuple(planned), _demonstrations(config) if config.nearest else None
@@ -149,8 +167,6 @@ def _demonstrations(config: RolloutConfig) -> FrameSource:
     return source
 
 
-def describe_plan(episodes: Sequence[Planned]) -> list[PlannedSeeds]:
+def describe_plan(episodes: Sequence[Planned]) -> list[list[Any]]:
     """What a resumed run must agree on about its episodes."""
-    return planned_seeds(
-        (e.group, e.task_id, e.seed, e.max_steps, e.demonstration) for e in episodes
-    )
+    return [[e.group, e.task_id, e.seed, e.max_steps, e.demonstration] for e in episodes]

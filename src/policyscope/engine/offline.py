@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, final
+from typing import Any, Self, final
 
 import numpy as np
 
@@ -24,7 +24,6 @@ from policyscope.policies.alignment import Alignment
 from policyscope.policies.base import Policy, PolicySpec
 from policyscope.runs.directory import RunDirectory
 from policyscope.runs.predictions import EpisodePredictions, RowPredictions
-from policyscope.runs.values import Speed
 
 _FLUSH_S = 1.0
 
@@ -39,16 +38,15 @@ class Clock:
     model_s: float = 0.0
     data_s: float = 0.0
 
-    def speed(self, batch_size: int) -> Speed:
-        """As the record holds it."""
-        return Speed(
-            frames_per_s=self.n_frames / self.wall_s if self.wall_s > 0 else None,
-            n_frames=self.n_frames,
-            wall_s=self.wall_s,
-            model_s=self.model_s,
-            data_s=self.data_s,
-            batch_size=batch_size,
-        )
+    def to_json(self) -> dict[str, Any]:
+        """As ``run.json`` holds it."""
+        return {
+            "frames_per_s": self.n_frames / self.wall_s if self.wall_s > 0 else None,
+            "n_frames": self.n_frames,
+            "wall_s": self.wall_s,
+            "model_s": self.model_s,
+            "data_s": self.data_s,
+        }
 
 
 Frames = tuple[int, range]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,8 +15,7 @@ from policyscope.metrics.sums import MIN_STD
 if TYPE_CHECKING:
     from policyscope.engine.episodes import Planned
     from policyscope.metrics.sums import ScoredEpisode
-    from policyscope.runs.rows import RolloutRow
-    from policyscope.sim.adapter import Observation
+    from policyscope.sim.contract import Observation
 
 
 class Watch:
@@ -39,7 +38,7 @@ class Watch:
     ) -> None:
         """Closed loop: the policy answered an observation with a chunk, [H, A]."""
 
-    def ended(self, row: RolloutRow) -> None:
+    def ended(self, row: dict[str, Any]) -> None:
         """Closed loop: an episode is over; `row` is what the record will list of it."""
 
     def close(self) -> None:

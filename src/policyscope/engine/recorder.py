@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -10,7 +12,7 @@ import numpy as np
 
 from policyscope.actions.spaces import ActionSchema
 from policyscope.engine.episodes import Planned
-from policyscope.engine.replay import Moment
+from policyscope.engine.replay import Moment, Sink
 from policyscope.errors import OutputError
 from policyscope.runs.rollouts import StoredRollout
 from policyscope.sim.processors import Eyes
@@ -60,50 +62,47 @@ class Recorder:
         self._order: list[int] = []
         self._ready: dict[int, Callable[[], None]] = {}
 
-    def episode(
-        self, planned: Planned, stored: StoredRollout
-    ) -> tuple[Callable[[Moment], None], Callable[[], None]]:
-        """What takes the moments of one episode, and what ends it."""
-        frames: list[dict[str, Any]] = []
-        self._order.append(planned.index)
-        task = planned.task or "no instruction"
+    def episode(self, planned: Planned, stored: StoredRollout) -> Sink:
+        """What takes the moments of one episode."""
+        if planned.index not in self._order:  # it is shown once more where a simulator failed
+            self._order.append(planned.index)
+        return _Recording(self, planned.index, stored)
 
-        def add(moment: Moment) -> None:
-            if moment.step >= len(stored.actions):
-                return
-            seen = self._eyes.see([moment.observation], [task])
-            frames.append({key: _plain(value[0].numpy()) for key, value in seen.items()})
+    def see(self, moment: Moment, task: str) -> dict[str, Any]:
+        """What the policy saw, as datasets hold it."""
+        seen = self._eyes.see([moment.observation], [task])
+        return {key: _plain(value[0].numpy()) for key, value in seen.items()}
 
-        def save() -> None:
-            n = len(stored.actions)
-            if len(frames) != n or not n:
-                return
-            dataset = self._open(frames[0])
-            solved = stored.row.success
-            for t, frame in enumerate(frames):
-                last = t == n - 1
-                dataset.add_frame(
-                    {
-                        **frame,
-                        "action": stored.actions[t].astype(np.float32),
-                        "next.reward": np.array([stored.rewards[t]], np.float32),
-                        "next.success": np.array([bool(solved) and last]),
-                        "next.done": np.array([last]),
-                        "task": task,
-                    }
-                )
-            dataset.save_episode()
+    def ended(self, index: int, save: Callable[[], None]) -> None:
+        """Save an episode, and those that waited for it: datasets keep the run's order."""
+        self._ready[index] = save
+        while self._order and self._order[0] in self._ready:
+            self._ready.pop(self._order.pop(0))()
 
-        def close() -> None:
-            """Save this episode and those that waited for it: datasets keep the run's order."""
-            self._ready[planned.index] = save
-            while self._order and self._order[0] in self._ready:
-                self._ready.pop(self._order.pop(0))()
-
-        return add, close
+    def save(self, frames: list[dict[str, Any]], stored: StoredRollout) -> None:
+        """Write one episode."""
+        n = len(stored.actions)
+        if len(frames) != n or not n:
+            return
+        dataset = self._open(frames[0])
+        solved_from = stored.row["success_step"] if stored.row["success"] else n + 1
+        for t, frame in enumerate(frames):
+            dataset.add_frame(
+                {
+                    **frame,
+                    "action": stored.actions[t].astype(np.float32),
+                    "next.reward": np.array([stored.rewards[t]], np.float32),
+                    "next.success": np.array([t + 1 >= solved_from]),
+                    "next.done": np.array([t == n - 1]),
+                    "task": _task(stored),
+                }
+            )
+        dataset.save_episode()
 
     def finish(self) -> None:
-        """Close the dataset."""
+        """Save what waits for episodes that never came, and close the dataset."""
+        for index in self._order:
+            self._ready.pop(index, lambda: None)()
         if self._dataset is not None:
             self._dataset.finalize()
 
@@ -128,13 +127,59 @@ class Recorder:
                 features[key] = {"dtype": "bool", "shape": (1,), "names": None}
             self._dataset = LeRobotDataset.create(
                 self._repo_id,
-                fps=round(self._fps),
+                fps=round(self._fps) if float(self._fps).is_integer() else _Rate(self._fps),
                 features=features,
                 root=self._root,
                 robot_type=self._robot_type,
                 use_videos=True,
             )
         return self._dataset
+
+
+@final
+class _Recording:
+    """One episode on its way into a dataset.
+
+    Args:
+        recorder: that writes it.
+        index: its place in the run.
+        stored: the episode.
+    """
+
+    def __init__(self, recorder: Recorder, index: int, stored: StoredRollout) -> None:
+        self._recorder, self._index, self._stored = recorder, index, stored
+        self._frames: list[dict[str, Any]] = []
+
+    def add(self, moment: Moment) -> None:
+        """See `Sink`. The last observation has no action, and no frame."""
+        if moment.step < len(self._stored.actions):
+            self._frames.append(self._recorder.see(moment, _task(self._stored)))
+
+    def close(self, *, whole: bool) -> None:
+        """See `Sink`."""
+        frames, self._frames = self._frames, []
+        if whole:
+            save = partial(self._recorder.save, frames, self._stored)
+            self._recorder.ended(self._index, save)
+
+
+def _task(stored: StoredRollout) -> str:
+    return stored.row["task"] or "no instruction"
+
+
+@final
+class _Rate(float):
+    """Frames a second as lerobot's encoder wants it: 12.5 is 25/2, and stays 12.5 in JSON."""
+
+    @property
+    def numerator(self) -> int:
+        """Of the fraction."""
+        return Fraction(self).limit_denominator(1000).numerator
+
+    @property
+    def denominator(self) -> int:
+        """Of the fraction."""
+        return Fraction(self).limit_denominator(1000).denominator
 
 
 def _plain(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, final
 
 import numpy as np
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from policyscope.actions.spaces import FloatArray
 from policyscope.engine.episodes import Planned
 from policyscope.errors import NonFiniteError
+from policyscope.metrics.verdict import SuccessRule, judge
 from policyscope.policies.base import PolicySpec
 from policyscope.runs.rollouts import StoredRollout
-from policyscope.runs.rows import FaultRow, RolloutRow
-from policyscope.sim.adapter import Observation
+from policyscope.sim.contract import SOLVED, Layout, Observation
 from policyscope.sim.pool import Fault, Pool, Worker
 from policyscope.sim.simulator import Steps
 from policyscope.sim.worker import Act, Reset
@@ -89,7 +89,7 @@ class Trace:
         episode: which.
         states: [T + 1, S] parts.
         rewards: [T] parts.
-        successes: [T] parts.
+        said: [1 + T] parts: what the environment says of the task, see `sim.contract.said`.
         actions: [T, A] parts.
         extras: name → parts of [T + 1, …].
         called_at: step of each model call.
@@ -99,13 +99,14 @@ class Trace:
             or ``fault``.
         picture: at the end.
         sim_s: seconds in the simulator.
+        undrawn: why there is no picture, or "".
         faults: of earlier attempts and this one.
     """
 
     episode: Planned
     states: list[FloatArray] = field(default_factory=list)
     rewards: list[FloatArray] = field(default_factory=list)
-    successes: list[NDArray[np.bool_]] = field(default_factory=list)
+    said: list[NDArray[np.int8]] = field(default_factory=list)
     actions: list[FloatArray] = field(default_factory=list)
     extras: dict[str, list[FloatArray]] = field(default_factory=dict)
     called_at: list[int] = field(default_factory=list)
@@ -116,22 +117,19 @@ class Trace:
     sim_s: float = 0.0
     faults: list[Fault] = field(default_factory=list)
     detail: str = ""
+    undrawn: str = ""
 
     @property
     def n_steps(self) -> int:
         """Executed steps."""
         return sum(len(part) for part in self.rewards)
 
-    @property
-    def success(self) -> bool:
-        """Whether the environment said so at any step."""
-        return any(bool(part.any()) for part in self.successes)
-
     def add(self, steps: Steps, actions: FloatArray | None) -> None:
         """Append what came of a reset or of actions."""
         self.states.append(steps.states)
         self.rewards.append(steps.rewards)
-        self.successes.append(steps.successes)
+        self.said.append(steps.said)
+        self.undrawn = steps.undrawn or self.undrawn
         if actions is not None:
             self.actions.append(actions[: len(steps.rewards)])
         for name, values in steps.extras.items():
@@ -177,6 +175,7 @@ class Scheduler:
         brain: the policy.
         timeout_s: patience with a simulator.
         clock: filled while it runs.
+        layout: that observations must have, or None.
         look: told of each model call, or None.
     """
 
@@ -187,10 +186,11 @@ class Scheduler:
         *,
         timeout_s: float,
         clock: Clock,
+        layout: Layout | None = None,
         look: Look | None = None,
     ) -> None:
         self._pool, self._brain, self._clock, self._look = pool, brain, clock, look
-        self._timeout_s = timeout_s
+        self._timeout_s, self._layout = timeout_s, layout
         spec = brain.spec
         self._tail = 1 - min(spec.steps)
         self._slots: dict[int, _Slot] = {}  # id of worker → slot
@@ -216,19 +216,27 @@ class Scheduler:
         episode = trace.episode
         self._slots[id(worker)] = _Slot(worker, trace, deque(maxlen=self._tail))
         start = None if episode.start is None else np.asarray(episode.start)
-        command = Reset(episode.group, episode.task_id, episode.seed, start)
+        command = Reset(episode.group, episode.task_id, episode.seed, start, layout=self._layout)
         worker.tell(command, self._timeout_s)
 
     def _listen(self, queue: deque[Trace]) -> list[Trace]:
-        """Take in what simulators answer; block only while the policy has nothing to do."""
+        """Take in what simulators answer; block only while the policy has nothing to do.
+
+        Whoever waits for a chunk could be answered now, in a call with empty rows, or a little
+        later together with simulators that are about to finish their steps. A call costs about
+        the same with any number of rows up to `Brain.width`, so that a short wait pays: half of
+        what the last call took. Without anybody waiting there is nothing to lose by blocking.
+        """
         stepping = len(self._slots) - len(self._waiting)
         full = len(self._waiting) >= self._brain.width
         patience = self._timeout_s
         if self._waiting:
+            # the oldest waits longest: its time counts, so that a stream of newcomers can't keep
+            # a call from being made; nobody steps: nobody else will come
             waited = time.monotonic() - self._waiting[0].since
             patience = 0.0 if full or not stepping else max(0.0, self._patience_s - waited)
         start = time.perf_counter()
-        answers = self._pool.answers(patience)
+        answers = self._pool.answers(patience)  # faults among them: died, overdue, raised
         self._clock.wait_s += time.perf_counter() - start
         over = []
         for worker, answer in answers:
@@ -240,12 +248,16 @@ class Scheduler:
         return over
 
     def _failed(self, slot: _Slot, fault: Fault, queue: deque[Trace]) -> list[Trace]:
-        """Run the episode again from its seed, or give up."""
+        """Run the episode again from its seed, or give up.
+
+        Nothing of the attempt is kept: its seed and the policy's noise, which follows seed and
+        step, give the same episode again on another worker.
+        """
         del self._slots[id(slot.worker)]
         trace = slot.trace
         fresh = Trace(trace.episode, faults=[*trace.faults, fault])
         if len(fresh.faults) < MOST_ATTEMPTS:
-            queue.appendleft(fresh)
+            queue.appendleft(fresh)  # first: a run should not end by waiting for its repetitions
             return []
         fresh.ended, fresh.detail = "fault", f"{fault.kind}: {fault.detail}"
         return [fresh]
@@ -261,8 +273,11 @@ class Scheduler:
             ended = steps.ended if steps.ended == "terminated" else "time_limit"
             if steps.ended == "truncated" and done < limit:
                 ended = "truncated"
-            slot.trace.ended = "success" if slot.trace.success else ended
+            solved = slot.trace.said[-1][-1] == SOLVED
+            slot.trace.ended = "success" if solved and steps.ended == "terminated" else ended
             return True
+        if slot.doing is None and steps.text:  # an instruction may be drawn at reset
+            slot.trace.episode = replace(slot.trace.episode, task=steps.text)
         slot.since = time.monotonic()
         self._waiting.append(slot)
         return False
@@ -315,18 +330,19 @@ class Scheduler:
         slot.worker.tell(Act(slot.doing, tail=self._tail, final=final), self._timeout_s)
 
 
-def finished(trace: Trace, *, group: str, dim: int) -> StoredRollout:
+def finished(trace: Trace, *, group: str, dim: int, rule: SuccessRule) -> StoredRollout:
     """An episode that is over, as it is stored.
 
     Args:
         trace: what happened in it.
         group: its suite, or the environment's type.
         dim: of an action (A).
+        rule: when it counts as solved.
     """
     states = concatenated(trace.states)
     extras = {name: concatenated(parts) for name, parts in trace.extras.items()}
     return StoredRollout(
-        row=episode_row(trace, group=group),
+        row=episode_row(trace, group=group, rule=rule),
         states=states,
         rewards=concatenated(trace.rewards),
         actions=np.concatenate([np.zeros((0, dim)), *trace.actions]),
@@ -337,33 +353,41 @@ def finished(trace: Trace, *, group: str, dim: int) -> StoredRollout:
     )
 
 
-def episode_row(trace: Trace, *, group: str) -> RolloutRow:
-    """What the record lists of one episode."""
+def episode_row(trace: Trace, *, group: str, rule: SuccessRule) -> dict[str, Any]:
+    """What ``run.json`` lists of one episode.
+
+    ``success`` is None where the simulator never ran it, and where the environment did not speak
+    of success; rewards are None where one of them is NaN or inf.
+    """
     rewards = concatenated(trace.rewards)
     coverage = concatenated(trace.extras["coverage"]) if "coverage" in trace.extras else None
     ran = trace.ended != "fault"
-    solved = np.flatnonzero(concatenated(trace.successes))
-    return RolloutRow(
-        episode=trace.episode.index,
-        seed=trace.episode.seed,
-        task_group=group,
-        task_id=trace.episode.task_id,
-        task=trace.episode.task,
-        demonstration=trace.episode.demonstration,
-        success=trace.success if ran else None,
-        success_step=int(solved[0]) + 1 if len(solved) else None,
-        max_reward=float(rewards.max()) if len(rewards) else (0.0 if ran else None),
-        sum_reward=float(rewards.sum()) if ran else None,
-        max_coverage=float(np.nanmax(coverage)) if coverage is not None and len(rewards) else None,
-        steps=len(rewards),
-        ended=trace.ended,
-        detail=trace.detail,
-        n_calls=len(trace.called_at),
-        attempts=len(trace.faults) + (trace.ended != "fault"),
-        faults=[FaultRow(kind=f.kind, detail=f.detail) for f in trace.faults],
-        sim_s=trace.sim_s,
-        video=None,
-    )
+    verdict = judge(np.concatenate(trace.said), rule) if ran and trace.said else None
+    counts = ran and bool(np.isfinite(rewards).all())
+    return {
+        "episode": trace.episode.index,
+        "seed": trace.episode.seed,
+        "task_group": group,
+        "task_id": trace.episode.task_id,
+        "task": trace.episode.task,
+        "demonstration": trace.episode.demonstration,
+        "success": verdict.success if verdict else None,
+        "success_step": verdict.step if verdict else None,
+        "max_reward": (float(rewards.max()) if len(rewards) else 0.0) if counts else None,
+        "sum_reward": float(rewards.sum()) if counts else None,
+        "max_coverage": float(np.nanmax(coverage))
+        if coverage is not None and len(rewards)
+        else None,
+        "steps": len(rewards),
+        "ended": trace.ended,
+        "detail": trace.detail,
+        "n_calls": len(trace.called_at),
+        "attempts": len(trace.faults) + (trace.ended != "fault"),
+        "faults": [{"kind": f.kind, "detail": f.detail} for f in trace.faults],
+        "sim_s": trace.sim_s,
+        "undrawn": trace.undrawn,
+        "video": None,
+    }
 
 
 def concatenated(parts: Sequence[Any], width: int = 0) -> FloatArray:

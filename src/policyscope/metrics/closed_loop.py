@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -14,14 +14,13 @@ from policyscope.actions.spaces import FloatArray
 from policyscope.metrics.bounded import bounded_mean
 from policyscope.metrics.intervals import MIN_EPISODES, Estimate
 from policyscope.metrics.proportions import wilson
-from policyscope.runs.values import MotionSummary, Value
 
 _FEW = 3
 """Fewer successes than this have no median time."""
 
 
 def mean_over_episodes(
-    values: Sequence[float], *, within: tuple[float, float] | None = None
+    values: Sequence[float | None], *, within: tuple[float, float] | None = None
 ) -> Estimate:
     """Mean over episodes with its 95 % interval.
 
@@ -30,13 +29,17 @@ def mean_over_episodes(
         within: the range that the quantity can't leave, where that is known: then the interval is
             `bounded_mean`'s, which equal values don't collapse. Else it is Student's t; equal
             values get none then, since nobody knows what else could have been.
+
+    None where one of them is None: the mean of the others is another quantity.
     """
+    if any(value is None for value in values):
+        return Estimate(None)
     known = np.asarray(values, dtype=np.float64)
     n = len(known)
     if n == 0:
         return Estimate(None)
     if within is not None and within[0] <= known.min() and known.max() <= within[1]:
-        return bounded_mean(values, low=within[0], high=within[1])
+        return bounded_mean(known.tolist(), low=within[0], high=within[1])
     mean = float(known.mean())
     if n < MIN_EPISODES or known.min() == known.max():
         return Estimate(mean, n_episodes=n)
@@ -81,7 +84,7 @@ class TimeToSuccess:
         }
 
 
-def time_to_success(steps: Sequence[int | None], *, fps: float) -> TimeToSuccess:
+def time_to_success(steps: Sequence[int | None], *, fps: float | None) -> TimeToSuccess:
     """The share of episodes that have succeeded by each time.
 
     An episode that fails, however early, never succeeds: it stays at risk to the time limit, and
@@ -90,10 +93,14 @@ def time_to_success(steps: Sequence[int | None], *, fps: float) -> TimeToSuccess
 
     Args:
         steps: step of each episode's first success; None where there is none.
-        fps: control steps a second.
+        fps: control steps a second; None where nobody knows, and then there is no curve.
     """
     n = len(steps)
-    reached = np.sort(np.array([s for s in steps if s is not None], dtype=np.float64)) / fps
+    reached = np.sort(np.array([s for s in steps if s is not None], dtype=np.float64))
+    if fps is None:
+        nothing = np.zeros(0)
+        return TimeToSuccess(n, len(reached), None, nothing, nothing, nothing, nothing)
+    reached = reached / fps
     times = np.unique(np.append(0.0, reached))
     k = np.searchsorted(reached, times, side="right")
     low, high = wilson(k, n) if n else (np.zeros(1), np.ones(1))
@@ -183,26 +190,28 @@ def _ldlj(velocity: FloatArray, fps: float) -> float | None:
     return -math.log(duration**3 / peak**2 * total)
 
 
-def motion_summary(known: Sequence[Motion]) -> MotionSummary:
+def motion_summary(known: Sequence[Motion], *, in_seconds: bool = True) -> dict[str, Any]:
     """Smoothness and seams over all episodes; None where there is no seam or no motion.
 
     ``boundary_jump`` is the mean jump between chunks over the median step within them, as in the
-    offline record.
+    offline record. `in_seconds` says whether the rate of control is known, without which jerk
+    has no unit (its dimensionless kind needs none).
     """
 
-    def mean(values: Iterable[float | None]) -> Value:
-        return mean_over_episodes([v for v in values if v is not None]).measured()
+    def mean(name: str) -> dict[str, Any]:
+        values = [getattr(m, name) for m in known]
+        return mean_over_episodes([v for v in values if v is not None]).to_json()
 
     jumps, steps, gaps = (
         np.concatenate([np.zeros(0), *(getattr(m, name) for m in known)])
         for name in ("jumps", "steps", "disagreement")
     )
     median = float(np.median(steps)) if len(steps) else 0.0
-    return MotionSummary(
-        path=mean(m.path for m in known),
-        jerk_rms=mean(m.jerk for m in known),
-        ldlj=mean(m.ldlj for m in known),
-        boundary_jump=float(jumps.mean() / median) if len(jumps) and median > 0 else None,
-        overlap_disagreement=float(gaps.mean()) if len(gaps) else None,
-        n_seams=len(jumps),
-    )
+    return {
+        "path": mean("path"),
+        "jerk_rms": mean("jerk") if in_seconds else Estimate(None).to_json(),
+        "ldlj": mean("ldlj"),
+        "boundary_jump": float(jumps.mean() / median) if len(jumps) and median > 0 else None,
+        "overlap_disagreement": float(gaps.mean()) if len(gaps) else None,
+        "n_seams": len(jumps),
+    }

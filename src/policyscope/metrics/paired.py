@@ -2,8 +2,10 @@
 
 Episodes that are hard for one policy are hard for the other, so the difference within an episode
 varies far less than either error. The unit of chance is the episode; intervals and tests are the
-cluster-robust t of `intervals`, on paired sums. All functions work on whole tables at once: the
-first axis is the episode, whatever follows (metric, horizon step, dim) stays as it is.
+cluster-robust t of `intervals`, on paired sums, corrected for episodes that do not weigh the same:
+without that, a test at 5 % of two equal runs rejects in 7 to 11 % of cases on ten episodes. All
+functions work on whole tables at once: the first axis is the episode, whatever follows (metric,
+horizon step, dim) stays as it is.
 """
 
 from __future__ import annotations
@@ -107,20 +109,20 @@ def paired_errors(
     here = count > 0
     a, b = np.where(here, a, 0.0), np.where(here, b, 0.0)
     n = here.sum(axis=0)
+    known = n >= MIN_EPISODES
     things, sum_a, sum_b = count.sum(axis=0), a.sum(axis=0), b.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean_a, mean_b = sum_a / things, sum_b / things
-        gap = mean_b - mean_a
-        known = n >= MIN_EPISODES
-        freedom = np.where(known, n - 1, 1)
+        gap, ratio = mean_b - mean_a, sum_b / sum_a
+        ratio = np.where((sum_a > 0) & (sum_b > 0), ratio, np.nan)
+        weight, freedom = _weights(a, b, known)
+        spread = np.sqrt(((b - a - gap * count) ** 2 / weight).sum(axis=0)) / things
+        log_spread = np.sqrt(((b / sum_b - a / sum_a) ** 2 / weight).sum(axis=0))
         t = stdtrit(freedom, 1 - alpha / 2)
-        ratio = np.where((sum_a > 0) & (sum_b > 0), sum_b / sum_a, np.nan)
-        spread = _spread(b - a - gap * count, n, known) / things
-        log_spread = _spread(np.where(here, b / sum_b - a / sum_a, 0.0), n, known)
         factor = np.exp(t * log_spread)
         of_log = np.isfinite(log_spread) & np.isfinite(ratio)
         statistic = np.where(of_log, np.log(ratio) / log_spread, gap / spread)
-        p = np.where(known, 2 * stdtr(freedom, -np.abs(statistic)), np.nan)
+        p = 2 * stdtr(freedom, -np.abs(statistic))
         still = np.where(of_log, log_spread, spread / np.maximum(mean_a, mean_b)) <= _SAME
     # without spread t is undefined; what remains is the sign, equal in all n episodes
     p = np.where(known & still, np.where(gap == 0, 1.0, np.exp2(1.0 - n)), p)
@@ -142,8 +144,23 @@ def paired_errors(
     )
 
 
-def _spread(influence: FloatArray, n: NDArray[np.int64], known: NDArray[np.bool_]) -> FloatArray:
-    """Standard error of a sum over episodes; NaN where there are too few."""
-    scale = np.where(known, n / np.maximum(n - 1, 1), np.nan)
-    result: FloatArray = np.sqrt(scale * (influence**2).sum(axis=0))
-    return result
+def _weights(
+    a: FloatArray, b: FloatArray, known: NDArray[np.bool_]
+) -> tuple[FloatArray, FloatArray]:
+    """What unequal episodes do to the variance and to its certainty; NaN where there are too few.
+
+    An episode that holds the share w of all errors pulls the mean towards itself, so that its own
+    deviation is seen too small: its square keeps 1 - 2 w + Σ w² of what it was. And a variance
+    that few long or hard episodes make up is known as badly as that of few episodes: Kish's
+    number of them, 1 / Σ w², takes the place of n in the degrees of freedom. Both are the usual
+    n / (n - 1) and n - 1 where all episodes weigh the same.
+
+    Returns:
+        [G, ...] the part of each square that is seen, and [...] degrees of freedom.
+    """
+    totals = np.stack([a.sum(axis=0), b.sum(axis=0)])
+    shares = np.where(totals[:, None] > 0, np.stack([a, b]) / totals[:, None], 0.0)
+    share = shares.sum(axis=0) / (totals > 0).sum(axis=0)
+    squares = (share**2).sum(axis=0)
+    freedom = np.where(known, np.maximum(1 / squares - 1, 1.0), np.nan)
+    return 1 - 2 * share + squares, freedom

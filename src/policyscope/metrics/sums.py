@@ -1,25 +1,35 @@
-"""From the predictions of one episode to sums, and from the sums of all episodes to estimates.
+"""What is left of predictions once they are scored: sums, by episode and task.
 
 An episode is reduced to small sums as soon as it is complete, so memory does not grow with the
-dataset, and every table, interval and skill derives from the same sums.
+dataset, and every table, interval, skill and comparison derives from the same sums. Adding those of
+two parts of a dataset gives those of the whole, so that parts can be scored anywhere; stored with
+a run they stand in for predictions and dataset when it is scored or compared again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from policyscope.actions.spaces import ActionSchema, FloatArray, NativeActions, Normalizer
+from policyscope.actions.spaces import (
+    ActionSchema,
+    FloatArray,
+    NativeActions,
+    NormalizedActions,
+    Normalizer,
+)
+from policyscope.errors import InputError
 from policyscope.metrics.errors import ErrorSums, error_sums, total
-from policyscope.metrics.intervals import Estimate, cluster_mean, cluster_ratio, skill
-from policyscope.runs.values import MeanErrors, PooledErrors, UnitErrors
+from policyscope.metrics.samples import SampleSums, sample_sums
+from policyscope.metrics.shape import EpisodeShape, episode_shape
 
 POLICY = "policy"
 MIN_STD = 1e-6
+_EDGE = 1e-3  # of the range: within it a prediction counts as saturated
 
 
 @final
@@ -72,6 +82,87 @@ class ScoredEpisode:
 
 @final
 @dataclass(frozen=True, eq=False)
+class Measure:
+    """What sums are sums of; they add up only where this is the same.
+
+    Attributes:
+        schema: names and units of the compared dims.
+        stats: the dataset's statistics of those dims: name → [A].
+        horizon: steps of a chunk (H).
+        n_action_steps: steps of it that a robot runs.
+        fps: frames per second.
+        action_kind: ``delta`` actions are integrated before their shapes are compared.
+        ensembled: whether episodes say themselves what a robot runs (`ScoredEpisode.executed`).
+    """
+
+    schema: ActionSchema
+    stats: Mapping[str, FloatArray]
+    horizon: int
+    n_action_steps: int
+    fps: float
+    action_kind: str = "absolute"
+    ensembled: bool = False
+
+    @staticmethod
+    def of(
+        schema: ActionSchema,
+        stats: Mapping[str, ArrayLike],
+        *,
+        horizon: int,
+        n_action_steps: int,
+        fps: float,
+        action_kind: str = "absolute",
+        ensembled: bool = False,
+    ) -> Measure:
+        """Arguments as the attributes; statistics may be lists."""
+        known = {k: np.asarray(v, dtype=np.float64).reshape(-1) for k, v in stats.items()}
+        return Measure(schema, known, horizon, n_action_steps, fps, action_kind, ensembled)
+
+    @property
+    def n_steps(self) -> int:
+        """Steps that are summed apart (S): the chunk's, and what is run where that is another."""
+        return self.horizon + int(self.ensembled)
+
+    def steps(self, scope: str) -> slice:
+        """The steps of ``step1``, ``chunk`` or ``executed``."""
+        if scope == "executed" and self.ensembled:  # see `ScoredEpisode.with_executed`
+            return slice(self.horizon, self.n_steps)
+        stop = {"step1": 1, "chunk": self.horizon, "executed": self.n_action_steps}[scope]
+        return slice(0, stop)
+
+    @property
+    def included(self) -> NDArray[np.bool_]:
+        """[A], false for dims that hardly vary (std < 1e-6): they have no normalized error."""
+        return self.stats["std"] >= MIN_STD
+
+    @property
+    def basis(self) -> str:
+        """``native`` where all dims share a unit, else ``normalized``."""
+        return "native" if self.schema.single_unit is not None else "normalized"
+
+    def normalizer(self) -> Normalizer:
+        """The door to units of the dataset's standard deviation."""
+        return Normalizer.from_stats(
+            {"action": self.stats}, mode="MEAN_STD", units=self.schema.units
+        )
+
+    def difference(self, other: Measure) -> str | None:
+        """The first thing in which two measures differ, in words; None where they agree."""
+        for known in fields(self):
+            ours, theirs = getattr(self, known.name), getattr(other, known.name)
+            if known.name == "stats":
+                same = ours.keys() == theirs.keys() and all(
+                    np.array_equal(ours[k], theirs[k], equal_nan=True) for k in ours
+                )
+                if not same:
+                    return "statistics of actions"
+            elif ours != theirs:
+                return f"{known.name} {ours} and {theirs}"
+        return None
+
+
+@final
+@dataclass(frozen=True, eq=False)
 class Segment:
     """Sums over the frames of one episode and task.
 
@@ -79,224 +170,184 @@ class Segment:
         episode: its index.
         task: the instruction.
         n_frames: frames.
-        native: of the policy and each baseline, in native units.
-        normalized: in units of the dataset's standard deviation.
-        target_sum: [H, A] sums of the demonstrated actions.
-        target_squared: [H, A] sums of their squares.
+        native: `POLICY` and each baseline → its errors in native units.
+        normalized: the same in units of the dataset's standard deviation.
+        target_sum: [S, A] summed demonstrated actions, without padding.
+        target_squared: [S, A] their summed squares.
     """
 
     episode: int
     task: str
     n_frames: int
-    native: dict[str, ErrorSums]
-    normalized: dict[str, ErrorSums]
+    native: Mapping[str, ErrorSums]
+    normalized: Mapping[str, ErrorSums]
     target_sum: FloatArray
     target_squared: FloatArray
 
 
 @final
+@dataclass(frozen=True, eq=False)
 class Sums:
-    """The sums of all episodes, and the estimates that derive from them.
-
-    Args:
-        schema: names and units of the compared dims.
-        std: [A] the dataset's standard deviations of those dims.
-        normalizer: to units of those.
-        horizon: steps that are summed: those of a chunk (H), and whatever stands behind them.
+    """The sums of some episodes.
 
     Attributes:
-        included: [A], false for dims that hardly vary (std < 1e-6): they have no normalized error.
-        basis: ``native`` where all dims share a unit, else ``normalized``: what skill, relative
-            errors and distances are computed in.
-        segments: one for each episode and task, in the order in which they came.
+        measure: what they are sums of.
+        segments: one for each episode and task.
+        shapes: one for each episode, in the order of the segments.
+        samples: the same, for policies with several samples a frame; else none.
+        in_range: [3, A] values seen, out of the dataset's range, at its edge.
     """
 
-    def __init__(
-        self, schema: ActionSchema, std: FloatArray, normalizer: Normalizer, horizon: int
-    ) -> None:
-        self.schema, self.horizon, self._normalizer = schema, horizon, normalizer
-        self.included: NDArray[np.bool_] = std >= MIN_STD
-        self.basis: Literal["native", "normalized"] = (
-            "native" if schema.single_unit is not None else "normalized"
-        )
-        self.segments: list[Segment] = []
-        self._stacks: dict[tuple[str, str, bytes], FloatArray] = {}
+    measure: Measure
+    segments: tuple[Segment, ...]
+    shapes: tuple[EpisodeShape, ...]
+    samples: tuple[SampleSums, ...]
+    in_range: FloatArray
 
-    def add(self, episode: ScoredEpisode) -> None:
-        """Reduce one episode."""
-        self._stacks.clear()
-        normalize = self._normalizer.normalize
-        for task in dict.fromkeys(episode.tasks):
-            at = np.array([t == task for t in episode.tasks])
-            target, pad = _take(episode.target, at), episode.is_pad[at]
-            baselines = {name: _take(b, at) for name, b in episode.baselines.items()}
-            samples = [_take(p, at) for p in episode.predicted]
-            native = {name: error_sums(b, target, pad) for name, b in baselines.items()}
-            normalized = {
-                name: error_sums(normalize(b), normalize(target), pad)
-                for name, b in baselines.items()
-            }
-            native[POLICY] = total([error_sums(p, target, pad) for p in samples]).mean_over(
-                len(samples)
-            )
-            normalized[POLICY] = total(
-                [error_sums(normalize(p), normalize(target), pad) for p in samples]
-            ).mean_over(len(samples))
-            real = np.where(pad[..., None], 0.0, target.values)
-            self.segments.append(
-                Segment(
-                    episode.index,
-                    task,
-                    int(at.sum()),
-                    native,
-                    normalized,
-                    real.sum(axis=0),
-                    (real**2).sum(axis=0),
-                )
-            )
+    @staticmethod
+    def nothing(measure: Measure) -> Sums:
+        """The sums of no episode."""
+        return Sums(measure, (), (), (), np.zeros((3, measure.schema.dim)))
 
-    @property
-    def n_episodes(self) -> int:
-        """Episodes added."""
-        return len({s.episode for s in self.segments})
+    def __add__(self, other: Sums) -> Sums:
+        """The sums of both.
 
-    @property
-    def baselines(self) -> tuple[str, ...]:
-        """Names of the baselines that every episode has."""
-        return tuple(n for n in self.segments[0].native if n != POLICY)
-
-    def pooled(self, steps: slice) -> tuple[dict[str, ErrorSums], dict[str, ErrorSums]]:
-        """Native and normalized sums over all episodes, of the policy and each baseline."""
-        names = self.segments[0].native
-        native = {n: total([s.native[n] for s in self.segments]).steps(steps) for n in names}
-        scaled = {n: total([s.normalized[n] for s in self.segments]).steps(steps) for n in names}
-        return native, scaled
-
-    def errors(self, name: str, steps: slice) -> PooledErrors:
-        """Native errors where all dims share a unit, normalized ones where any dim varies."""
-        n = self._frames_in(steps)
-        undefined = Estimate(None, n_episodes=self.n_episodes, n_frames=n).measured()
-        native = scaled = None
-        if self.schema.single_unit is not None:
-            every = np.ones(self.schema.dim, bool)
-            native = _errors(*self._per_episode(name, steps, space="native", dims=every), n)
-        if self.included.any():
-            scaled = _errors(
-                *self._per_episode(name, steps, space="normalized", dims=self.included), n
-            )
-        return PooledErrors(
-            mae=native.mae if native else undefined,
-            mse=native.mse if native else undefined,
-            rmse=native.rmse if native else undefined,
-            nmae=scaled.mae if scaled else undefined,
-            nmse=scaled.mse if scaled else undefined,
-        )
-
-    def by_unit(self, name: str, steps: slice) -> dict[str, UnitErrors]:
-        """Native errors over the dims of each unit."""
-        n, units = self._frames_in(steps), np.array(self.schema.units)
-        return {
-            unit: _errors(*self._per_episode(name, steps, space="native", dims=units == unit), n)
-            for unit in dict.fromkeys(self.schema.units)
-        }
-
-    def skill(self, baseline: str, steps: slice) -> Estimate:
-        """1 - MSE/MSE_baseline."""
-        dims = self._basis_dims()
-        _, ours, count = self._per_episode(POLICY, steps, space=self.basis, dims=dims)
-        _, theirs, _ = self._per_episode(baseline, steps, space=self.basis, dims=dims)
-        return skill(ours, theirs, count, n_frames=self._frames_in(steps))
-
-    def relative(self, name: str, steps: slice) -> Estimate:
-        """Σ|a-y| / Σ|y-y_hold|: never divided frame by frame, since truth goes near zero.
-
-        y_hold is what doing nothing would give: the held state, or no motion for delta actions.
+        Raises:
+            InputError: they are sums of different things, or share an episode.
         """
-        n = self._frames_in(steps)
-        still = next((b for b in ("hold_state", "zero") if b in self.baselines), None)
-        if still is None:
-            return Estimate(None, n_episodes=self.n_episodes, n_frames=n)
-        dims = self._basis_dims()
-        ours, _, count = self._per_episode(name, steps, space=self.basis, dims=dims)
-        hold, _, _ = self._per_episode(still, steps, space=self.basis, dims=dims)
-        return cluster_ratio(ours, hold, count, n_frames=n)
-
-    def variance_ratio(self, steps: slice, name: str = POLICY) -> FloatArray:
-        """[A]: Σ(a-y)²/Σ(y-ȳ)². Near 0 for trivial baselines, too: read skill first."""
-        sums = total([s.native[name] for s in self.segments]).steps(steps)
-        first = sum(s.target_sum[steps].sum(axis=0) for s in self.segments)
-        second = sum(s.target_squared[steps].sum(axis=0) for s in self.segments)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            variance = np.asarray(second) - np.asarray(first) ** 2 / sums.count.sum()
-            ratio: FloatArray = sums.squared.sum(axis=0) / variance
-        return np.where(variance > 0, ratio, np.nan)
-
-    def macro(self, name: str, steps: slice, key: Literal["episode", "task"]) -> MeanErrors:
-        """Unweighted mean over episodes, or over tasks."""
-        groups: dict[Hashable, list[Segment]] = {}
-        for segment in self.segments:
-            groups.setdefault(getattr(segment, key), []).append(segment)
-        known = [self.group_errors(group, name, steps) for group in groups.values()]
-
-        def mean(values: Sequence[float | None]) -> float | None:
-            defined = [value for value in values if value is not None]
-            return float(np.mean(defined)) if defined else None
-
-        return MeanErrors(
-            mae=mean([e.mae for e in known]),
-            mse=mean([e.mse for e in known]),
-            nmae=mean([e.nmae for e in known]),
-            nmse=mean([e.nmse for e in known]),
+        differ = self.measure.difference(other.measure)
+        if differ is not None or (self.who not in ((), other.who) and other.who != ()):
+            raise InputError(
+                "sums of two parts",
+                expected="the same dims, units, statistics, horizon and baselines",
+                found=differ or f"{', '.join(self.who)} and {', '.join(other.who)}",
+                fix="score both parts with the same options",
+            )
+        twice = set(self.episodes) & set(other.episodes)
+        if twice:
+            raise InputError(
+                "sums of two parts",
+                expected="each episode in one of them",
+                found=f"episode {min(twice)} in both",
+                fix="give each episode to one part",
+            )
+        return Sums(
+            self.measure,
+            self.segments + other.segments,
+            self.shapes + other.shapes,
+            self.samples + other.samples,
+            self.in_range + other.in_range,
         )
 
-    def group_errors(self, group: list[Segment], name: str, steps: slice) -> MeanErrors:
-        """Errors over some segments, without an interval."""
-        native = total([s.native[name] for s in group]).steps(steps)
-        scaled = total([s.normalized[name] for s in group]).steps(steps)
-        n = native.count.sum()
-        mae = mse = nmae = nmse = None
-        if n > 0 and self.schema.single_unit is not None:
-            mae = float(native.absolute.mean(axis=1).sum() / n)
-            mse = float(native.squared.mean(axis=1).sum() / n)
-        if n > 0 and self.included.any():
-            nmae = float(scaled.absolute[:, self.included].mean(axis=1).sum() / n)
-            nmse = float(scaled.squared[:, self.included].mean(axis=1).sum() / n)
-        return MeanErrors(mae=mae, mse=mse, nmae=nmae, nmse=nmse)
+    @property
+    def who(self) -> tuple[str, ...]:
+        """Whose errors were summed: the baselines, and `POLICY`."""
+        return tuple(self.segments[0].native) if self.segments else ()
 
-    def _per_episode(
-        self, name: str, steps: slice, *, space: str, dims: NDArray[np.bool_]
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Sums of absolute and squared errors (averaged over dims) and counts, one an episode."""
-        key = (name, space, dims.tobytes())
-        if key not in self._stacks:
-            _, place = np.unique([s.episode for s in self.segments], return_inverse=True)
-            stack = np.zeros((3, place.max() + 1, self.horizon))
-            for at, segment in zip(place, self.segments, strict=True):
-                sums = (segment.native if space == "native" else segment.normalized)[name]
-                stack[0, at] += sums.absolute[:, dims].mean(axis=1)
-                stack[1, at] += sums.squared[:, dims].mean(axis=1)
-                stack[2, at] += sums.count
-            self._stacks[key] = stack
-        absolute, squared, count = self._stacks[key][..., steps].sum(axis=-1)
-        return absolute, squared, count
+    @property
+    def episodes(self) -> tuple[int, ...]:
+        """Indices of the episodes, in the order in which they were added."""
+        return tuple(dict.fromkeys(s.episode for s in self.segments))
 
-    def _frames_in(self, steps: slice) -> int:
-        return int(sum(s.native[POLICY].count[steps][0] for s in self.segments))
+    def by_episode(self, who: str, *, space: str) -> ErrorSums:
+        """Errors of each episode, stacked: what `paired_errors` compares.
 
-    def _basis_dims(self) -> NDArray[np.bool_]:
-        return np.ones(self.schema.dim, bool) if self.basis == "native" else self.included
+        Args:
+            who: `POLICY` or a baseline.
+            space: ``native`` or ``normalized``.
+
+        Returns:
+            Sums of shape [G, S, A], and [G, S] counts, in the order of `episodes`.
+        """
+        place = {episode: g for g, episode in enumerate(self.episodes)}
+        shape = (len(place), self.measure.n_steps, self.measure.schema.dim)
+        stacked = ErrorSums(np.zeros(shape), np.zeros(shape), np.zeros(shape[:2]))
+        for segment in self.segments:
+            sums = (segment.native if space == "native" else segment.normalized)[who]
+            at = place[segment.episode]
+            stacked.absolute[at] += sums.absolute
+            stacked.squared[at] += sums.squared
+            stacked.count[at] += sums.count
+        return stacked
+
+
+def sums_of(measure: Measure, episode: ScoredEpisode) -> Sums:
+    """Reduce one episode to its sums."""
+    normalize = measure.normalizer().normalize
+    whole = episode.with_executed()
+    segments = tuple(_segment(whole, task, normalize) for task in dict.fromkeys(episode.tasks))
+    samples: tuple[SampleSums, ...] = ()
+    if len(episode.predicted) > 1:
+        chunks = np.stack([normalize(p).values for p in episode.predicted])
+        samples = (
+            sample_sums(
+                chunks[..., measure.included],
+                normalize(episode.target).values[..., measure.included],
+                episode.is_pad,
+            ),
+        )
+    return Sums(
+        measure, segments, (_shape(measure, episode),), samples, _in_range(measure, episode)
+    )
+
+
+def _segment(
+    episode: ScoredEpisode, task: str, normalize: Callable[[NativeActions], NormalizedActions]
+) -> Segment:
+    at = np.array([t == task for t in episode.tasks])
+    target, pad = _take(episode.target, at), episode.is_pad[at]
+    baselines = {name: _take(b, at) for name, b in episode.baselines.items()}
+    samples = [_take(p, at) for p in episode.predicted]
+    native = {name: error_sums(b, target, pad) for name, b in baselines.items()}
+    normalized = {
+        name: error_sums(normalize(b), normalize(target), pad) for name, b in baselines.items()
+    }
+    native[POLICY] = total([error_sums(p, target, pad) for p in samples]).mean_over(len(samples))
+    normalized[POLICY] = total(
+        [error_sums(normalize(p), normalize(target), pad) for p in samples]
+    ).mean_over(len(samples))
+    real = np.where(pad[..., None], 0.0, target.values)
+    return Segment(
+        episode.index,
+        task,
+        int(at.sum()),
+        native,
+        normalized,
+        real.sum(axis=0),
+        (real**2).sum(axis=0),
+    )
+
+
+def _shape(measure: Measure, episode: ScoredEpisode) -> EpisodeShape:
+    delta = measure.action_kind == "delta"
+
+    def walk(values: FloatArray) -> FloatArray:
+        return values.cumsum(axis=-2) if delta else values
+
+    pair = (episode.predicted[0], episode.target)
+    layout = (episode.is_pad, episode.frame_index, measure.n_action_steps)
+    if measure.basis == "native":
+        native = [NativeActions(walk(a.values), a.units) for a in pair]
+        return episode_shape(native[0], native[1], *layout, seams=not delta)
+    normalize = measure.normalizer().normalize
+    scaled = [normalize(a) for a in pair]
+    moved = [NormalizedActions(walk(a.values[..., measure.included]), a.stats_id) for a in scaled]
+    return episode_shape(moved[0], moved[1], *layout, seams=not delta)
+
+
+def _in_range(measure: Measure, episode: ScoredEpisode) -> FloatArray:
+    low, high = measure.stats.get("min"), measure.stats.get("max")
+    counts = np.zeros((3, measure.schema.dim))
+    if low is None or high is None:
+        return counts
+    edge = _EDGE * (high - low)
+    for sample in episode.predicted:
+        values = sample.values[~episode.is_pad]
+        outside = (values < low) | (values > high)
+        near = ~outside & ((values <= low + edge) | (values >= high - edge))
+        counts += [np.full(len(low), len(values)), outside.sum(0), near.sum(0)]
+    return counts
 
 
 def _take(actions: NativeActions, at: NDArray[np.bool_]) -> NativeActions:
     return NativeActions(actions.values[at], actions.units)
-
-
-def _errors(
-    absolute: FloatArray, squared: FloatArray, count: FloatArray, n_frames: int
-) -> UnitErrors:
-    mse = cluster_mean(squared, count, n_frames=n_frames)
-    return UnitErrors(
-        mae=cluster_mean(absolute, count, n_frames=n_frames).measured(),
-        mse=mse.measured(),
-        rmse=mse.root().measured(),
-    )

@@ -10,8 +10,6 @@ from policyscope.actions.spaces import NativeActions
 from policyscope.data.frames import FrameBatch
 from policyscope.policies.kinds import Draws
 
-StatsSource = Literal["checkpoint", "weights", "dataset", "none"]
-
 
 @final
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Normalization:
 
     mode: str
     stats_id: str
-    source: StatsSource
+    source: str
 
 
 @final

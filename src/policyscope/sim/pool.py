@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
+import signal
 import sys
 import time
 import types
@@ -14,10 +16,10 @@ from types import TracebackType
 from typing import Any, Literal, Self, final
 
 from policyscope.config import EnvConfig
-from policyscope.errors import InputError
+from policyscope.errors import InputError, UsageError
 from policyscope.sim.worker import Failure, serve
 
-PRELOAD = ["lerobot.envs.factory", "policyscope.sim.simulator", "policyscope.sim.worker"]
+PRELOAD = ["lerobot.envs.factory", "policyscope.sim.trial", "policyscope.sim.worker"]
 _GRACE_S = 5.0
 
 
@@ -110,6 +112,22 @@ class Pool:
                 if answered is worker:
                     return answer
 
+    def require(self, command: Any, timeout_s: float) -> Any:
+        """Ask the first worker for something without which there is no going on.
+
+        Raises:
+            InputError: it does not answer, or the user has to mend something.
+        """
+        answer = self.ask(self.workers[0], command, timeout_s)
+        if isinstance(answer, Fault):
+            raise UsageError(
+                f"--env.type {self._config.type}",
+                expected="a simulator that opens and resets",
+                found=f"one that {answer.kind} ({answer.detail})",
+                fix="a longer --env.timeout_s if it is slow; else check its installation",
+            )
+        return answer
+
     def answers(self, timeout_s: float) -> list[tuple[Worker, Any]]:
         """What busy workers have answered; waits until one has, or for so many seconds.
 
@@ -177,9 +195,20 @@ class Pool:
 def _end(worker: Worker) -> None:
     worker.connection.close()
     if worker.process.is_alive():
-        worker.process.kill()
+        _kill_group(worker.process)
     worker.process.join()
     worker.process.close()
+
+
+def _kill_group(process: Any) -> None:
+    """Kill a process and those that it has started: it leads their group unless it has just begun.
+
+    Only while it is alive: afterwards its number may be somebody else's.
+    """
+    with contextlib.suppress(OSError):
+        if os.getpgid(process.pid) == process.pid:
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
 
 
 @contextlib.contextmanager

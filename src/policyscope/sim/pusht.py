@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from policyscope.actions.robots import PUSHT_BOARD_PX
 from policyscope.actions.spaces import FloatArray
 from policyscope.sim.adapter import Adapter, replaced
 
@@ -15,12 +16,24 @@ from policyscope.sim.adapter import Adapter, replaced
 class PushT(Adapter):
     """gym-pusht: push a T-shaped block onto its goal on a board of 512 px."""
 
-    package, extra = "gym_pusht", "pusht"
+    package, install = "gym_pusht", "pip install 'policyscope[pusht]'"
+    tasks = "--env.task PushT-v0"
+    trusted = True
     task_text = "Push the T-shaped block onto the T-shaped target."  # lerobot/pusht
     action_names = ("x", "y")
     action_units = ("px", "px")
-    board = (512.0, 512.0)
+    board = (float(PUSHT_BOARD_PX), float(PUSHT_BOARD_PX))
     reward_range = (0.0, 1.0)  # clip(coverage / 0.95, 0, 1)
+
+    def without_effect(self, setting: str) -> str:
+        """See `Adapter.without_effect`. gymnasium's own way passes everything on."""
+        if setting not in ("observation_height", "observation_width"):
+            return super().without_effect(setting)
+        return (
+            "--env.type gym --env.task gym_pusht/PushT-v0 --env.settings "
+            """'{"obs_type": "pixels_agent_pos", "observation_height": 256, """
+            """"observation_width": 256}'"""
+        )
 
     def before_reset(self, env: Any, seed: int) -> None:
         """See `Adapter.before_reset`. Pictures would show the last action of the last episode."""
@@ -54,8 +67,8 @@ class PushT(Adapter):
     def extras(self, info: Mapping[str, Any]) -> dict[str, FloatArray]:
         """See `Adapter.extras`."""
         return {
-            "block_pose": np.asarray(info["block_pose"], dtype=np.float64),
-            "coverage": np.asarray([info.get("coverage", np.nan)], dtype=np.float64),
+            "block_pose": np.array(info["block_pose"], dtype=np.float64),
+            "coverage": np.array([info.get("coverage", np.nan)], dtype=np.float64),
         }
 
 
@@ -95,7 +108,7 @@ class PoseFinder:
 
         height, width = picture.shape[:2]
         self._env.observation_height, self._env.observation_width = height, width
-        scale = np.array([512 / width, 512 / height])
+        scale = PUSHT_BOARD_PX / np.array([width, height])
         rows, columns = np.nonzero(np.abs(picture - _BLOCK).max(axis=-1) < 0.12)
         if len(rows) < 8:
             return np.zeros(3), float("inf")

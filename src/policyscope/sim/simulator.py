@@ -1,13 +1,11 @@
-"""One simulator, made by lerobot's factory and stepped in a worker process."""
+"""One simulator, stepped in a worker process; what it gives is read by the contract."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import time
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
@@ -15,12 +13,11 @@ from numpy.typing import NDArray
 
 from policyscope.actions.spaces import FloatArray
 from policyscope.config import EnvConfig
-from policyscope.config.parsing import parse_settings, parse_task_ids
-from policyscope.errors import UsageError, first_line
-from policyscope.sim.adapter import Adapter, Observation, as_float
-from policyscope.sim.aloha import Aloha
-from policyscope.sim.libero import Libero
-from policyscope.sim.pusht import PushT
+from policyscope.errors import Finding, UsageError, first_line
+from policyscope.sim import contract
+from policyscope.sim.adapter import replaced
+from policyscope.sim.contract import ContractError, Layout, Observation
+from policyscope.sim.opening import adapter_for, guarded, missing, open_environment
 
 
 @final
@@ -31,14 +28,16 @@ class TaskSpec:
     Attributes:
         group: the suite, or the environment's type.
         task_id: its number in the suite.
-        text: the instruction, possibly empty.
+        text: the instruction, possibly empty, possibly another one after each reset.
         max_steps: steps after which an episode ends.
+        suite: by which it is opened; None for a single task.
     """
 
     group: str
     task_id: int
     text: str
     max_steps: int
+    suite: str | None = None
 
 
 @final
@@ -50,21 +49,25 @@ class SimulatorSpec:
         name: type and task.
         tasks: its tasks.
         fps: control steps a second.
+        fps_known: whether anybody says so; else it is `opening.ASSUMED_HZ`.
         action_low: [A].
         action_high: [A].
         action_names: or None.
         action_units: or None.
         first: of the episode of seed 0, as an example of keys and shapes.
+        findings: of the trial, where it had one.
     """
 
     name: str
     tasks: tuple[TaskSpec, ...]
     fps: float
+    fps_known: bool
     action_low: FloatArray
     action_high: FloatArray
     action_names: tuple[str, ...] | None
     action_units: tuple[str, ...] | None
     first: Steps
+    findings: tuple[Finding, ...] = ()
 
 
 @final
@@ -74,29 +77,66 @@ class Steps:
 
     Attributes:
         observations: the last ones, oldest first.
-        states: [n, S] after each step; after a reset [1, S].
+        states: [n, S] after each step; after a reset [1, S]. NaN where an environment has begun
+            the next episode and does not show the end of this one.
         rewards: [n].
-        successes: [n].
+        said: [n] of `contract.SOLVED`, `UNSOLVED`, `UNSAID`; after a reset [1].
         extras: name → [n, …].
         ended: ``terminated``, ``truncated`` or "".
         info: arrays of the last ``info``.
         picture: [H, W, 3] rendered at the end of an episode, or when asked for.
         seconds: that it took.
-        pictures: rendered after each step, when asked for.
+        pictures: rendered after each step, when asked for; None where that failed.
         all_observations: of each step, when asked for.
+        text: the instruction, after a reset.
+        undrawn: why there is no picture, or "".
     """
 
     observations: tuple[Observation, ...]
     states: FloatArray
     rewards: FloatArray
-    successes: NDArray[np.bool_]
+    said: NDArray[np.int8]
     extras: Mapping[str, FloatArray]
     ended: str
     info: Mapping[str, FloatArray]
     picture: NDArray[np.uint8] | None
     seconds: float
-    pictures: tuple[NDArray[np.uint8], ...] = ()
+    pictures: tuple[NDArray[np.uint8] | None, ...] = ()
     all_observations: tuple[Observation, ...] = field(default=())
+    text: str = ""
+    undrawn: str = ""
+
+
+@final
+@dataclass
+class _OwnReset:
+    """What an environment did that resets itself within a step.
+
+    Attributes:
+        happened: whether it did.
+        picture: of the end of the episode, before the next one began.
+        first: raw observation of the next episode.
+    """
+
+    happened: bool = False
+    picture: NDArray[np.uint8] | None = None
+    first: Any = None
+
+
+@final
+@dataclass
+class _Course:
+    """What came of executed actions so far; fields as in `Steps`."""
+
+    observations: list[Observation] = field(default_factory=list)
+    states: list[FloatArray] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
+    said: list[int] = field(default_factory=list)
+    extras: dict[str, list[FloatArray]] = field(default_factory=dict)
+    pictures: list[NDArray[np.uint8] | None] = field(default_factory=list)
+    ended: str = ""
+    info: Mapping[str, Any] = field(default_factory=dict)
+    own: _OwnReset = field(default_factory=_OwnReset)
 
 
 class Simulator:
@@ -108,91 +148,106 @@ class Simulator:
 
     def __init__(self, config: EnvConfig, group: str | None = None, task_id: int = 0) -> None:
         self.adapter = adapter_for(config.type, config.task)
-        self.adapter.prepare()
-        self.config, self.group, self.task_id = config, group, task_id
-        lerobot_config = environment_config(config, group, task_id)
-        self.fps, self._task = float(lerobot_config.fps), str(lerobot_config.task)
-        vectors = _made(lerobot_config, self.adapter, config)
-        self.group, tasks = next(iter(vectors.items()))
-        self.env = next(iter(tasks.values())).envs[0]
-        if config.type == "gym":
-            self.fps = float(self.env.metadata.get("render_fps") or self.fps)
-        self.adapter.opened(self.env)
+        self.config, self.task_id = config, task_id
+        self.what = f"environment {config.task or config.type}"
+        with self._named():
+            opened = open_environment(config, self.adapter, group, task_id)
+            self.env, self.group, self.fps = opened.env, opened.group, opened.fps
+            self._task = opened.task
+            self.low, self.high = contract.bounds(self.env.action_space)
         self._action_type = self.env.action_space.dtype
+        self._undrawn = ""
+        with guarded(self.adapter, config):
+            self.adapter.opened(self.env)
+
+    @property
+    def name(self) -> str:
+        """Type and task."""
+        config = self.config
+        if config.type == "gym":
+            return str(config.task)
+        return f"{config.type}/{config.task or self._task}"
 
     @property
     def max_steps(self) -> int:
-        """Steps after which an episode ends."""
+        """Steps after which an episode ends.
+
+        Raises:
+            UsageError: nobody says.
+        """
+        if self.config.episode_length is not None:
+            return self.config.episode_length
         for name in ("_max_episode_steps", "max_episode_steps"):
-            try:
-                steps = self.env.get_wrapper_attr(name)
-            except AttributeError:
-                continue
-            if steps is not None:
+            steps = self._attribute(name)
+            if isinstance(steps, int | np.integer) and steps > 0:
                 return int(steps)
         raise UsageError(
-            f"environment {self.config.task or self.config.type}",
+            self.what,
             expected="a number of steps after which an episode ends",
             found="none",
             fix="--env.episode_length 300",
         )
 
-    @property
-    def text(self) -> str:
-        """The instruction."""
+    def text(self, info: Mapping[str, Any] | None = None) -> str:
+        """The instruction: as asked for, else the environment's, else what we know of it.
+
+        Args:
+            info: of the reset that has just been made, or None.
+        """
         if self.config.task_text is not None:
             return self.config.task_text
         for name in ("task_description", "task"):
-            with contextlib.suppress(AttributeError):
-                value = self.env.get_wrapper_attr(name)
-                if isinstance(value, str) and (name != "task" or not self.adapter.package):
-                    return value
-        return self.adapter.text(self.env)
+            value = self._attribute(name)
+            if isinstance(value, str) and (name != "task" or not self.adapter.package):
+                return value
+        return self.adapter.text(self.env, info or {})
 
-    def spec(self, tasks: tuple[TaskSpec, ...]) -> SimulatorSpec:
-        """What it says about itself, with the example of one observation."""
-        space = self.env.action_space
-        if len(getattr(space, "shape", None) or ()) != 1:
-            raise UsageError(
-                f"environment {self.config.task or self.config.type}",
-                expected="a one-dimensional Box of actions",
-                found=str(space),
-                fix="wrap it so that an action is a vector",
-            )
-        names, units = (
-            getattr(self.env.unwrapped, name, None) for name in ("action_names", "action_units")
-        )
-        return SimulatorSpec(
-            name=str(self.config.task)
-            if self.config.type == "gym"
-            else f"{self.config.type}/{self.config.task or self._task}",
-            tasks=tasks,
-            fps=self.fps,
-            action_low=np.asarray(space.low, dtype=np.float64),
-            action_high=np.asarray(space.high, dtype=np.float64),
-            action_names=tuple(names) if names else self.adapter.action_names,
-            action_units=tuple(units) if units else self.adapter.action_units,
-            first=self.reset(0),
-        )
+    def words(self, name: str) -> tuple[str, ...] | None:
+        """``action_names`` or ``action_units``: the environment's, else those that we know."""
+        own = contract.words(getattr(self.env.unwrapped, name, None), len(self.low))
+        return own or getattr(self.adapter, name)
 
-    def reset(self, seed: int, start: FloatArray | None = None, *, render: bool = False) -> Steps:
-        """Begin the episode of a seed, or of a recorded state."""
+    def reset(
+        self,
+        seed: int,
+        start: FloatArray | None = None,
+        *,
+        render: bool = False,
+        layout: Layout | None = None,
+    ) -> Steps:
+        """Begin the episode of a seed, or of a recorded state.
+
+        Args:
+            seed: of the episode.
+            start: recorded state to begin in, or None.
+            render: whether to draw the scene.
+            layout: that observations must have, or None.
+
+        Raises:
+            ContractError: the environment breaks the contract.
+        """
         begin = time.perf_counter()
+        self._layout, self._undrawn = layout, ""
         self.adapter.before_reset(self.env, seed)
         options = None if start is None else self.adapter.start_options(self.env, start)
-        raw, info = self.env.reset(seed=seed, options=options)
-        observation = self.adapter.observation(raw)
+        with self._named():
+            answer = self.env.reset(seed=seed, options=options)
+            raw, info = contract.reset_result(answer)
+            observation = self._seen(raw)
+            said = contract.said(info)
         picture = self.render() if render else None
         return Steps(
             observations=(observation,),
             states=self.adapter.state(observation)[None],
             rewards=np.zeros(0),
-            successes=np.zeros(0, dtype=bool),
+            said=np.array([said], dtype=np.int8),
             extras={name: value[None] for name, value in self.adapter.extras(info).items()},
             ended="",
-            info=_arrays(info),
+            info=contract.numbers(info),
             picture=picture,
             seconds=time.perf_counter() - begin,
+            text=self.text(info),
+            undrawn=self._undrawn,
         )
 
     def act(
@@ -205,216 +260,136 @@ class Simulator:
             tail: how many of the last observations the policy will read.
             final: the time is up after these actions.
             watched: keep every observation and render every step.
+
+        Raises:
+            ContractError: the environment breaks the contract.
         """
         begin = time.perf_counter()
-        observations: list[Observation] = []
-        states, rewards, successes = [], [], []
-        extras: dict[str, list[FloatArray]] = {}
-        pictures, ended, info = [], "", {}
+        course = _Course()
         for i, action in enumerate(actions):
             seen = watched or (i >= len(actions) - tail and not final)
-            with contextlib.nullcontext() if seen else self.adapter.unseen(self.env):
-                raw, reward, terminated, truncated, info = self.env.step(
-                    action.astype(self._action_type)
-                )
-            observation = self.adapter.observation(raw)
-            observations.append(observation)
-            states.append(self.adapter.state(observation))
-            rewards.append(float(reward))
-            successes.append(bool(info.get("is_success", False)))
-            for name, value in self.adapter.extras(info).items():
-                extras.setdefault(name, []).append(value)
-            if watched:
-                pictures.append(self.render())
-            if terminated or truncated:
-                ended = "terminated" if terminated else "truncated"
+            self._step(course, action, seen=seen, watched=watched)
+            if course.ended:
                 break
-        over = bool(ended) or final
+        over = bool(course.ended) or final
         return Steps(
-            observations=() if over and not watched else tuple(observations[-tail:]),
-            states=np.stack(states),
-            rewards=np.asarray(rewards),
-            successes=np.asarray(successes),
-            extras={name: np.stack(values) for name, values in extras.items()},
-            ended=ended,
-            info=_arrays(info),
-            picture=self.render() if over else None,
+            observations=() if over and not watched else tuple(course.observations[-tail:]),
+            states=np.stack(course.states),
+            rewards=np.asarray(course.rewards),
+            said=np.asarray(course.said, dtype=np.int8),
+            extras={name: np.stack(values) for name, values in course.extras.items()},
+            ended=course.ended,
+            info=contract.numbers(course.info),
+            picture=self._scene(course.own) if over else None,
             seconds=time.perf_counter() - begin,
-            pictures=tuple(pictures),
-            all_observations=tuple(observations) if watched else (),
+            pictures=tuple(course.pictures),
+            all_observations=tuple(course.observations) if watched else (),
+            undrawn=self._undrawn,
         )
 
-    def render(self) -> NDArray[np.uint8]:
-        """[H, W, 3] the scene as a person would look at it."""
-        self.adapter.before_render(self.env)
-        picture = np.asarray(self.env.render())
-        if picture.ndim != 3 or picture.dtype != np.uint8:
-            raise UsageError(
-                f"environment {self.config.task or self.config.type}",
-                expected="render() to give [H, W, 3] uint8",
-                found=f"{picture.dtype} of shape {picture.shape}",
-                fix="make it with render_mode rgb_array",
-            )
-        return np.ascontiguousarray(picture)
+    def _step(self, course: _Course, action: FloatArray, *, seen: bool, watched: bool) -> None:
+        """Execute one action and note what came of it."""
+        with self._named():
+            with self._drawn_if(seen), self._own_reset() as own:
+                answer = self.env.step(action.astype(self._action_type))
+            raw, reward, terminated, truncated, info = contract.step_result(answer)
+            observation = self._last(raw, info, own, seen)
+            course.said.append(contract.said(info))
+        course.own, course.info = own, info
+        course.observations.append(observation)
+        state = self.adapter.state(observation)
+        unknown = not observation and course.states
+        course.states.append(np.full_like(course.states[-1], np.nan) if unknown else state)
+        course.rewards.append(reward)
+        for name, value in self.adapter.extras(info).items():
+            course.extras.setdefault(name, []).append(value)
+        if watched:
+            course.pictures.append(self._scene(own))
+        if terminated or truncated:
+            course.ended = "terminated" if terminated else "truncated"
+
+    def _scene(self, own: _OwnReset) -> NDArray[np.uint8] | None:
+        """The scene now, or as it was before the environment began the next episode."""
+        return own.picture if own.happened else self.render()
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """[H, W, 3] the scene as a person would look at it; None, with a note, where that fails.
+
+        No number depends on it, so that it may not end an episode.
+        """
+        try:
+            self.adapter.before_render(self.env)
+            return contract.picture(self.env.render())
+        except ContractError as error:
+            self._undrawn = f"render() gave {error.found}"
+        except Exception as error:  # whatever the environment raises
+            self._undrawn = f"render() raised {type(error).__name__}: {first_line(error)}"
+        return None
 
     def close(self) -> None:
         """Free what it holds."""
         self.env.close()
 
+    # ── reading ───────────────────────────────────────────────────────
 
-def list_tasks(config: EnvConfig) -> tuple[tuple[str | None, int], ...]:
-    """(suite, task number) of every task that the config names; (None, 0) for a single task."""
-    adapter = adapter_for(config.type, config.task)
-    chosen = parse_task_ids(config.task_ids)
-    if config.type != "libero":
-        if chosen is not None and chosen != (0,):
-            raise UsageError(
-                "--env.task_ids",
-                expected="an environment with several tasks (libero)",
-                found=config.type,
-                fix="leave --env.task_ids out",
-            )
-        return ((None, 0),)
-    adapter.prepare()
-    with _importing(adapter, config), contextlib.redirect_stdout(io.StringIO()):
-        from libero.libero import benchmark
+    def _seen(self, raw: Any) -> Observation:
+        observation = contract.observation(raw)
+        if self._layout is not None:
+            contract.require_layout(observation, self._layout)
+        return observation
 
-        suites = benchmark.get_benchmark_dict()
-        wanted = [s.strip() for s in (config.task or "libero_10").split(",") if s.strip()]
-        listed: list[tuple[str | None, int]] = []
-        for name in wanted:
-            if name not in suites:
-                raise UsageError(
-                    "--env.task",
-                    expected=f"suites of LIBERO ({', '.join(sorted(suites))})",
-                    found=name,
-                    fix="--env.task libero_spatial",
-                )
-            n = int(suites[name]().n_tasks)
-            outside = [i for i in chosen or () if i >= n]
-            if outside:
-                raise UsageError(
-                    "--env.task_ids",
-                    expected=f"numbers from 0 to {n - 1} in {name}",
-                    found=str(outside[0]),
-                    fix="--env.task_ids 0",
-                )
-            listed += [(name, i) for i in (range(n) if chosen is None else chosen)]
-    return tuple(listed)
+    def _last(self, raw: Any, info: Mapping[str, Any], own: _OwnReset, seen: bool) -> Observation:
+        """What a step shows: of this episode, or nothing.
 
+        An environment that has begun the next episode may return that one's first observation;
+        gymnasium's own wrappers put the last one of this episode into the info.
+        """
+        if own.happened:
+            for key in ("final_obs", "final_observation"):
+                if info.get(key) is not None:
+                    return contract.observation(info[key])
+            if contract.same(contract.observation(raw), own.first):
+                return {}
+        return self._seen(raw) if seen else contract.observation(raw, pictures=False)
 
-def environment_config(config: EnvConfig, group: str | None = None, task_id: int = 0) -> Any:
-    """lerobot's configuration object of an environment.
+    def _attribute(self, name: str) -> Any:
+        """Of the environment or a wrapper; None where there is none, or reading it fails."""
+        try:
+            return self.env.get_wrapper_attr(name)
+        except Exception:  # a property may raise whatever it likes
+            return None
 
-    Raises:
-        UsageError: lerobot knows no such type, or not such a field.
-    """
-    from lerobot.envs.configs import EnvConfig as LerobotEnvConfig
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors of the contract say which environment it is, and imports what to install."""
+        try:
+            yield
+        except ContractError as error:
+            raise error.of(self.what) from None
+        except ImportError as error:  # many import what they need at their first reset
+            raise missing(self.adapter, self.config, error) from error
 
-    from policyscope.sim.gym import GymEnv
+    def _drawn_if(self, seen: bool) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if seen else self.adapter.unseen(self.env)
 
-    if config.type == "gym":
-        return GymEnv(
-            task=config.task,
-            settings=parse_settings(config.settings),
-            episode_length=config.episode_length,
-        )
-    known = LerobotEnvConfig.get_known_choices()
-    if config.type not in known:
-        raise UsageError(
-            "--env.type",
-            expected=f"one of {', '.join(sorted(known))}, or gym",
-            found=repr(config.type),
-            fix="--env.type gym --env.task PACKAGE:ENVIRONMENT_ID for a gymnasium environment",
-        )
-    kind = LerobotEnvConfig.get_choice_class(config.type)
-    values: dict[str, Any] = parse_settings(config.settings)
-    if config.task is not None:
-        values["task"] = group or config.task
-    elif group is not None:
-        values["task"] = group
-    if group is not None:
-        values["task_ids"] = [task_id]
-    if config.episode_length is not None:
-        values["episode_length"] = config.episode_length
-    names = {f.name for f in fields(kind)}
-    unknown = sorted(values.keys() - names)
-    if unknown:
-        raise UsageError(
-            "--env.settings",
-            expected=f"fields of lerobot's {kind.__name__} ({', '.join(sorted(names))})",
-            found=unknown[0],
-            fix="leave it out",
-        )
-    return kind(**values)
+    @contextlib.contextmanager
+    def _own_reset(self) -> Iterator[_OwnReset]:
+        """Notes whether the environment resets itself meanwhile, and what it looked like before."""
+        inner, own = self.env.unwrapped, _OwnReset()
+        begin_next = inner.reset
 
+        def noting(*args: Any, **kwargs: Any) -> Any:
+            if not own.happened:
+                own.picture = self.render()
+            own.happened = True
+            if self.adapter.resets_itself:
+                return None, {}
+            first = begin_next(*args, **kwargs)
+            own.first = contract.observation(contract.reset_result(first)[0])
+            return first
 
-def _made(lerobot_config: Any, adapter: Adapter, config: EnvConfig) -> Any:
-    from lerobot.envs.factory import make_env
-
-    with (
-        _importing(adapter, config),
-        contextlib.redirect_stdout(io.StringIO()),
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("ignore")
-        return make_env(lerobot_config, n_envs=1)
-
-
-@contextlib.contextmanager
-def _importing(adapter: Adapter, config: EnvConfig) -> Any:
-    try:
-        yield
-    except UsageError:
-        raise
-    except ImportError as error:
-        raise UsageError(
-            f"--env.type {config.type}",
-            expected=f"the package {adapter.package or config.task}",
-            found=first_line(error),
-            fix=f"pip install 'policyscope[{adapter.extra}]'"
-            if adapter.extra
-            else "install the package that brings this environment",
-        ) from error
-    except Exception as error:  # gymnasium, MuJoCo and the simulators raise families of their own
-        raise UsageError(
-            f"--env.type {config.type}"
-            + (f" --env.task {config.task}" if config.task is not None else ""),
-            expected="an environment that opens",
-            found=f"{type(error).__name__}: {first_line(error)}",
-            fix="check --env.task and --env.settings; off-screen GL: try MUJOCO_GL=osmesa or egl"
-            if adapter.offscreen
-            else "check --env.task and --env.settings",
-        ) from error
-
-
-def _arrays(info: Mapping[str, Any]) -> dict[str, FloatArray]:
-    """The numbers of an ``info`` dict, as flat arrays."""
-    kept = {}
-    for name, value in info.items():
-        if isinstance(value, np.ndarray | float | int | np.generic | bool):
-            with contextlib.suppress(TypeError, ValueError):
-                kept[name] = as_float(value)
-    return kept
-
-
-def stack(rows: Sequence[Observation]) -> Observation:
-    """Raw observations of several simulators as one batch."""
-    first = rows[0]
-    return {
-        key: stack([row[key] for row in rows])
-        if isinstance(value, Mapping)
-        else np.stack([np.asarray(row[key]) for row in rows])
-        for key, value in first.items()
-    }
-
-
-_KNOWN: dict[str, type[Adapter]] = {"pusht": PushT, "aloha": Aloha, "libero": Libero}
-
-
-def adapter_for(env_type: str, task: str | None) -> Adapter:
-    """The adapter of an environment type; that of a known simulator for its gymnasium id, too."""
-    for name, known in _KNOWN.items():
-        if env_type == name or (env_type == "gym" and str(task).startswith(f"gym_{name}/")):
-            return known()
-    return Adapter()
+        if not hasattr(inner, "__dict__"):
+            yield own
+            return
+        with replaced(inner, "reset", noting):
+            yield own

@@ -5,24 +5,55 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import multiprocessing
 import os
 import signal
 import sys
-import traceback
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any, final
 
 from policyscope.actions.spaces import FloatArray
 from policyscope.config import EnvConfig
-from policyscope.errors import InputError, first_line
+from policyscope.errors import Finding, InputError, first_line
+from policyscope.sim.contract import Layout
+
+TRIAL_PATIENCE_S = 4.0
+"""Of a run: how long to try out a simulator that nobody here has tried."""
 
 
 @final
 @dataclass(frozen=True)
 class Describe:
-    """Say what the environment is; answered with a `SimulatorSpec`."""
+    """Say what the environment is; answered with a `SimulatorSpec`, or `Unusable`."""
+
+
+@final
+@dataclass(frozen=True)
+class TryOut:
+    """Try out the environment; answered with the findings. Fields as in `trial.try_out`."""
+
+    seed: int
+    n_steps: int
+
+
+@final
+@dataclass(frozen=True)
+class Close:
+    """Close the environment; answered with None."""
+
+
+@final
+@dataclass(frozen=True)
+class Unusable:
+    """An environment that breaks the contract so that no number can come of it.
+
+    Attributes:
+        findings: why.
+    """
+
+    findings: tuple[Finding, ...]
 
 
 @final
@@ -36,6 +67,7 @@ class Reset:
         seed: of the episode.
         start: recorded state to begin in, or None.
         render: whether to send a picture of the start.
+        layout: that observations must have, or None.
     """
 
     group: str | None
@@ -43,6 +75,7 @@ class Reset:
     seed: int
     start: FloatArray | None = None
     render: bool = False
+    layout: Layout | None = None
 
 
 @final
@@ -63,40 +96,40 @@ class Failure:
 
     Attributes:
         text: what, in one line.
-        trace: where.
         usage: whether the user has to mend it, so that trying again is no use.
     """
 
     text: str
-    trace: str
     usage: InputError | None = None
 
 
 def serve(connection: Connection, config: EnvConfig) -> None:
     """Answer commands until the other end is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    _lead_a_group()
     _die_with_parent()
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  (simulators chat)
+    _be_quiet()
     _one_thread()
     worker = _Worker(config)
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            command = connection.recv()
-            try:
-                answer = worker.answer(command)
-            except InputError as error:
-                worker.drop()
-                answer = Failure(str(error), traceback.format_exc(), error)
-            except Exception as error:  # simulators raise whatever they like
-                worker.drop()
-                text = f"{type(error).__name__}: {first_line(error)}"
-                answer = Failure(text, traceback.format_exc())
-            connection.send(answer)
+    try:
+        with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+            while True:
+                connection.send(_answer(worker, connection.recv()))
+        worker.drop()
+    finally:
+        _end_others()
+
+
+def _answer(worker: _Worker, command: Any) -> Any:
+    """What comes of a command, fit to be sent."""
+    try:
+        return worker.answer(command)
+    except InputError as error:
+        failure = Failure(str(error), error)
+    except Exception as error:  # simulators raise whatever they like
+        failure = Failure(f"{type(error).__name__}: {first_line(error)}")
     worker.drop()
+    return failure
 
 
 class _Worker:
@@ -108,9 +141,16 @@ class _Worker:
     def answer(self, command: Any) -> Any:
         if isinstance(command, Describe):
             return self._describe()
+        if isinstance(command, TryOut):
+            return self._try_out(command)
+        if isinstance(command, Close):
+            simulator, self._simulator, self._task = self._simulator, None, None
+            return simulator.close() if simulator is not None else None
         if isinstance(command, Reset):
             simulator = self._open(command.group, command.task_id)
-            return simulator.reset(command.seed, command.start, render=command.render)
+            return simulator.reset(
+                command.seed, command.start, render=command.render, layout=command.layout
+            )
         return self._simulator.act(
             command.actions, tail=command.tail, final=command.final, watched=command.watched
         )
@@ -123,17 +163,53 @@ class _Worker:
                 simulator.close()
 
     def _describe(self) -> Any:
-        from policyscope.sim.simulator import TaskSpec, list_tasks
+        from policyscope.errors import errors_in
+        from policyscope.sim.opening import ASSUMED_HZ
+        from policyscope.sim.simulator import SimulatorSpec, TaskSpec
+        from policyscope.sim.trial import try_out
 
-        listed = list_tasks(self._config)
         tasks = []
-        simulator = None
-        for group, task_id in listed:
-            simulator = self._open(group, task_id)
-            text, steps = simulator.text, simulator.max_steps
-            tasks.append(TaskSpec(str(simulator.group), task_id, text, steps))
-        assert simulator is not None
-        return simulator.spec(tuple(tasks))
+        simulator: Any = None
+        for suite, task_id in reversed(self._listed()):  # the first one stays open
+            simulator = self._open(suite, task_id)
+            group, steps = str(simulator.group), simulator.max_steps
+            tasks.append(TaskSpec(group, task_id, simulator.text(), steps, suite))
+        findings = tuple[Finding, ...]()
+        if simulator.adapter.trusted:
+            first = simulator.reset(0)
+        else:
+            trial = try_out(simulator, patience_s=TRIAL_PATIENCE_S)
+            first, findings = trial.first, tuple(trial.findings)
+            unusable = tuple(f for f in errors_in(findings) if not f.forceable)
+            if unusable:
+                return Unusable(unusable)
+        tasks[-1] = replace(tasks[-1], text=first.text)  # an instruction may be drawn at reset
+        return SimulatorSpec(
+            name=simulator.name,
+            tasks=tuple(reversed(tasks)),
+            fps=simulator.fps or ASSUMED_HZ,
+            fps_known=simulator.fps is not None,
+            action_low=simulator.low,
+            action_high=simulator.high,
+            action_names=simulator.words("action_names"),
+            action_units=simulator.words("action_units"),
+            first=first,
+            findings=findings,
+        )
+
+    def _try_out(self, command: TryOut) -> tuple[Finding, ...]:
+        from policyscope.sim.trial import try_out
+
+        suite, task_id = self._listed()[0]
+        simulator = self._open(suite, task_id)
+        _ = simulator.max_steps
+        trial = try_out(simulator, seed=command.seed, n_steps=command.n_steps)
+        return tuple(trial.findings)
+
+    def _listed(self) -> tuple[tuple[str | None, int], ...]:
+        from policyscope.sim.opening import adapter_for, list_tasks
+
+        return list_tasks(self._config, adapter_for(self._config.type, self._config.task))
 
     def _open(self, group: str | None, task_id: int) -> Any:
         from policyscope.sim.simulator import Simulator
@@ -145,12 +221,45 @@ class _Worker:
         return self._simulator
 
 
+def _lead_a_group() -> None:
+    """Lead a group of processes, so that what a simulator starts can be ended with it.
+
+    `multiprocessing` forbids daemons to have children: the parent ends this one by itself, and
+    its group with it.
+    """
+    with contextlib.suppress(OSError):
+        os.setsid()
+    multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
+
+
+def _end_others() -> None:
+    """End whatever the simulator has started and left running."""
+    if os.getpgrp() == os.getpid():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(os.getpid(), signal.SIGTERM)
+
+
 def _die_with_parent() -> None:
     """Ask Linux to kill this process when its parent dies, even in the middle of a step."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             pr_set_pdeathsig = 1
             ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def _be_quiet() -> None:
+    """Keep what simulators print, in Python or below, away from the user's terminal."""
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    if os.environ.get("POLICYSCOPE_DEBUG"):
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
 
 
 def _one_thread() -> None:

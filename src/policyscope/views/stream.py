@@ -19,14 +19,12 @@ from policyscope.actions.spaces import FloatArray
 from policyscope.engine.progress import EpisodeNews, Watch
 from policyscope.errors import UsageError
 from policyscope.runs.directory import RECORDING
-from policyscope.views.words import number
 
 if TYPE_CHECKING:
     import rerun as rr
 
     from policyscope.engine.episodes import Planned
-    from policyscope.runs.rows import RolloutRow
-    from policyscope.sim.adapter import Observation
+    from policyscope.sim.contract import Observation
 
 See = Callable[[Sequence[dict[str, Any]], Sequence[str]], dict[str, Any]]
 
@@ -215,29 +213,35 @@ class LiveRollout(Watch):
         for d, name in enumerate(self._names if self._board is None else ()):
             stream.log(f"{at}/actions/{name}", rr.Scalars([chunk[0, d]]))
 
-    def ended(self, row: RolloutRow) -> None:
+    def ended(self, row: dict[str, Any]) -> None:
         """Stream how an episode ended, and the success rate so far."""
         from policyscope.metrics.proportions import proportion
+        from policyscope.views.rollout.words import outcome
+        from policyscope.views.words import number
 
         self._beside.ended(row)
         rr, stream = self._rr, self._stream
         assert stream is not None, "begin() comes first"
-        self._places.pop(row.episode, None)
-        if row.success is None:
+        self._places.pop(row["episode"], None)
+        if row["ended"] == "fault":
             return
-        self._n += 1
-        self._k += row.success
-        so_far = proportion(self._k, self._n)
         stream.set_time("call", sequence=self._calls)
-        for name, value in (
-            ("rate", self._k / self._n),
-            ("low", so_far.low),
-            ("high", so_far.high),
-        ):
-            stream.log(f"success/{name}", rr.Scalars([value]))
-        stream.log("reward/episode", rr.Scalars([row.max_reward or 0.0]))
-        how = "success" if row.success else "no success"
-        text = f"seed {row.seed}: {how} in {row.steps} steps, max reward {number(row.max_reward)}"
+        if row["success"] is not None:
+            self._n += 1
+            self._k += row["success"]
+            so_far = proportion(self._k, self._n)
+            for name, value in (
+                ("rate", self._k / self._n),
+                ("low", so_far.low),
+                ("high", so_far.high),
+            ):
+                stream.log(f"success/{name}", rr.Scalars([value]))
+        if row["max_reward"] is not None:
+            stream.log("reward/episode", rr.Scalars([row["max_reward"]]))
+        text = (
+            f"seed {row['seed']}: {outcome(row)} in {row['steps']} steps, "
+            f"max reward {number(row['max_reward'])}"
+        )
         stream.log("log", rr.TextLog(text))
 
     def close(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, final
@@ -48,18 +47,25 @@ class Video:
         self._tmp = path.with_name(f".{path.stem}.tmp.mp4")
         self._container: Any = None
         self._stream: Any = None
+        self._size: tuple[int, int] | None = None
         finite = stored.actions if len(stored.actions) else np.zeros((1, 1))
         self._low, self._high = finite.min(axis=0), finite.max(axis=0)
 
+    @property
+    def drawn(self) -> bool:
+        """Whether there is a picture in it."""
+        return self._container is not None
+
     def add(self, moment: Moment) -> None:
-        """Draw and append one frame."""
+        """Draw and append one frame; a moment without a picture has none."""
         import av
 
-        frame = self._drawn(moment)
+        if moment.picture is None:
+            return
+        frame = self._drawn(moment.step, moment.picture)
         if self._container is None:
-            path = self._tmp
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._container = av.open(str(path), "w", options={"movflags": "+faststart"})
+            self._tmp.parent.mkdir(parents=True, exist_ok=True)
+            self._container = av.open(str(self._tmp), "w", options={"movflags": "+faststart"})
             rate = Fraction(self._fps).limit_denominator(1000)
             self._stream = self._container.add_stream("libx264", rate=rate)
             self._stream.height, self._stream.width = frame.shape[:2]
@@ -69,21 +75,27 @@ class Video:
         for packet in self._stream.encode(picture):
             self._container.mux(packet)
 
-    def close(self) -> None:
-        """Finish the file."""
+    def close(self, *, whole: bool) -> None:
+        """Finish the file, or throw away what was drawn of half an episode."""
         if self._container is None:
             return
         for packet in self._stream.encode():
             self._container.mux(packet)
         self._container.close()
-        self._tmp.replace(self._path)
+        if whole:
+            self._tmp.replace(self._path)
+        else:
+            self._tmp.unlink()
 
     # ── drawing ───────────────────────────────────────────────────────
 
-    def _drawn(self, moment: Moment) -> NDArray[np.uint8]:
+    def _drawn(self, step: int, scene: NDArray[np.uint8]) -> NDArray[np.uint8]:
         from PIL import Image, ImageDraw
 
-        picture = Image.fromarray(moment.picture)
+        picture = Image.fromarray(scene)
+        self._size = self._size or picture.size
+        if picture.size != self._size:  # a video has one size
+            picture = picture.resize(self._size)
         scale = max(1, -(-_LEAST // min(picture.size)))
         picture = picture.resize((picture.width * scale, picture.height * scale))
         even = (picture.width // 2 * 2, picture.height // 2 * 2)
@@ -91,15 +103,15 @@ class Video:
         canvas = Image.new("RGB", (even[0], even[1] + strip), "white")
         canvas.paste(picture.crop((0, 0, *even)))
         draw = ImageDraw.Draw(canvas, "RGBA")
-        call = bisect.bisect_right(self._stored.called_at.tolist(), moment.step) - 1
+        call = bisect.bisect_right(self._stored.called_at.tolist(), step) - 1
         if call >= 0:
-            since = moment.step - int(self._stored.called_at[call])
+            since = step - int(self._stored.called_at[call])
             ahead = self._stored.chunks[call][since:]
             if self._board:
                 self._over_board(draw, ahead, even)
             else:
-                self._below(draw, moment.step, ahead, even)
-        self._caption(draw, moment.step)
+                self._below(draw, step, ahead, even)
+        self._caption(draw, step)
         return np.asarray(canvas)
 
     def _over_board(self, draw: Any, ahead: FloatArray, size: tuple[int, int]) -> None:
@@ -144,8 +156,3 @@ class Video:
         box = draw.textbbox((6, 4), text)
         draw.rectangle((box[0] - 3, box[1] - 2, box[2] + 3, box[3] + 2), fill=(255, 255, 255, 210))
         draw.text((6, 4), text, fill=_INK)
-
-
-def sink_for(video: Video) -> tuple[Callable[[Moment], None], Callable[[], None]]:
-    """A video as `replay` wants it."""
-    return video.add, video.close
