@@ -625,6 +625,50 @@ def test_pictures_as_lerobot_decodes_them(change: Bend, pictured: Path, tmp_path
         assert torch.equal(picture, theirs[episode, frame])
 
 
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fakes.write_dataset(tmp_path_factory.mktemp("filmed") / "d", lengths=LENGTHS, video=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        edit_table(DATA, bend.backwards),
+        edit_table(INDEX, bend.backwards),
+        bend.together(
+            edit_table(DATA, bend.backwards), edit_table(INDEX, bend.order([2, 0, 3, 1]))
+        ),
+        bend.split_data(8),
+        edit_table(INDEX, lambda t: pa.concat_tables([t, t])),
+    ],
+)
+def test_videos_belong_to_episodes_by_value(change: Bend, filmed: Path, tmp_path: Path) -> None:
+    import torch
+
+    rows = [(e, f, 0) for e, n in enumerate(LENGTHS) for f in (0, n // 2, n - 1)]
+    seen = [
+        opened(root).batch(rows, keys=frozenset({fakes.IMAGE, STATE})).observations[0]
+        for root in (filmed, bent(filmed, tmp_path, change))
+    ]
+    for key in (fakes.IMAGE, STATE):
+        assert torch.equal(seen[0][key], seen[1][key])
+
+
+def test_an_index_that_does_not_say_where_videos_are(filmed: Path, tmp_path: Path) -> None:
+    for name, values in (("file_index", None), ("from_timestamp", None), ("file_index", [9] * 4)):
+        key = f"videos/{fakes.IMAGE}/{name}"
+        root = bent(
+            filmed,
+            tmp_path / f"{name}-{values}",
+            edit_table(
+                INDEX,
+                lambda t, k=key, v=values: t.drop_columns([k]) if v is None else column(t, k, v),
+            ),
+        )
+        with pytest.raises(InputError, match=r"observation\.image"):
+            opened(root)
+
+
 def escaping(path: str) -> Bend:
     def edit(table: pa.Table) -> pa.Table:
         field = table.schema.field(fakes.IMAGE)

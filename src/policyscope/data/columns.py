@@ -23,7 +23,7 @@ from policyscope.errors import DatasetError
 
 _KEPT = 256 << 20  # bytes of episode numbers at hand
 _MOST_EPISODE = 256 << 20  # bytes of one episode's columns: a day of a humanoid takes half of it
-_COUNTED = 512  # files whose rows are counted when a dataset is opened
+_COUNTED = 64  # files whose rows are counted when a dataset is opened
 _AGAIN = "download or record the dataset again"
 
 
