@@ -16,6 +16,7 @@ from policyscope.errors import DatasetError, first_line
 
 _PATIENCE_S = 5.0
 _VERSION = "v3.0"  # the tag that lerobot asks for
+_UNTAGGED = "main"
 
 
 def locate(config: DatasetConfig, repo_id: str) -> Path:
@@ -54,34 +55,46 @@ def fetch(repo_id: str, revision: str | None, names: Sequence[str]) -> Path:
     Raises:
         DatasetError: neither the hub nor the cache has them.
     """
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import RevisionNotFoundError
+    from huggingface_hub import snapshot_download
     from lerobot.utils.constants import HF_LEROBOT_HUB_CACHE
 
     be_impatient()
-    asked, reached = revision or _VERSION, True
+    newest, why = _asked(repo_id, revision)
+    tries = [(newest, False)] if newest is not None else []
+    tries += [(name, True) for name in ([revision] if revision else [_VERSION, _UNTAGGED])]
+    for name, cached in tries:
+        try:
+            return Path(
+                snapshot_download(
+                    repo_id,
+                    repo_type="dataset",
+                    revision=name,
+                    cache_dir=HF_LEROBOT_HUB_CACHE,
+                    allow_patterns=list(names),
+                    etag_timeout=_PATIENCE_S,
+                    local_files_only=cached,
+                )
+            ).resolve()
+        except Exception as error:
+            why = why or error  # what the hub said tells more than what the cache lacks
+    raise _out_of_reach(repo_id, why or FileNotFoundError(repo_id)) from why
+
+
+def _asked(repo_id: str, revision: str | None) -> tuple[str | None, Exception | None]:
+    """The revision that the hub has, or None and why it can't be had there."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    name = revision or _VERSION
     try:
-        HfApi().dataset_info(repo_id, revision=asked, timeout=_PATIENCE_S)
+        HfApi().dataset_info(repo_id, revision=name, timeout=_PATIENCE_S)
     except RevisionNotFoundError as error:
         if revision is not None:
-            raise _out_of_reach(repo_id, error) from error
-        asked = "main"  # untagged: its info.json says which format it has
+            return None, error
+        return _UNTAGGED, None  # its info.json says which format it has
     except Exception as error:  # the hub client raises a family of its own
-        reached, why = False, error
-    try:
-        return Path(
-            snapshot_download(
-                repo_id,
-                repo_type="dataset",
-                revision=asked,
-                cache_dir=HF_LEROBOT_HUB_CACHE,
-                allow_patterns=list(names),
-                etag_timeout=_PATIENCE_S,
-                local_files_only=not reached,
-            )
-        ).resolve()
-    except Exception as error:
-        raise _out_of_reach(repo_id, error if reached else why) from error
+        return None, error
+    return name, None
 
 
 def be_impatient() -> None:
