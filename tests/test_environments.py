@@ -618,6 +618,105 @@ def test_a_worker_killed_at_each_video_leaves_none(tmp_path: Path) -> None:
     agree("trait_envs/Falls-v0", run)
 
 
+def test_a_simulator_that_keeps_taking_memory_gets_a_fresh_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from policyscope.sim import pool
+
+    begun: list[int] = []
+    plain = pool.Pool._start
+
+    def start(self: Any) -> Any:
+        begun.append(1)
+        return plain(self)
+
+    monkeypatch.setattr(pool.Pool, "_start", start)
+    monkeypatch.setattr(pool, "_MOST_GROWTH", -(1 << 40))  # whatever it holds is too much
+    fresh = run_of(tmp_path / "f", trait("OtherWord"), n_envs="1", n_episodes=6)
+    assert len(begun) == 3  # two episodes a process
+    monkeypatch.setattr(pool, "_MOST_GROWTH", 1 << 40)
+    same = run_of(tmp_path / "s", trait("OtherWord"), n_envs="1", n_episodes=6)
+    assert len(begun) == 4
+    assert fresh.record["closed_loop"] == same.record["closed_loop"]
+
+
+# ── suites ────────────────────────────────────────────────────────────
+
+
+def _suite(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A type of lerobot's kind: two suites, one of two tasks."""
+    from dataclasses import dataclass
+
+    from lerobot.envs.configs import EnvConfig as LerobotEnvConfig
+
+    @dataclass
+    class Suite(LerobotEnvConfig):  # type: ignore[misc]
+        task: str | None = "a,b"
+        fps: int = 10
+        goal: str = "near"
+
+        @property
+        def gym_kwargs(self) -> dict[str, Any]:
+            return {}
+
+        def create_envs(self, n_envs: int, use_async_envs: bool = False) -> Any:
+            del use_async_envs
+
+            def made(name: str) -> Any:
+                def make() -> Any:
+                    env = trait_envs.Endless()
+                    env.task_description = f"{self.goal} {name}"
+                    env._max_episode_steps = 30
+                    return env
+
+                return gym.vector.SyncVectorEnv([make] * n_envs)
+
+            known = {"a": {0: made("a0"), 1: made("a1")}, "b": {0: made("b0")}}
+            return {suite: known[suite] for suite in str(self.task).split(",")}
+
+    known = dict(LerobotEnvConfig._choice_registry)
+    monkeypatch.setattr(LerobotEnvConfig, "_choice_registry", known)
+    LerobotEnvConfig.register_subclass("suite")(Suite)
+
+
+def test_all_tasks_of_all_suites_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from policyscope.engine.episodes import plan_episodes
+    from policyscope.sim.worker import Describe, _Worker
+
+    _suite(monkeypatch)
+
+    def described(**env: Any) -> Any:
+        return _Worker(EnvConfig(type="suite", **env)).answer(Describe())
+
+    spec = described(episode_length=7)
+    told = [(t.suite, t.group, t.task_id, t.text, t.max_steps) for t in spec.tasks]
+    assert told == [
+        ("a", "a", 0, "near a0", 7),
+        ("a", "a", 1, "near a1", 7),
+        ("b", "b", 0, "near b0", 7),
+    ]
+    assert (spec.fps, spec.fps_known) == (10.0, True)
+    config = RolloutConfig(env=EnvConfig(type="suite"), n_episodes=2)
+    planned, _ = plan_episodes(config, spec, None)
+    assert [(e.group, e.task_id, e.seed) for e in planned] == [
+        (group, number, seed)
+        for group, number in (("a", 0), ("a", 1), ("b", 0))
+        for seed in (1000, 1001)
+    ]
+    assert [(t.suite, t.task_id) for t in described(task_ids="1").tasks] == [("a", 1)]
+    assert [t.text for t in described(task="b", settings='{"goal": "far"}').tasks] == ["far b0"]
+    assert described(task="b").tasks[0].max_steps == 30
+    with pytest.raises(UsageError, match="numbers from 0 to 1"):
+        described(task_ids="2")
+
+
+def test_what_no_simulator_reads_is_refused_of_any_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    _suite(monkeypatch)
+    for setting in ('{"fps": 20}', '{"features": {}}', '{"disable_env_checker": false}'):
+        with pytest.raises(UsageError, match="settings that change the simulator"):
+            Simulator(EnvConfig(type="suite", settings=setting))
+
+
 # ── X-VLA in LIBERO ───────────────────────────────────────────────────
 
 

@@ -149,12 +149,20 @@ def read_closed_loop(
     findings: tuple[Finding, ...] = alignment.findings
     if checkpoint is not None:
         findings = preflight_policy(checkpoint, spoken, alignment, config)
-    # whether it ever speaks of success is known when the episodes are over
-    tried = tuple(f for f in described.findings if f.code != "env_success")
-    findings = (*tried, *findings)
+    findings = (*described.findings, *(_led_on(f, adapter) for f in findings))
+    moot = {"env_success"}  # whether it ever speaks of success is known when episodes are over
+    moot |= set() if described.fps_known else {"fps_mismatch"}  # that nobody says it is said
+    findings = tuple(f for f in findings if f.code not in moot)
     return ClosedLoopInputs(
         config, described, adapter, eyes, robot, spoken, checkpoint, alignment, findings
     )
+
+
+def _led_on(finding: Finding, adapter: Adapter) -> Finding:
+    """A finding whose fix is one that works for this simulator."""
+    if finding.code == "image_shape_mismatch" and finding.fix.startswith("--env.settings"):
+        return replace(finding, fix=adapter.resized)
+    return finding
 
 
 def _spoken(robot: Robot, dim: int, eyes: Eyes) -> Robot:

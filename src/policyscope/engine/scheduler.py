@@ -214,6 +214,7 @@ class Scheduler:
 
     def _begin(self, worker: Worker, trace: Trace) -> None:
         episode = trace.episode
+        self._pool.freshen(worker)
         self._slots[id(worker)] = _Slot(worker, trace, deque(maxlen=self._tail))
         start = None if episode.start is None else np.asarray(episode.start)
         command = Reset(episode.group, episode.task_id, episode.seed, start, layout=self._layout)

@@ -42,6 +42,7 @@ class Adapter:
             in the picture, else None.
         bounded: whether its action space tells the range of its actions.
         offscreen: whether it needs an off-screen GL context.
+        resized: how to get pictures of another size.
         reward_range: what the reward of a step can't leave, or None where that is not known.
     """
 
@@ -58,6 +59,7 @@ class Adapter:
     board: tuple[float, float] | None = None
     bounded: bool = True
     offscreen: bool = False
+    resized: str = "--env.settings with the height and width of the training camera"
     reward_range: tuple[float, float] | None = None
 
     def prepare(self) -> None:

@@ -27,6 +27,11 @@ class Aloha(Adapter):
     package, install = "gym_aloha", "pip install 'policyscope[aloha]'"
     tasks = "--env.task AlohaInsertion-v0, or AlohaTransferCube-v0"
     trusted = True
+    resized = (
+        "--env.type gym --env.task gym_aloha/AlohaInsertion-v0 --env.settings "
+        """'{"obs_type": "pixels_agent_pos", "observation_height": 256, """
+        """"observation_width": 256}'"""
+    )
     action_names = tuple(f"{side}_{joint}" for side in ("left", "right") for joint in _ALOHA_JOINTS)
     action_units = (*["rad"] * 6, "0-1") * 2
     robot_type = "aloha"
@@ -42,11 +47,7 @@ class Aloha(Adapter):
         """See `Adapter.without_effect`. gymnasium's own way passes everything on."""
         if setting not in ("observation_height", "observation_width"):
             return super().without_effect(setting)
-        return (
-            "--env.type gym --env.task gym_aloha/AlohaInsertion-v0 --env.settings "
-            """'{"obs_type": "pixels_agent_pos", "observation_height": 256, """
-            """"observation_width": 256}'"""
-        )
+        return self.resized
 
     def opened(self, env: Any) -> None:
         """See `Adapter.opened`. The task draws three cameras; observations hold one, top."""

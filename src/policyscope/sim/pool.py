@@ -12,6 +12,7 @@ import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, final
 
@@ -21,6 +22,7 @@ from policyscope.sim.worker import Failure, serve
 
 PRELOAD = ["lerobot.envs.factory", "policyscope.sim.trial", "policyscope.sim.worker"]
 _GRACE_S = 5.0
+_MOST_GROWTH = 2 << 30  # bytes that a simulator may take beyond those of its first episode
 
 
 @final
@@ -44,11 +46,14 @@ class Worker:
     Attributes:
         process: the process.
         busy: whether an answer is due.
+        begun: episodes that it has begun.
+        held: bytes of memory after the first of them.
     """
 
     def __init__(self, process: Any, connection: Connection) -> None:
         self.process, self.connection = process, connection
         self.busy, self._deadline = False, float("inf")
+        self.begun, self.held = 0, 0
 
     def tell(self, command: Any, timeout_s: float) -> None:
         """Send a command; its answer or a fault comes out of `Pool.answers`."""
@@ -150,6 +155,18 @@ class Pool:
                 answered.append((worker, Fault("hung", "no answer within its time limit")))
         return answered
 
+    def freshen(self, worker: Worker) -> None:
+        """Before an episode: a fresh process where the simulator keeps taking memory.
+
+        Some leak a little at each step, and a run of many episodes would end in the middle.
+        """
+        held = _resident(worker.process.pid)
+        if worker.begun == 1:
+            worker.held = held
+        if worker.begun > 1 and held > worker.held + _MOST_GROWTH:
+            self._replace(worker)
+        worker.begun += 1
+
     def _answer(self, worker: Worker) -> Any:
         worker.busy = False
         try:
@@ -180,6 +197,7 @@ class Pool:
         _end(worker)
         fresh = self._start()
         worker.process, worker.connection, worker.busy = fresh.process, fresh.connection, False
+        worker.begun = 0
 
     def close(self) -> None:
         """End every process; none is left, and no zombie."""
@@ -198,6 +216,15 @@ def _end(worker: Worker) -> None:
         _kill_group(worker.process)
     worker.process.join()
     worker.process.close()
+
+
+def _resident(pid: int) -> int:
+    """Bytes of memory that a process holds; 0 where the system does not say."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _kill_group(process: Any) -> None:

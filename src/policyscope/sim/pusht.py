@@ -19,6 +19,11 @@ class PushT(Adapter):
     package, install = "gym_pusht", "pip install 'policyscope[pusht]'"
     tasks = "--env.task PushT-v0"
     trusted = True
+    resized = (
+        "--env.type gym --env.task gym_pusht/PushT-v0 --env.settings "
+        """'{"obs_type": "pixels_agent_pos", "observation_height": 256, """
+        """"observation_width": 256}'"""
+    )
     task_text = "Push the T-shaped block onto the T-shaped target."  # lerobot/pusht
     action_names = ("x", "y")
     action_units = ("px", "px")
@@ -29,11 +34,7 @@ class PushT(Adapter):
         """See `Adapter.without_effect`. gymnasium's own way passes everything on."""
         if setting not in ("observation_height", "observation_width"):
             return super().without_effect(setting)
-        return (
-            "--env.type gym --env.task gym_pusht/PushT-v0 --env.settings "
-            """'{"obs_type": "pixels_agent_pos", "observation_height": 256, """
-            """"observation_width": 256}'"""
-        )
+        return self.resized
 
     def before_reset(self, env: Any, seed: int) -> None:
         """See `Adapter.before_reset`. Pictures would show the last action of the last episode."""
