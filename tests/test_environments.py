@@ -315,7 +315,7 @@ _WARN = {
     "Nothing": "render",
 }
 _KEEP = ["OtherWord", "Endless", "Lost", "Reused", "Again", "Next", "Told", "Fraction", "Chatty"]
-_KEEP += ["Falls", "Shrinking", "LateNan", "Loud"]
+_KEEP += ["Curses", "Falls", "Shrinking", "LateNan", "Loud"]
 _ALL = sorted({*_BREAK, *_CANT_OPEN, *_WARN, *_KEEP, "Stubborn", "Parent"})
 
 
@@ -444,7 +444,7 @@ def test_the_hint_for_a_larger_picture_leads_on() -> None:
         ({"type": "pusht", "settings": '{"obs_typ": "state"}'}, "Fix: obs_type"),
         ({"type": "gym_manipulator"}, "gym-hil"),
         ({"type": "isaaclab_arena"}, "from a hub"),
-        ({"type": "pusht", "control_hz": 20.0}, "expected 10, as the environment says"),
+        ({"type": "pusht", "control_hz": 20.0}, "expected 10.0, as the environment says"),
     ],
 )
 def test_types_that_do_not_run_say_what_does(env: dict[str, Any], match: str) -> None:
@@ -638,6 +638,45 @@ def test_a_simulator_that_keeps_taking_memory_gets_a_fresh_process(
     same = run_of(tmp_path / "s", trait("OtherWord"), n_envs="1", n_episodes=6)
     assert len(begun) == 4
     assert fresh.record["closed_loop"] == same.record["closed_loop"]
+
+
+def test_a_contract_broken_late_ends_that_episode_alone(tmp_path: Path) -> None:
+    class Far(Seeker):
+        def predict(self, batch: Any) -> Any:
+            answer = super().predict(batch)
+            far = answer.actions.values * 0 + 10.0
+            keep = (batch.episode_index % 2 == 0)[:, None, None]
+            values = np.where(keep, answer.actions.values, far)
+            return type(answer)(type(answer.actions)(values, answer.actions.units), 0.0)
+
+    run = run_of(tmp_path / "o", trait("Shrinking"), policy=Far())
+    rows = run.record["episodes"]
+    assert [row["ended"] for row in rows] == ["success", "fault", "success", "fault"]
+    assert [f["code"] for f in run.record["findings"]] == ["episodes_lost"]
+    assert "expected pixels as in the first observation" in rows[1]["detail"]
+    assert (run.record["success"]["k"], run.record["success"]["n"]) == (2, 2)
+
+
+def test_texts_of_an_environment_do_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from policyscope.commands.cli import main
+
+    words = ["rollout", "--policy.type", "hold_state", "--env.type", "gym", "--env.task"]
+    words += [trait("Curses"), "--n_episodes", "3", "--latency_calls", "0", "--video", "1"]
+    with pytest.raises(SystemExit) as status:
+        main([*words, "--output_dir", str(tmp_path / "o")])
+    assert status.value.code == 1  # an episode is lost
+    out, error = capsys.readouterr()
+    assert "broken" in out
+    for act in "\x1b\x07\u202e":
+        assert act not in out + error
+
+
+def test_two_values_never_read_the_same() -> None:
+    error = UsageError("x", expected="1.5", found="1.5 ", fix="y")
+    assert error.expected != error.found
+    assert str(error).partition("; found ")[2].startswith("another one")
 
 
 # ── suites ────────────────────────────────────────────────────────────

@@ -134,6 +134,17 @@ class Told(Point):
         del text
 
 
+class Curses(Told):
+    """Its texts and errors hold escape sequences."""
+
+    action_names = ("x\x1b[31m", "\u202ey")
+
+    def step(self, action: np.ndarray) -> Any:
+        if self._seed == 1001:
+            raise RuntimeError("\x1b[2J\u202ebroken\x07")
+        return super().step(action)
+
+
 class Rateless(Point):
     """Does not say how fast it is controlled."""
 

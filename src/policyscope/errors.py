@@ -38,6 +38,8 @@ class InputError(PolicyscopeError):
     """
 
     def __init__(self, what: str, *, expected: str, found: str, fix: str) -> None:
+        if found.strip() == expected.strip():  # two values, one text
+            found = f"another one that reads the same ({found!r})"
         self.what, self.expected, self.found, self.fix = what, expected, found, fix
         text = f"{what}: expected {expected}; found {found}. Fix: {fix}"
         super().__init__(visible(" ".join(text.split()), most=_MOST_LETTERS))

@@ -168,6 +168,6 @@ def require_between(flag: str, value: float, low: float, high: float, example: s
         raise UsageError(
             flag,
             expected=f"a number above {low:g}, at most {high:g}",
-            found=f"{value:g}",
+            found=repr(value),
             fix=f"{flag} {example}",
         )

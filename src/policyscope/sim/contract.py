@@ -26,6 +26,7 @@ SOLVED, UNSOLVED, UNSAID = 1, 0, -1
 """What an environment says of its task at one step."""
 
 SUCCESS_KEYS = ("is_success", "success")
+_MOST_NUMBERS = 100_000
 _STATES = ("agent_pos", "environment_state", "robot_state")
 
 
@@ -271,7 +272,7 @@ def numbers(info: Mapping[str, Any]) -> dict[str, FloatArray]:
     kept: dict[str, FloatArray] = {}
     for name, value in info.items():
         array = as_array(value)
-        if isinstance(name, str) and array is not None and array.dtype.kind in "fiub":
+        if isinstance(name, str) and array is not None and array.size <= _MOST_NUMBERS:
             kept[name] = np.array(array, dtype=np.float64).reshape(-1)
     return kept
 

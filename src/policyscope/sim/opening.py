@@ -265,8 +265,8 @@ def _rate(config: EnvConfig, lerobot_config: Any, env: Any) -> float | None:
     if asked is not None and known is not None and asked != known:
         raise UsageError(
             "--env.control_hz",
-            expected=f"{known:g}, as the environment says",
-            found=f"{asked:g}",
+            expected=f"{known!r}, as the environment says",
+            found=repr(asked),
             fix="leave it out",
         )
     return known if known is not None else asked

@@ -150,14 +150,13 @@ class Simulator:
         self.adapter = adapter_for(config.type, config.task)
         self.config, self.task_id = config, task_id
         self.what = f"environment {config.task or config.type}"
-        with self._named():
+        self._undrawn = ""
+        with self._named(), guarded(self.adapter, config):
             opened = open_environment(config, self.adapter, group, task_id)
             self.env, self.group, self.fps = opened.env, opened.group, opened.fps
             self._task = opened.task
             self.low, self.high = contract.bounds(self.env.action_space)
-        self._action_type = self.env.action_space.dtype
-        self._undrawn = ""
-        with guarded(self.adapter, config):
+            self._action_type = self.env.action_space.dtype
             self.adapter.opened(self.env)
 
     @property
@@ -204,7 +203,7 @@ class Simulator:
 
     def words(self, name: str) -> tuple[str, ...] | None:
         """``action_names`` or ``action_units``: the environment's, else those that we know."""
-        own = contract.words(getattr(self.env.unwrapped, name, None), len(self.low))
+        own = contract.words(self._attribute(name), len(self.low))
         return own or getattr(self.adapter, name)
 
     def reset(

@@ -17,7 +17,7 @@ from typing import Any, final
 from policyscope.actions.spaces import FloatArray
 from policyscope.config import EnvConfig
 from policyscope.errors import Finding, InputError, first_line
-from policyscope.sim.contract import Layout
+from policyscope.sim.contract import ContractError, Layout
 
 TRIAL_PATIENCE_S = 4.0
 """Of a run: how long to try out a simulator that nobody here has tried."""
@@ -124,6 +124,9 @@ def _answer(worker: _Worker, command: Any) -> Any:
     """What comes of a command, fit to be sent."""
     try:
         return worker.answer(command)
+    except ContractError as error:
+        # an environment that kept the contract so far: this episode can't be run, others may
+        failure = Failure(str(error), None if isinstance(command, Reset | Act) else error)
     except InputError as error:
         failure = Failure(str(error), error)
     except Exception as error:  # simulators raise whatever they like
