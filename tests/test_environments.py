@@ -180,6 +180,8 @@ def test_an_observation_is_copied_and_read() -> None:
         "agent_pos": place,
         "environment_state": [1, 2, 3],
         "hint": "left",
+        "words": np.array(["left", "right"]),
+        "list": ["left"],
         "nothing": None,
         "extra": {"note": "x", "force": torch.ones(2)},
     }
@@ -211,6 +213,8 @@ _PICTURE = np.zeros((8, 8, 3), np.uint8)
         ({"pixels": _PICTURE[None]}, "picture"),
         ({"pixels": {"top": _PICTURE.astype(np.int64)}}, "picture"),
         ({"pixels": {"top": {"left": _PICTURE}}}, "picture"),
+        ({"pixels": _PICTURE[:2, :2]}, "picture"),
+        ({"pixels": ["left"], "agent_pos": np.zeros((2, 2))}, "state"),
         ({"image": _PICTURE, "agent_pos": np.zeros(2)}, "picture"),
         ({"agent_pos": np.zeros((1, 2))}, "state"),
         ({"agent_pos": np.float64(1)}, "state"),

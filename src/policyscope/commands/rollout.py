@@ -106,10 +106,8 @@ def _run(
     done = directory.finished()
     todo = [e for e in episodes if e.index not in done]
     pool.grow(max(1, min(_n_envs(config, policy), len(todo))))
-    width = (
-        _AUTO_WIDTH[policy.spec.device] if config.batch_size == "auto" else int(config.batch_size)
-    )
-    brain = PolicyBrain(policy, inputs.eyes, dims=inputs.alignment.dataset_dims, width=width)
+    dims, width = inputs.alignment.dataset_dims, _width(config, policy)
+    brain = PolicyBrain(policy, inputs.eyes, dims=dims, width=width)
     first = example(inputs.simulator)
     watch.stage("timing single calls")
     alone = brain.batch([first])  # as a robot would meet it
@@ -274,6 +272,12 @@ def _plan(
         "device": config.device,
         "feeds": inputs.alignment.feeds,
     }
+
+
+def _width(config: RolloutConfig, policy: Policy) -> int:
+    """Most rows of a model call."""
+    auto = config.batch_size == "auto"
+    return _AUTO_WIDTH[policy.spec.device] if auto else int(config.batch_size)
 
 
 def _n_envs(config: RolloutConfig, policy: Policy) -> int:

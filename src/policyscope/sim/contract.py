@@ -204,7 +204,7 @@ def picture(value: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
         ContractError: it is no such picture.
     """
     array = as_array(value)
-    if array is None or array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+    if array is None or not _is_picture(array):
         raise ContractError(
             "render",
             expected="render() to return [H, W, 3] uint8",
@@ -332,7 +332,7 @@ def _copied(raw: Mapping[Any, Any], prefix: str = "") -> Observation:
     for key, value in raw.items():
         if isinstance(value, Mapping):
             read[str(key)] = _copied(value, f"{prefix}{key}.")
-        elif value is None or isinstance(value, str | bytes):
+        elif value is None or _is_text(value):
             continue  # nothing that a policy reads; the instruction is an attribute
         else:
             array = as_array(value)
@@ -347,14 +347,29 @@ def _copied(raw: Mapping[Any, Any], prefix: str = "") -> Observation:
     return read
 
 
+def _is_text(value: Any) -> bool:
+    if isinstance(value, str | bytes):
+        return True
+    kind = getattr(value, "dtype", None)
+    if isinstance(value, list | tuple):
+        return bool(value) and all(isinstance(item, str | bytes) for item in value)
+    return isinstance(kind, np.dtype) and kind.kind in "US"
+
+
+def _is_picture(array: np.ndarray[Any, Any]) -> bool:
+    """RGB, channels last; lerobot tells the channels' axis by its being the shortest."""
+    rgb = array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3
+    return rgb and min(array.shape[:2]) > 3
+
+
 def _pictures(read: Observation) -> None:
     pixels = read.get("pixels", {})
     for name, array in (pixels if isinstance(pixels, dict) else {"pixels": pixels}).items():
         nested = isinstance(array, dict)
-        if nested or array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        if nested or not _is_picture(array):
             raise ContractError(
                 "picture",
-                expected=f"{name} of shape [H, W, 3] and type uint8",
+                expected=f"{name} of shape [H, W, 3], H and W above 3, and type uint8",
                 found="a dict" if nested else described(array),
                 fix="RGB, channels last, 0 to 255",
             )

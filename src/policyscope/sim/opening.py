@@ -277,7 +277,7 @@ def missing(adapter: Adapter, config: EnvConfig, error: ImportError) -> UsageErr
     return UsageError(
         f"--env.type {config.type}",
         expected=f"the package {adapter.package or config.task}",
-        found=first_line(error),
+        found=first_line(error).rstrip("."),
         fix=adapter.install,
     )
 

@@ -36,12 +36,20 @@ class Eyes:
             self._before, self._after = env_config.get_env_processors()
 
     def see(self, observations: Sequence[Observation], tasks: Sequence[str]) -> dict[str, Any]:
-        """Raw observations of B simulators as LeRobot tensors: key → [B, …]."""
+        """Raw observations of B simulators as LeRobot tensors: key → [B, …].
+
+        What lerobot's processors leave as something else, no policy reads.
+        """
+        import torch
         from lerobot.envs.utils import preprocess_observation
 
         seen = preprocess_observation(stack(observations))
         seen = self._before({**seen, "task": list(tasks)})
-        return {key: value for key, value in seen.items() if key.startswith("observation.")}
+        return {
+            key: value
+            for key, value in seen.items()
+            if key.startswith("observation.") and isinstance(value, torch.Tensor)
+        }
 
     def act(self, actions: FloatArray) -> FloatArray:
         """[m, A] actions of the policy as the environment takes them."""

@@ -19,6 +19,8 @@ from policyscope.sim.adapter import replaced
 from policyscope.sim.contract import ContractError, Layout, Observation
 from policyscope.sim.opening import adapter_for, guarded, missing, open_environment
 
+_ENDLESS = 1e9  # steps: some say infinity
+
 
 @final
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ class Simulator:
             return self.config.episode_length
         for name in ("_max_episode_steps", "max_episode_steps"):
             steps = self._attribute(name)
-            if isinstance(steps, int | np.integer) and steps > 0:
+            if isinstance(steps, int | float | np.number) and 0 < steps < _ENDLESS:
                 return int(steps)
         raise UsageError(
             self.what,
