@@ -133,8 +133,16 @@ def test_a_table_that_is_small_on_disk_alone(column: pa.Array, tmp_path: Path) -
         DOOR.parquet(tmp_path / "t.parquet", most=2**22),
     ):
         pass
-    with DOOR.parquet(tmp_path / "t.parquet", most=2**40) as table:
+    with DOOR.parquet(tmp_path / "t.parquet", most=2**40, whole=True) as table:
         assert len(table.read()) == len(column)
+    pq.write_table(pa.table({"a": column}), tmp_path / "t.parquet", row_group_size=2**10)
+    with DOOR.parquet(tmp_path / "t.parquet", most=2**22):  # each group alone is small
+        pass
+    with (
+        pytest.raises(CheckpointError, match="bytes in memory"),
+        DOOR.parquet(tmp_path / "t.parquet", most=2**22, whole=True),
+    ):
+        pass
 
 
 def test_a_broken_table(tmp_path: Path) -> None:

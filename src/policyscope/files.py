@@ -111,8 +111,15 @@ class Door:
         return content
 
     @contextlib.contextmanager
-    def parquet(self, file: Path, *, most: int = _TABLE_BYTES) -> Iterator[pq.ParquetFile]:
+    def parquet(
+        self, file: Path, *, most: int = _TABLE_BYTES, whole: bool = False
+    ) -> Iterator[pq.ParquetFile]:
         """A Parquet file none of whose row groups needs more than `most` bytes of memory.
+
+        Args:
+            file: where it lies.
+            most: bytes of memory.
+            whole: hold all row groups together to it.
 
         Raises:
             InputError: as in `open`; or not Parquet, broken, or a row group is too large.
@@ -122,11 +129,12 @@ class Door:
 
         try:
             with self.open(file), pq.ParquetFile(file) as table:
-                needed = max(map(_memory, _groups(table)), default=0)
+                sizes = [_memory(group) for group in _groups(table)]
+                needed = sum(sizes) if whole else max(sizes, default=0)
                 if needed > most:
                     raise self.refuse(
                         file,
-                        expected=f"row groups of at most {most:,} bytes in memory",
+                        expected=f"tables of at most {most:,} bytes in memory",
                         found=f"one of {needed:,}",
                     )
                 yield table

@@ -236,7 +236,7 @@ _FILES: dict[str, list[str]] = {
     "rollout_part": ["parts/plan.json", "parts/episode-*.parquet", "parts/calls-*.parquet"],
 }
 
-_WORDS: dict[str, tuple[str, ...]] = {
+WORDS: dict[str, tuple[str, ...]] = {
     "policy": (*CHECK_POLICY, "--frames", "4", "--device", "cpu"),
     "data": CHECK_DATA,
     "video": (*EVAL_DATA, "--overwrite"),
@@ -266,7 +266,7 @@ def cases() -> Iterator[Case]:
 
 def _case(good: str, name: str, damage: Damage, *, exact: bool = True) -> Case:
     exact = exact and good in ("policy", "data", "part", "video")
-    return Case(f"{good}: {name}", good, damage, _WORDS[good], exact)
+    return Case(f"{good}: {name}", good, damage, WORDS[good], exact)
 
 
 # ── files made with care ──────────────────────────────────────────────
@@ -311,12 +311,12 @@ _LAYOUT = (
 )
 
 
-def _bomb(table: pa.Table) -> pa.Table:
-    """Three hundred million equal rows: a few kilobytes on disk, gigabytes in memory."""
-    name = table.column_names[0]
-    n = 300_000_000
-    whole = pa.DictionaryArray.from_arrays(pa.nulls(n, pa.int8()).fill_null(0), pa.array([7]))
-    return pa.table({name: whole.cast(pa.int64())})
+def _bomb(pattern: str) -> Damage:
+    def damage(folder: Path) -> None:
+        file = sorted(folder.glob(pattern))[0]
+        rewrite(file, (folder.parent / "bomb.parquet").read_bytes())
+
+    return damage
 
 
 def _crafted() -> Iterator[tuple[str, str, Damage]]:
@@ -384,7 +384,6 @@ def _crafted() -> Iterator[tuple[str, str, Damage]]:
             "frame_index falls": _column("frame_index", int64, lambda n: list(range(n, 0, -1))),
             "episode_index of another": _column("episode_index", int64, lambda n: [77] * n),
             "no rows": lambda table: table.slice(0, 0),
-            "a bomb": _bomb,
         },
         ("run", "clips.parquet"): {
             "sheets no pictures": _column(
@@ -400,7 +399,6 @@ def _crafted() -> Iterator[tuple[str, str, Damage]]:
             ),
             "camera null": _column("camera", text, lambda n: [None] * n),
             "no column": _without("layout"),
-            "a bomb": _bomb,
         },
         ("rollout", "steps.parquet"): {
             "no metadata": lambda table: table.replace_schema_metadata(None),
@@ -412,7 +410,6 @@ def _crafted() -> Iterator[tuple[str, str, Damage]]:
                 "action", pa.list_(pa.float64()), lambda n: [[1.0] * (i % 5) for i in range(n)]
             ),
             "no rows": lambda table: table.slice(0, 0),
-            "a bomb": _bomb,
         },
         ("rollout", "predictions.parquet"): {
             "frame_index without column": _without("frame_index"),
@@ -431,9 +428,12 @@ def _crafted() -> Iterator[tuple[str, str, Damage]]:
             "predicted of another": _column(
                 "predicted", pa.list_(pa.float64()), lambda n: [[1e3] * 12] * n
             ),
-            "a bomb": _bomb,
         },
     }
+    for good, names in _FILES.items():
+        for name in names:
+            if name.endswith(".parquet"):
+                yield good, f"{name}: a bomb", _bomb(name)
     for (good, pattern), changes in tables.items():
         for name, change in changes.items():
             yield good, f"{pattern}: {name}", _table(pattern, change)

@@ -27,11 +27,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hostile.cases import Case, cases
+from hostile.cases import WORDS, Case, cases
 from hostile.faults import obey_permissions
 
 MEMORY = 4 << 30
-WATCHDOG_S = 10
+WATCHDOG_S, PATIENCE_S = 10, 40
+"""Seconds of its own time, and of everybody's: a machine that is busy is no hang."""
 _SAID = re.compile(r"^(error|refused|interrupted|usage)\b|^[╭│╰]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _STAGE = re.compile(
@@ -47,6 +48,13 @@ class Hung(BaseException):
 
 def _alarm(*_: Any) -> None:
     raise Hung
+
+
+def _watch(own_s: float, all_s: float) -> None:
+    for number in (signal.SIGALRM, signal.SIGPROF):
+        signal.signal(number, _alarm)
+    signal.setitimer(signal.ITIMER_PROF, own_s)
+    signal.setitimer(signal.ITIMER_REAL, all_s)
 
 
 def copy(good: Path, to: Path) -> None:
@@ -75,7 +83,7 @@ def attempt(words: list[str]) -> tuple[Any, str, str]:
     """Exit status (or what else ended it), standard output and standard error."""
     main = command_line()
     out, err = io.StringIO(), io.StringIO()
-    signal.setitimer(signal.ITIMER_REAL, WATCHDOG_S)
+    _watch(WATCHDOG_S, PATIENCE_S)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             main(words)
@@ -88,7 +96,7 @@ def attempt(words: list[str]) -> tuple[Any, str, str]:
         status = "traceback"
         err.write(traceback.format_exc())
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        _watch(0, 0)
     return status, out.getvalue(), err.getvalue()
 
 
@@ -184,9 +192,22 @@ class Trial:
         finally:
             _remove(folder)
 
+    def warm_up(self) -> None:
+        """Import what is imported late, on good input, so that no case is cut off within it."""
+        main = command_line()
+        for kind in ("policy", "data", "run", "rollout"):
+            words = [_filled(w, self._good / kind, self._good, self._good) for w in WORDS[kind]]
+            with (
+                contextlib.redirect_stdout(io.StringIO()),
+                contextlib.redirect_stderr(io.StringIO()) as err,
+                contextlib.suppress(SystemExit),
+            ):
+                main(words)
+            assert not _SAID.search(err.getvalue()), err.getvalue()
+
     def _compare(self, case: Case, words: list[str], out: Path, folder: Path) -> str:
         if words[0] == "check":
-            signal.setitimer(signal.ITIMER_REAL, WATCHDOG_S)
+            _watch(WATCHDOG_S, PATIENCE_S)
             try:
                 found = _numbers(words, folder / "numbers")
             except Hung:
@@ -196,7 +217,7 @@ class Trial:
 
                 return "" if isinstance(error, PolicyscopeError) else f"evaluate: {error!r}"
             finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                _watch(0, 0)
         else:
             directory = out if (out / "run.json").is_file() else folder / "spoiled"
             summary = json.loads((directory / "run.json").read_text())["summary"]
@@ -216,7 +237,6 @@ def limited() -> None:
     """Bound what this process may take, before it takes anything."""
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGALRM, _alarm)
     obey_permissions()
 
 
@@ -236,6 +256,7 @@ def main() -> None:
     warnings.simplefilter("default")
     logging.raiseExceptions = False
     trial = Trial(good, results.parent / "scratch")
+    trial.warm_up()
     with results.open("w") as file:
         for case in chosen(every, text):
             print(json.dumps({"begun": case.name}), file=file, flush=True)

@@ -8,6 +8,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 import fakes
 import policyscope as ps
 
@@ -29,6 +33,15 @@ def write(folder: Path) -> None:
     (folder / "run-act").rename(folder / "run")
     _rollout(folder / "rollout")
     _unfinished(folder, data)
+    _write_bomb(folder / "bomb.parquet")
+
+
+def _write_bomb(file: Path) -> None:
+    """Three hundred million equal numbers: kilobytes on disk, gigabytes in memory."""
+    n = 300_000_000
+    numbers = pa.DictionaryArray.from_arrays(np.zeros(n, np.int8), pa.array([7]))
+    pq.write_table(pa.table({"episode_index": numbers}), file, store_schema=False)
+    assert file.stat().st_size < 2**20 < pq.read_metadata(file).num_rows
 
 
 def config(root: Path, out: Path, policy: Path | None, **settings: Any) -> ps.EvalConfig:

@@ -11,6 +11,7 @@ from policyscope.config.options import (
     require_number_or_auto,
     require_one_of_resume_and_overwrite,
 )
+from policyscope.config.parsing import is_count
 from policyscope.config.parts import DatasetConfig, EnvConfig, Language
 from policyscope.errors import UsageError
 
@@ -77,13 +78,13 @@ class RolloutConfig(PolicyOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(
-            ("--n_episodes", self.n_episodes, 1),
+            ("--n_episodes", self.n_episodes, 1, 10**6),
             ("--latency_calls", self.latency_calls, 0),
-            ("--seed", self.seed, 0),
+            ("--seed", self.seed, 0, 2**32 - 1 - 10**6),
         )
         require_number_or_auto([("--batch_size", self.batch_size), ("--n_envs", self.n_envs)])
         require_one_of_resume_and_overwrite(resume=self.resume, overwrite=self.overwrite)
-        if self.video not in ("chosen", "all", "none") and not self.video.isdigit():
+        if self.video not in ("chosen", "all", "none") and not is_count(self.video):
             raise UsageError(
                 "--video",
                 expected="chosen, all, none, or a number",

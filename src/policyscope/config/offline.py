@@ -61,10 +61,11 @@ class EvalConfig(OfflineOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(
-            ("--samples", self.samples, 1),
+            ("--samples", self.samples, 1, 10_000),
             ("--max_frames", self.max_frames, 1),
             ("--stride", self.stride, 1),
             ("--latency_calls", self.latency_calls, 0),
+            ("--seed", self.seed, -(2**63), 2**63 - 1),
         )
         require_number_or_auto([("--batch_size", self.batch_size)])
         require_one_of_resume_and_overwrite(resume=self.resume, overwrite=self.overwrite)
@@ -126,13 +127,7 @@ class BenchConfig(OfflineOptions):
         super().__post_init__()
         self.sizes()
         self.variants()
-        if min(self.calls, self.repeats) < 1:
-            raise UsageError(
-                "--calls / --repeats",
-                expected="at least 1",
-                found=f"{self.calls} and {self.repeats}",
-                fix="--calls 64 --repeats 5",
-            )
+        require_at_least(("--calls", self.calls, 1), ("--repeats", self.repeats, 1))
 
     def sizes(self) -> tuple[int, ...]:
         """The batch sizes, rising.

@@ -28,8 +28,8 @@ class PolicyOptions:
 
     def __post_init__(self) -> None:
         require_at_least(
-            ("--n_action_steps", self.n_action_steps, 1),
-            ("--policy.chunk_size", self.policy.chunk_size, 1),
+            ("--n_action_steps", self.n_action_steps, 1, 10_000),
+            ("--policy.chunk_size", self.policy.chunk_size, 1, 10_000),
         )
         parse_rename_map(self.rename_map)
 
@@ -118,16 +118,29 @@ def require_one_policy(policy: PolicyConfig) -> None:
         )
 
 
-def require_at_least(*bounds: tuple[str, int | None, int]) -> None:
-    """Raise where a flag's number lies below its least: (flag, number or None, least).
+_MOST = 10**9
+
+
+def require_at_least(
+    *bounds: tuple[str, int | None, int] | tuple[str, int | None, int, int],
+) -> None:
+    """Raise where a flag's number lies below its least, or above what can be meant.
+
+    Args:
+        bounds: flag, number or None, least, and the most where that is not a billion.
 
     Raises:
         UsageError: one does; the message names it.
     """
-    for name, value, least in bounds:
+    for name, value, least, *others in bounds:
+        most = others[0] if others else _MOST
         if value is not None and value < least:
             raise UsageError(
                 name, expected=f"at least {least}", found=str(value), fix=f"{name} {least}"
+            )
+        if value is not None and value > most:
+            raise UsageError(
+                name, expected=f"at most {most}", found=str(value)[:40], fix=f"{name} {most}"
             )
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 
 from policyscope.errors import UsageError
+from policyscope.files import parse_json
 
 
 def is_positive_int(text: str) -> bool:
-    """Whether a text is a number of at least 1."""
-    return text.isascii() and text.isdigit() and int(text) >= 1
+    """Whether a text is a number of at least 1, and one that can be meant."""
+    return is_count(text) and int(text) >= 1
+
+
+def is_count(text: str) -> bool:
+    """Whether a text is a number of at most nine digits."""
+    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 def parse_episodes(
@@ -81,6 +86,13 @@ def _slice(part: str, total: int) -> range:
     return range(start, stop, (numbers[2:] or [1])[0] or 1)
 
 
+def _index(text: str) -> int:
+    """A number, possibly negative, that a machine can count to."""
+    if len(text) > 18 or not text.isascii():
+        raise ValueError(text)
+    return int(text)
+
+
 def _first_outside(picked: range, total: int) -> int | None:
     """The first number below 0 or from `total` on; a long range is not walked through."""
     if not picked or (0 <= picked[0] < total and 0 <= picked[-1] < total):
@@ -101,7 +113,7 @@ def parse_rename_map(text: str | None) -> dict[str, tuple[str, ...]]:
     if text is None:
         return {}
     try:
-        raw = json.loads(text)
+        raw = parse_json(text)
         if not isinstance(raw, dict):
             raise TypeError
         parsed = {k: (v,) if isinstance(v, str) else tuple(v) for k, v in raw.items()}
@@ -126,10 +138,10 @@ def parse_settings(text: str | None) -> dict[str, object]:
     if text is None:
         return {}
     try:
-        parsed = json.loads(text)
+        parsed = parse_json(text)
         if not isinstance(parsed, dict):
             raise TypeError
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError):
         raise UsageError(
             "--env.settings",
             expected="a JSON object, field to value",
@@ -148,7 +160,7 @@ def parse_task_ids(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     parts = [part.strip() for part in text.strip("[] ").split(",")]
-    if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
+    if not all(is_count(part) for part in parts):
         raise UsageError(
             "--env.task_ids",
             expected="a list of task numbers",

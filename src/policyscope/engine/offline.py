@@ -19,13 +19,14 @@ from policyscope.actions.spaces import NativeActions
 from policyscope.data.frames import Row
 from policyscope.data.source import FrameSource
 from policyscope.engine.progress import Watch
-from policyscope.errors import NonFiniteError, OutOfMemoryError
+from policyscope.errors import NonFiniteError, OutOfMemoryError, UsageError
 from policyscope.policies.alignment import Alignment
 from policyscope.policies.base import Policy, PolicySpec
 from policyscope.runs.directory import RunDirectory
 from policyscope.runs.predictions import EpisodePredictions, RowPredictions
 
 _FLUSH_S = 1.0
+_MOST_ROWS = 50_000_000
 
 
 @final
@@ -67,7 +68,19 @@ def plan_frames(
 
 
 def rows_of(frames: Sequence[Frames], samples: int) -> list[Row]:
-    """The predictions that a plan asks for, in their order."""
+    """The predictions that a plan asks for, in their order.
+
+    Raises:
+        UsageError: more than any machine holds.
+    """
+    n = samples * sum(len(chosen) for _, chosen in frames)
+    if n > _MOST_ROWS:
+        raise UsageError(
+            "--samples",
+            expected=f"at most {_MOST_ROWS:,} predictions",
+            found=f"{n:,}",
+            fix="fewer --samples, --max_frames or a --stride",
+        )
     return [(e, f, k) for e, chosen in frames for f in chosen for k in range(samples)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from policyscope.actions.spaces import FloatArray
 from policyscope.errors import OutputError
+from policyscope.files import Door
 from policyscope.metrics.closed_loop import (
     mean_over_episodes,
     motion,
@@ -23,6 +23,7 @@ from policyscope.metrics.proportions import proportion
 from policyscope.metrics.verdict import settled
 from policyscope.runs.rollouts import StoredRollout
 
+_LEROBOTS = Door(OutputError, "give the file, or the --output_dir of lerobot-eval")
 _SCORED = ("success", "max_reward", "sum_reward", "steps")
 
 
@@ -249,7 +250,7 @@ def read_eval_info(path: Path, *, start_seed: int = 1000, method: str = "wilson"
     file = path / "eval_info.json" if path.is_dir() else path
     rows = list[dict[str, Any]]()
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = _LEROBOTS.object(file)
         for task in content["per_task"]:
             known = task["metrics"]
             columns = (known["successes"], known["max_rewards"], known["sum_rewards"])
@@ -266,7 +267,7 @@ def read_eval_info(path: Path, *, start_seed: int = 1000, method: str = "wilson"
                         "sum_reward": None if total is None else float(total),
                     }
                 )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise OutputError(
             str(file),
             expected="the eval_info.json of lerobot-eval 0.4 or newer",

@@ -81,7 +81,7 @@ def _locked(path: Path, flag: str) -> Iterator[None]:
             f"{flag} {path}",
             expected="a directory that no other run is writing",
             found="one that is being written",
-            fix=f"wait for that run, or another {flag}",
+            fix=f"wait until that is done, or another {flag}",
         ) from error
     except (OSError, NotImplementedError) as error:
         raise _unwritable(path, flag, error) from error
@@ -100,7 +100,7 @@ def held(path: Path) -> Iterator[None]:
     Raises:
         OutputError: it can't be written, or another run holds it.
     """
-    with _locked(path, "report"):
+    with _locked(path, "run"):
         yield
 
 

@@ -199,11 +199,16 @@ def read_clips(directory: Path) -> list[Clip]:
     file = directory / CLIPS
     if not os.path.lexists(file):
         return []
-    with OURS.parquet(file) as opened:
+    with OURS.parquet(file, whole=True) as opened:
         missing = _COLUMNS - set(opened.schema_arrow.names)
         if missing:
             raise OURS.refuse(file, expected="clips", found=f"no column {min(missing)}")
-        return [_clip(file, row) for row in opened.read(columns=sorted(_COLUMNS)).to_pylist()]
+        table = opened.read(columns=sorted(_COLUMNS))
+    try:
+        rows = table.to_pylist()
+    except ValueError as error:  # texts that are not UTF-8
+        raise OURS.refuse(file, expected="clips", found=str(error)[:120]) from error
+    return [_clip(file, row) for row in rows]
 
 
 def _clip(file: Path, row: dict[str, Any]) -> Clip:

@@ -148,7 +148,7 @@ def read_table(file: Path) -> Stamped:
     Raises:
         OutputError: it is not there, broken, too large, or not stamped.
     """
-    with OURS.parquet(file) as opened:
+    with OURS.parquet(file, whole=True) as opened:
         return Stamped(file, opened.read(), _stamp(file, opened))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from policyscope.views.figure import save
+from policyscope.views.figure import plain, save
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -131,10 +131,11 @@ def draw_bench(record: dict[str, Any], path: Path) -> None:
             axes.legend(frameon=False)
         policy, where = record["policy"], record["environment"]
         figure.suptitle(
-            f"{Path(policy['path']).name} ({policy['type']}, {policy['n_parameters']:,} "
-            f"parameters) on {where['device']}",
+            plain(
+                f"{Path(policy['path']).name} ({policy['type']}, {policy['n_parameters']:,} "
+                f"parameters) on {where['device']}"
+            ),
             x=0.01,
             ha="left",
-            parse_math=False,
         )
         save(figure, path)

@@ -17,7 +17,7 @@ import numpy as np
 
 from policyscope.actions.spaces import FloatArray
 from policyscope.engine.progress import EpisodeNews, Watch
-from policyscope.errors import UsageError
+from policyscope.errors import UsageError, visible
 from policyscope.runs.directory import RECORDING
 
 if TYPE_CHECKING:
@@ -97,7 +97,10 @@ class LiveStream(Watch):
         stream.set_time("frame", sequence=int(at[0]))
         task = scored.tasks[0] if scored.tasks else ""
         stream.log(
-            "log", rr.TextLog(f"episode {scored.index}: error {news.error:.4g} {news.unit}. {task}")
+            "log",
+            rr.TextLog(
+                visible(f"episode {scored.index}: error {news.error:.4g} {news.unit}. {task}")
+            ),
         )
         self._frames += n
 
@@ -297,7 +300,8 @@ def _blueprint(cameras: list[str], names: list[str], news: EpisodeNews) -> Any:
     import rerun.blueprint as rrb
 
     views = [
-        rrb.Spatial2DView(origin=f"cameras/{_entity(camera)}", name=camera) for camera in cameras
+        rrb.Spatial2DView(origin=f"cameras/{_entity(camera)}", name=visible(camera))
+        for camera in cameras
     ]
     actions = [
         rrb.Horizontal(
@@ -308,7 +312,7 @@ def _blueprint(cameras: list[str], names: list[str], news: EpisodeNews) -> Any:
         for name in names
     ]
     scores = [
-        rrb.TimeSeriesView(origin="errors", name=f"error in {news.unit}"),
+        rrb.TimeSeriesView(origin="errors", name=f"error in {visible(news.unit)}"),
         rrb.TimeSeriesView(origin="skill", name=f"skill against {news.against}"),
         rrb.TextLogView(origin="log", name="episodes"),
     ]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
 from rich.text import Text
 
 from policyscope.actions.spaces import UNDECLARED_UNIT
+from policyscope.errors import visible
 from policyscope.views.language import Say, english
 
 
@@ -72,3 +74,11 @@ def findings_text(findings: list[dict[str, Any]]) -> Text:
         text.append(f"  fix: {finding['fix']}\n", style="dim")
     text.rstrip()
     return text
+
+
+def code_span(text: str) -> str:
+    """Text for Markdown, on GitHub, too: within code nothing links, mentions, or becomes HTML."""
+    shown = visible(text).replace("|", "\\|")  # bars end the cells of tables, even there
+    longest = max(map(len, re.findall("`+", shown)), default=0)
+    fence = "`" * (longest + 1)
+    return f"{fence} {shown} {fence}" if longest or not shown.strip() else f"{fence}{shown}{fence}"

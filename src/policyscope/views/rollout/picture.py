@@ -172,7 +172,7 @@ def _paths(ax: Axes, record: dict[str, Any], episodes: list[StoredRollout]) -> N
     ax.set_ylim(board[1], 0)
     ax.set_aspect("equal")
     unit = record["actions"]["units"][0]
-    ax.set_title(f"Paths over the board ({unit})")
+    ax.set_title(f"Paths over the board ({plain(unit)})")
 
 
 def _tee(pose: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
