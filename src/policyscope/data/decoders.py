@@ -23,8 +23,9 @@ TOLERANCE_S = 1e-4  # lerobot's default
 _FAR_S = 10.0  # a jump ahead that is worth a seek
 _SHORT_GROUP = 8  # pictures
 _KEPT = 8  # latest frames: observation steps look back
-_MOST_STORED = 2 << 30  # bytes of one row group's pictures
-_ROWS = 16  # read at a time: one row may be as large as its whole group
+_MOST_STORED = 1 << 30  # bytes of one row group's pictures
+_AT_A_TIME = 256 << 20  # bytes of rows that are unpacked together
+_ROWS = 64  # unpacked together at most
 _FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 _CONTAINED = {
     "protocol_whitelist": "file",
@@ -203,7 +204,12 @@ class StoredPictures:
         if self._held is None or self._held[0] != group:
             self._held = None  # before the next one: together they may be large
             table = self._folder.columns(
-                self._name, self._file, [self._key], groups=[group], most=_MOST_STORED, rows=_ROWS
+                self._name,
+                self._file,
+                [self._key],
+                groups=[group],
+                most=_MOST_STORED,
+                rows=self._rows_at_a_time(group),
             )
             self._held = (group, table.column(self._key))
         value = self._held[1][row - int(self._starts[group])].as_py()
@@ -214,6 +220,17 @@ class StoredPictures:
         if not isinstance(value, bytes):
             raise ValueError(f"no picture in row {row} of {self._name}")
         return value
+
+    def _rows_at_a_time(self, group: int) -> int:
+        """Few enough, where each row may be as large as all that the group says it holds.
+
+        A picture that stands once in a dictionary may be that of every row.
+        """
+        known = self._file.metadata.row_group(group)
+        columns = [known.column(i) for i in range(known.num_columns)]
+        parts = [c for c in columns if f"{c.path_in_schema}.".startswith(f"{self._key}.")]
+        size = sum(max(0, int(c.total_uncompressed_size)) for c in parts)
+        return max(1, min(_ROWS, _AT_A_TIME // max(1, size)))
 
     def _decoded(self, stored: bytes | Path) -> Picture:
         """Colours as `datasets.Image` decodes them, which lerobot's items hold."""
