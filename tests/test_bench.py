@@ -18,6 +18,7 @@ from policyscope.errors import OutOfMemoryError, UsageError
 from policyscope.policies.base import Policy, Prediction
 from policyscope.policies.builtin import BaselinePolicy
 from policyscope.policies.lerobot import LerobotPolicy
+from policyscope.runs.values import Budget, Times
 from policyscope.views.bench import bench_table, budget_line
 
 
@@ -65,14 +66,14 @@ def test_every_road_and_size(
 
 
 def test_the_budget_in_words() -> None:
-    steps = {"n": 400, "p99_ms": 120.0, "max_ms": 300.0}
-    budget = {"fps": 10.0, "sync_ms": 100.0, "async_ms": 800.0}
-    budget |= {"sync_miss_rate": 0.25, "async_miss_rate": 0.0}
-    text = budget_line({"latency": {"budget": budget, "end_to_end": steps}})
+    budget = Budget(
+        fps=10.0, sync_ms=100.0, async_ms=800.0, sync_miss_rate=0.25, async_miss_rate=0.0
+    )
+    rest = {"min_ms": 1.0, "mean_ms": 9.0, "p50_ms": 9.0, "p90_ms": None, "p95_ms": None}
+    text = budget_line(budget, Times(n=400, p99_ms=120.0, max_ms=300.0, **rest))
     assert "120.0 ms (p99) misses one period of 100 ms at 10 Hz (missed 25%)" in text
     assert "fits into the 800 ms" in text
-    few = {"n": 9, "p99_ms": None, "max_ms": 90.0}
-    text = budget_line({"latency": {"budget": budget, "end_to_end": few}})
+    text = budget_line(budget, Times(n=9, p99_ms=None, max_ms=90.0, **rest))
     assert "90.0 ms (slowest of 9) fits into one period" in text
 
 

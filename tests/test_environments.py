@@ -18,10 +18,13 @@ import torch
 import trait_envs
 from policyscope.commands.rollout import rollout
 from policyscope.config import EnvConfig, PolicyConfig, RolloutConfig
+from policyscope.engine.episodes import Planned
+from policyscope.engine.scheduler import Trace, episode_row
 from policyscope.errors import Finding, InputError, PolicyscopeError, RefusedError, UsageError
 from policyscope.metrics.closed_loop import time_to_success
 from policyscope.metrics.verdict import judge, settled
 from policyscope.runs.rollouts import StoredRollout, stored_rollouts
+from policyscope.runs.rows import RolloutRow
 from policyscope.sim import contract
 from policyscope.sim.conformance import check_environment
 from policyscope.sim.contract import SOLVED, UNSAID, UNSOLVED, ContractError
@@ -56,7 +59,7 @@ def run_of(
 
 
 def stored(run: Any) -> list[StoredRollout]:
-    return list(stored_rollouts(run.directory, run.record))
+    return list(stored_rollouts(run.directory, run.record.episodes))
 
 
 def plain_loop(task: str, episode: StoredRollout, **settings: Any) -> dict[str, Any]:
@@ -152,8 +155,10 @@ def test_the_two_rules(said: list[int], at_any_step: Any, in_the_end: Any) -> No
 
 
 def test_one_episode_that_speaks_makes_silence_a_failure() -> None:
-    def row(success: bool | None, ended: str = "time_limit") -> dict[str, Any]:
-        return {"success": success, "ended": ended}
+    def row(success: bool | None, ended: str = "time_limit") -> RolloutRow:
+        return episode_row(
+            Trace(Planned(0, "g", 0, "", 7, 20), ended=ended), group="g", rule="any"
+        ).model_copy(update={"success": success})
 
     silent = [row(None), row(None, "terminated")]
     assert settled(silent) == silent

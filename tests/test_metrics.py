@@ -114,13 +114,13 @@ def test_shape_by_hand() -> None:
     pad = np.zeros((4, 4), bool)
     pad[3, 2:] = True
     shape = episode_shape(_px(predicted), _px(target), pad, np.arange(4), n_action_steps=2)
-    known = similarity([shape])
+    known = similarity([shape], "px")
     # distances 0 1 2 3 → mean 1.5, last 3; the padded frame: 0 1 → mean 0.5, last 1
     assert known["ade"].value == pytest.approx((3 * 1.5 + 0.5) / 4)
     assert known["fde"].value == pytest.approx((3 * 3 + 1) / 4)
     assert known["path_length_ratio"].value == pytest.approx(0.5)
     # chunks at frames 0 and 2: last executed step of the first is 1, next begins at 0: jump 1
-    seams = smoothness([shape])
+    seams = smoothness([shape], "px")
     assert seams["n_seams"] == 1
     assert seams["boundary_jump"] == pytest.approx(1.0 / 1.0)
     assert seams["boundary_jump_demo"] == pytest.approx(2.0 / 2.0)
@@ -132,8 +132,8 @@ def test_frozen_policy_has_no_path_and_no_seams() -> None:
     moving = np.arange(30.0).reshape(5, 3, 2)
     pad = np.zeros((5, 3), bool)
     shape = episode_shape(_px(frozen), _px(moving), pad, np.arange(5), n_action_steps=3)
-    assert similarity([shape])["path_length_ratio"].value == 0.0
-    assert smoothness([shape])["boundary_jump"] is None
+    assert similarity([shape], "px")["path_length_ratio"].value == 0.0
+    assert smoothness([shape], "px")["boundary_jump"] is None
 
 
 def test_samples_of_a_perfect_sampler() -> None:

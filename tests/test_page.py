@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import fakes
@@ -212,8 +213,8 @@ def test_units_switch_in_place(opened: Opened, run: Path) -> None:
 @at_all_widths
 def test_the_strip_sorts_and_opens_the_worst(opened: Opened, run: Path) -> None:
     page = opened.page
-    record = json.loads((run / "run.json").read_text())
-    rows = [r for r in record["by_episode"] if r["scope"] == "chunk"]
+    table = pq.read_table(run / "by_episode.parquet").to_pylist()
+    rows = [r for r in table if r["scope"] == "chunk"]
 
     def order() -> list[int]:
         return [

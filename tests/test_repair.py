@@ -19,7 +19,9 @@ from policyscope.commands.check import check
 from policyscope.commands.evaluate import evaluate
 from policyscope.errors import CheckpointError, RefusedError
 from policyscope.policies.noise import noise_seed, standard_normal
+from policyscope.runs.content import FindingRow
 from policyscope.runs.directory import RunDirectory
+from policyscope.runs.record import read_record
 from policyscope.views.offline.words import subject
 from policyscope.views.words import forced_notice
 
@@ -435,9 +437,8 @@ def test_episodes_of_the_training_are_named(
 
 
 def test_a_suspicion_of_severity_error_stands_beside_the_numbers() -> None:
-    record: dict[str, Any] = {
-        "forced": False,
-        "findings": [{"code": "suspect_degrees", "severity": "error"}],
-    }
-    assert "SUSPECT_DEGREES" in str(forced_notice(record))
-    assert forced_notice({"forced": False, "findings": []}) is None
+    record = read_record(Path(__file__).with_name("data") / "run-0.1-offline")
+    found = FindingRow(code="suspect_degrees", severity="error", message="", fix="")
+    suspicious = record.model_copy(update={"findings": [found]})
+    assert "SUSPECT_DEGREES" in str(forced_notice(suspicious))
+    assert forced_notice(record.model_copy(update={"findings": []})) is None

@@ -45,7 +45,7 @@ def _config(data: Path, policy: Path, out: Path, **changes: Any) -> EvalConfig:
 
 def _metrics(run: Path) -> bytes:
     record = read_record(run)
-    return json.dumps({k: v for k, v in record.items() if k not in _TIMES}).encode()
+    return json.dumps({k: v for k, v in record.to_json().items() if k not in _TIMES}).encode()
 
 
 def _predictions(run: Path) -> Any:
@@ -301,7 +301,7 @@ def test_the_player_of_a_strided_run_keeps_the_dataset_s_frames(data: Path, tmp_
     actions = check(config).source.episode(1).actions.values
     stored = next(directory.RunDirectory(run.directory).stored())
     errors = {"native": np.arange(len(stored.frame_index), dtype=float)}
-    played = _played(stored, run.record, errors, "", (), "", 1)
+    played = _played(stored, "", errors, "", (), "", 1)
     assert played.n_frames == stored.frame_index[-1] + 1 == 10
     assert played.asked.tolist() == [0, 3, 6, 9]
     assert played.demonstrated is not None

@@ -100,7 +100,7 @@ def outcome(run: Any) -> list[tuple[Any, ...]]:
 
 
 def stored(run: Any) -> list[StoredRollout]:
-    return list(stored_rollouts(run.directory, run.record))
+    return list(stored_rollouts(run.directory, run.record.episodes))
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from policyscope.actions.spaces import ActionSchema, NativeActions
-from policyscope.metrics.scorecard import Scorecard, ScoredEpisode
+from policyscope.metrics.scorecard import Scorecard
+from policyscope.metrics.sums import ScoredEpisode
 
 H, M, FPS = 5, 2, 10.0
 LENGTHS = (7, 9, 6, 8, 11)
@@ -168,7 +169,7 @@ def test_samples_of_an_episode_with_several_tasks() -> None:
     ours, theirs = _card(("px",) * 3, split), _card(("px",) * 3, whole)
     assert ours.samples() == theirs.samples()
     assert {row["task"] for row in ours.by_task()} == {"a", "b"}
-    a, b = (c.summary()["chunk"]["mae"] for c in (ours, theirs))
+    a, b = (c.summary().chunk.mae.to_json() for c in (ours, theirs))
     assert a == pytest.approx(b)
 
 

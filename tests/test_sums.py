@@ -37,17 +37,13 @@ def _sums(units: tuple[str, ...], episodes: list[ScoredEpisode]) -> Sums:
 
 def _tables(sums: Sums) -> dict[str, Any]:
     card = Scorecard.of(sums)
+    tables = card.tables().to_json()
+    rows = [row.to_json() for row in card.by_episode()]
     return {
+        **tables,
         "n": (card.n_frames, card.n_episodes),
-        "summary": card.summary(),
-        "skill": card.skill(),
-        "by_dim": card.by_dim(),
-        "by_horizon": card.by_horizon(),
-        "by_episode": sorted(card.by_episode(), key=lambda r: (r["scope"], r["episode_index"])),
-        "by_task": sorted(card.by_task(), key=lambda r: (r["scope"], r["task"])),
-        "similarity": card.similarity(),
-        "smoothness": card.smoothness(),
-        "samples": card.samples(),
+        "by_episode": sorted(rows, key=lambda r: (r["scope"], r["episode_index"])),
+        "by_task": sorted(tables["by_task"], key=lambda r: (r["scope"], r["task"])),
     }
 
 

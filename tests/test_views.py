@@ -27,8 +27,11 @@ from policyscope.engine.footage import pictures
 from policyscope.errors import Finding, UsageError
 from policyscope.runs.chosen import chosen_episodes
 from policyscope.runs.clips import clip_layout, make_clip, read_clips, write_clips
+from policyscope.runs.content import OfflineRecord
 from policyscope.runs.directory import RunDirectory
+from policyscope.runs.episodes import episode_rows
 from policyscope.runs.record import read_record
+from policyscope.runs.rows import EpisodeRow
 from policyscope.views.language import catalogue, english, speaker
 from policyscope.views.offline import series, words
 from policyscope.views.player import packed
@@ -110,17 +113,24 @@ def test_footage_is_what_lerobot_reads(video: bool, tmp_path: Path) -> None:
 
 def test_worst_median_and_best_are_chosen() -> None:
     rows = [
-        {"scope": scope, "episode_index": e, "mae": mae, "nmae": None}
-        for scope in ("chunk", "step1")
+        EpisodeRow(
+            scope="chunk",
+            episode_index=e,
+            n_frames=9,
+            task="",
+            mae=mae,
+            mse=None,
+            nmae=None,
+            nmse=None,
+        )
         for e, mae in ((4, 3.0), (5, 1.0), (6, 9.0), (8, 2.0), (9, 5.0))
     ]
-    record = {"by_episode": rows}
-    assert chosen_episodes(record, None) == {6: "worst", 4: "median", 5: "best"}
-    assert chosen_episodes(record, "5:7,9") == {5: "best", 6: "worst", 9: ""}
+    assert chosen_episodes(rows, None) == {6: "worst", 4: "median", 5: "best"}
+    assert chosen_episodes(rows, "5:7,9") == {5: "best", 6: "worst", 9: ""}
     with pytest.raises(UsageError, match="7, which was not evaluated"):
-        chosen_episodes(record, "7")
+        chosen_episodes(rows, "7")
     with pytest.raises(UsageError, match=r"--report\.episodes"):
-        chosen_episodes(record, "all")
+        chosen_episodes(rows, "all")
 
 
 def test_episodes_to_play_are_checked_before_the_run(data: Path, tmp_path: Path) -> None:
@@ -170,7 +180,8 @@ def test_the_page_holds_the_predictions(run: Path) -> None:
 
 def test_what_does_not_fit_is_left_out_and_said(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = read_record(run)
-    chosen = chosen_episodes(record, None)
+    assert isinstance(record, OfflineRecord)
+    chosen = chosen_episodes(episode_rows(run, record), None)
     with monkeypatch.context() as small:
         small.setattr(series, "_PAGE_BYTES", 501)
         small.setattr(series, "_ACTION_BYTES", 500)

@@ -12,6 +12,7 @@ from rich.console import Console
 import fakes
 from policyscope.commands.evaluate import evaluate
 from policyscope.engine.progress import EpisodeNews, Watch
+from policyscope.runs.episodes import episode_rows
 from policyscope.views.terminal import TerminalProgress
 
 
@@ -38,7 +39,7 @@ def test_the_running_score_ends_where_the_scorecard_does(
     assert last.n_episodes == len(notes.news) == 6
     assert last.running_error == pytest.approx(record["summary"]["chunk"][metric]["value"])
     assert last.running_skill == pytest.approx(record["skill"]["hold_state"]["chunk"]["value"])
-    rows = {r["episode_index"]: r for r in record["by_episode"] if r["scope"] == "chunk"}
+    rows = {r["episode_index"]: r for r in episode_rows(tmp_path / "o", record)}
     for news in notes.news:
         assert news.error == pytest.approx(rows[news.scored.index][metric])
         assert len(news.frame_error) == rows[news.scored.index]["n_frames"]
@@ -56,7 +57,7 @@ def test_the_dashboard_shows_error_skill_and_the_worst(data: Path, tmp_path: Pat
         record = evaluate(fakes.config_for(data, "repeat_last", tmp_path / "o"), progress).record
         console.print(progress.render())
     shown = screen.getvalue()
-    rows = [r for r in record["by_episode"] if r["scope"] == "chunk"]
+    rows = episode_rows(tmp_path / "o", record)
     worst = max(rows, key=lambda r: r["mae"])
     assert "worst episode" in shown
     assert f"episode {worst['episode_index']}" in shown

@@ -10,7 +10,7 @@ units by construction, against trivial baselines, with honest intervals.
         dataset=ps.DatasetConfig(repo_id="lerobot/pusht"),
     )
     run = ps.evaluate(config)
-    print(run.record["summary"]["chunk"]["mae"])
+    print(run.record.summary.chunk.mae)
 
 Importing this package loads neither torch nor lerobot; names are loaded when first used.
 """

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from policyscope.metrics.scorecard import Scorecard
 from policyscope.policies.base import PolicySpec
 from policyscope.policies.checkpoint import find_step
 from policyscope.runs.rollouts import StoredRollout
+from policyscope.runs.rows import ActionRow, RolloutRow
 
 
 def postflight(config: OfflineOptions, scores: Scorecard, spec: PolicySpec) -> list[Finding]:
@@ -53,8 +54,8 @@ def postflight(config: OfflineOptions, scores: Scorecard, spec: PolicySpec) -> l
             )
         )
     if config.action_kind == "absolute" and "hold_state" in scores.baselines:
-        hold = scores.summary("hold_state")["step1"]["nmse"]["value"]
-        mean = scores.summary("dataset_mean")["step1"]["nmse"]["value"]
+        hold = scores.summary("hold_state").step1.nmse.value
+        mean = scores.summary("dataset_mean").step1.nmse.value
         if hold is not None and mean is not None and hold > mean:
             findings.append(
                 Finding(
@@ -76,23 +77,33 @@ _MOST_SHIFT = 3.0  # of the training's standard deviation
 
 
 def findings_after(
-    record: dict[str, Any], inputs: ClosedLoopInputs, stored: Sequence[StoredRollout]
+    rows: Sequence[RolloutRow],
+    actions: Sequence[ActionRow],
+    inputs: ClosedLoopInputs,
+    stored: Sequence[StoredRollout],
 ) -> list[Finding]:
-    """Findings that only the finished episodes show."""
+    """Findings that only the finished episodes show.
+
+    Args:
+        rows: of the episodes, settled.
+        actions: as they were executed, by dim.
+        inputs: policy and simulator.
+        stored: the episodes.
+    """
     findings = []
-    lost = [row for row in record["episodes"] if row["ended"] == "fault"]
+    lost = [row for row in rows if row.ended == "fault"]
     if lost:
         findings.append(
             Finding(
                 "episodes_lost",
                 "error",
                 f"expected every episode to run; found {len(lost)} whose simulator failed each "
-                f"time (seed {lost[0]['seed']}: {lost[0]['detail']}). They count neither as "
+                f"time (seed {lost[0].seed}: {lost[0].detail}). They count neither as "
                 "success nor as failure.",
                 "mend the simulator, then --overwrite",
             )
         )
-    faults = record["closed_loop"]["faults"]
+    faults = Counter(fault.kind for row in rows for fault in row.faults)
     if faults and not lost:
         told = ", ".join(f"{n} {kind}" for kind, n in faults.items())
         findings.append(
@@ -104,21 +115,21 @@ def findings_after(
                 "nothing to do for these numbers; look at memory and GL if it happens often",
             )
         )
-    broken = [row for row in record["episodes"] if row["ended"] == "non_finite_action"]
+    broken = [row for row in rows if row.ended == "non_finite_action"]
     if broken:
         findings.append(
             Finding(
                 "non_finite_action",
                 "warning",
                 f"expected finite actions; found NaN or inf in {len(broken)} episodes (seed "
-                f"{broken[0]['seed']} first). Each ended there, as a failure.",
+                f"{broken[0].seed} first). Each ended there, as a failure.",
                 "the training diverged, or statistics hold zeros: take another checkpoint",
             )
         )
-    findings += _said(record["episodes"], inputs.findings)
-    outside = [r for r in record["executed_actions"] if (r["out_of_bounds_share"] or 0) > 0.05]
+    findings += _said(rows, inputs.findings)
+    outside = [row for row in actions if (row.out_of_bounds_share or 0) > 0.05]
     if outside and inputs.adapter.bounded:
-        told = ", ".join(f"{r['name']} {r['out_of_bounds_share']:.0%}" for r in outside[:4])
+        told = ", ".join(f"{row.name} {row.out_of_bounds_share:.0%}" for row in outside[:4])
         findings.append(
             Finding(
                 "actions_out_of_bounds",
@@ -127,11 +138,11 @@ def findings_after(
                 "check the normalization statistics, and that this is the robot it was trained on",
             )
         )
-    findings += _shifted(record["executed_actions"])
+    findings += _shifted(actions)
     return findings + _states_shifted(inputs, stored)
 
 
-def _said(rows: Sequence[dict[str, Any]], known: Sequence[Finding]) -> list[Finding]:
+def _said(rows: Sequence[RolloutRow], known: Sequence[Finding]) -> list[Finding]:
     """What the environment left open about success, rewards and pictures.
 
     Args:
@@ -139,8 +150,8 @@ def _said(rows: Sequence[dict[str, Any]], known: Sequence[Finding]) -> list[Find
         known: findings before the first of them.
     """
     findings = []
-    ran = [row for row in rows if row["ended"] != "fault"]
-    if ran and all(row["success"] is None for row in ran):
+    ran = [row for row in rows if row.ended != "fault"]
+    if ran and all(row.success is None for row in ran):
         findings.append(
             Finding(
                 "success_unknown",
@@ -150,40 +161,40 @@ def _said(rows: Sequence[dict[str, Any]], known: Sequence[Finding]) -> list[Find
                 'put info["is_success"] = solved into what the environment\'s step returns',
             )
         )
-    odd = [row for row in ran if row["sum_reward"] is None]
+    odd = [row for row in ran if row.sum_reward is None]
     if odd:
         findings.append(
             Finding(
                 "reward_not_finite",
                 "warning",
                 f"expected finite rewards; found NaN or inf in {len(odd)} episodes (seed "
-                f"{odd[0]['seed']} first). Their rewards, and means over episodes, are unknown.",
+                f"{odd[0].seed} first). Their rewards, and means over episodes, are unknown.",
                 "mend the environment's reward",
             )
         )
-    undrawn = [row for row in ran if row["undrawn"]]
+    undrawn = [row for row in ran if row.undrawn]
     if undrawn and "env_render" not in {finding.code for finding in known}:
         findings.append(
             Finding(
                 "pictures_missing",
                 "warning",
                 f"expected render() to draw; found that it did not in {len(undrawn)} episodes "
-                f"(seed {undrawn[0]['seed']}: {undrawn[0]['undrawn']}). No number depends on it.",
+                f"(seed {undrawn[0].seed}: {undrawn[0].undrawn}). No number depends on it.",
                 "render_mode rgb_array, and an off-screen GL where it needs one",
             )
         )
     return findings
 
 
-def _shifted(rows: Sequence[dict[str, Any]]) -> list[Finding]:
+def _shifted(rows: Sequence[ActionRow]) -> list[Finding]:
     off = []
     for row in rows:
-        mean, std = row["trained_mean"], row["trained_std"]
+        mean, std = row.trained_mean, row.trained_std
         if mean is None or not std or std < 1e-6:
             continue
-        shift, ratio = abs(row["mean"] - mean) / std, row["std"] / std
+        shift, ratio = abs(row.mean - mean) / std, row.std / std
         if shift > 1.5 or not 0.2 <= ratio <= 3:
-            off.append(f"{row['name']}: mean off by {shift:.2g} std, std ratio {ratio:.2g}")
+            off.append(f"{row.name}: mean off by {shift:.2g} std, std ratio {ratio:.2g}")
     if not off:
         return []
     return [

@@ -6,12 +6,12 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 
 from policyscope.checks.inputs import read_offline
-from policyscope.commands.session import output_dir
+from policyscope.commands.session import Evaluated, output_dir
 from policyscope.config import BenchConfig, EvalConfig
 from policyscope.data.frames import Row
 from policyscope.data.source import FrameSource
@@ -20,6 +20,7 @@ from policyscope.engine.timing import measure_latency
 from policyscope.errors import OutOfMemoryError, RefusedError, errors_in
 from policyscope.files import write_text
 from policyscope.policies.base import Policy
+from policyscope.runs.bench import BatchSpeed, BenchDataset, BenchRecord, Road, TooLarge
 from policyscope.runs.claim import claimed
 from policyscope.runs.record import environment
 from policyscope.views.bench import draw_bench
@@ -39,7 +40,7 @@ class Bench:
     """
 
     directory: Path
-    record: dict[str, Any]
+    record: BenchRecord
 
 
 def bench(config: BenchConfig, progress: Watch | None = None) -> Bench:
@@ -57,7 +58,7 @@ def bench(config: BenchConfig, progress: Watch | None = None) -> Bench:
         return _write(directory, _measured(config, progress or Watch()))
 
 
-def _measured(config: BenchConfig, watch: Watch) -> dict[str, Any]:
+def _measured(config: BenchConfig, watch: Watch) -> BenchRecord:
     roads = []
     for variant in config.variants():
         inputs = read_offline(variant)
@@ -76,32 +77,22 @@ def _measured(config: BenchConfig, watch: Watch) -> dict[str, Any]:
             watch.stage(f"batch {size} ({_name(variant)})")
             throughput.append(_throughput(policy, inputs.source, rows, size, config.repeats))
         roads.append(
-            {
-                "dtype": variant.dtype,
-                "compile": variant.compile,
-                "latency": latency,
-                "throughput": throughput,
-            }
+            Road(
+                dtype=variant.dtype,
+                compile=variant.compile,
+                latency=latency,
+                throughput=throughput,
+            )
         )
     spec = policy.spec
-    return {
-        "policy": {
-            "path": spec.path,
-            "type": spec.type,
-            "sha256": spec.sha256,
-            "n_parameters": spec.n_parameters,
-            "chunk_size": spec.chunk_size,
-            "n_action_steps": spec.n_action_steps,
-            "sampling": spec.sampling,
-        },
-        "dataset": {"repo_id": inputs.source.facts.robot.name, "fps": fps},
-        "cameras": {
-            k: inputs.source.facts.robot.cameras[k]
-            for k in spec.keys & set(inputs.source.facts.robot.cameras)
-        },
-        "roads": roads,
-        "environment": environment(device=spec.device, dtype=spec.dtype, seed=config.seed),
-    }
+    robot = inputs.source.facts.robot
+    return BenchRecord(
+        policy=Evaluated(config.policy, inputs.checkpoint, spec).facts(samples=1),
+        dataset=BenchDataset(repo_id=robot.name, fps=fps),
+        cameras={key: robot.cameras[key] for key in spec.keys & set(robot.cameras)},
+        roads=roads,
+        environment=environment(device=spec.device, dtype=spec.dtype, seed=config.seed),
+    )
 
 
 def _name(variant: EvalConfig) -> str:
@@ -110,7 +101,7 @@ def _name(variant: EvalConfig) -> str:
 
 def _throughput(
     policy: Policy, source: FrameSource, rows: list[Row], size: int, repeats: int
-) -> dict[str, Any]:
+) -> BatchSpeed | TooLarge:
     some = [rows[i % len(rows)] for i in range(size)]
     batch = policy.stage(source.batch(some, keys=policy.spec.keys, steps=policy.spec.steps))
     model_s: list[float] = []
@@ -128,21 +119,20 @@ def _throughput(
             if end - begin > _PATIENCE_S:
                 break
     except OutOfMemoryError:
-        return {"batch_size": size, "out_of_memory": True}
-    return {
-        "batch_size": size,
-        "out_of_memory": False,
-        "n": len(model_s),
-        "model_ms": float(np.median(model_s)) * 1e3,
-        "model_ms_min": min(model_s) * 1e3,
-        "model_ms_max": max(model_s) * 1e3,
-        "whole_ms": float(np.median(whole_s)) * 1e3,
-        "samples_per_s": size / float(np.median(model_s)),
-        "samples_per_s_whole": size / float(np.median(whole_s)),
-    }
+        return TooLarge(batch_size=size)
+    return BatchSpeed(
+        batch_size=size,
+        n=len(model_s),
+        model_ms=float(np.median(model_s)) * 1e3,
+        model_ms_min=min(model_s) * 1e3,
+        model_ms_max=max(model_s) * 1e3,
+        whole_ms=float(np.median(whole_s)) * 1e3,
+        samples_per_s=size / float(np.median(model_s)),
+        samples_per_s_whole=size / float(np.median(whole_s)),
+    )
 
 
-def _write(directory: Path, record: dict[str, Any]) -> Bench:
-    write_text(directory / "bench.json", json.dumps(record, indent=1))
+def _write(directory: Path, record: BenchRecord) -> Bench:
+    write_text(directory / "bench.json", json.dumps(record.to_json(), indent=1))
     draw_bench(record, directory / "bench.png")
     return Bench(directory, record)

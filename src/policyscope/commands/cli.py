@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from policyscope.commands.session import Run
+    from policyscope.runs.content import OfflineRecord
 
 _NEXT = (
     "policyscope check --policy.path YOUR/pretrained_model --dataset.repo_id YOU/DATA",
@@ -226,12 +227,13 @@ def _demo(demo: DemoConfig) -> int:
         from pathlib import Path
 
         from policyscope.commands.report import render
-        from policyscope.runs.record import read_record
+        from policyscope.runs.record import read_complete
         from policyscope.views.offline.words import beside
 
         render(ReportConfig(str(run.directory)))
-        whole, broken = run.record, read_record(Path(f"{demo.output_dir}-broken").expanduser())
-        out.print(beside(whole, broken), markup=False, style="bold")
+        broken = read_complete(Path(f"{demo.output_dir}-broken").expanduser())
+        assert broken.kind == "offline", "it was evaluated a moment ago"
+        out.print(beside(run.record, broken), markup=False, style="bold")
         return status
     out.print("\nNext, on your own checkpoint and dataset:", style="bold")
     for line in _NEXT:
@@ -239,7 +241,7 @@ def _demo(demo: DemoConfig) -> int:
     return status
 
 
-def _evaluated(config: EvalConfig) -> Run:
+def _evaluated(config: EvalConfig) -> Run[OfflineRecord]:
     _quiet()
     from policyscope.commands.evaluate import evaluate
     from policyscope.views.terminal import TerminalProgress
@@ -257,7 +259,7 @@ def _eval(config: EvalConfig) -> int:
     out = _console()
     out.print(run_table(run.record))
     out.print(f"{page}, beside report.png, run.json and predictions.parquet", markup=False)
-    return 1 if any(f["severity"] == "error" for f in run.record["findings"]) else 0
+    return 1 if run.record.errors else 0
 
 
 def _rollout(config: RolloutConfig) -> int:
@@ -273,7 +275,7 @@ def _rollout(config: RolloutConfig) -> int:
     out = _console()
     out.print(rollout_table(run.record))
     out.print(f"{page}, beside report.png, run.json, steps.parquet, eval_info.json", markup=False)
-    return 1 if any(f["severity"] == "error" for f in run.record["findings"]) else 0
+    return 1 if run.record.errors else 0
 
 
 def _check_env(command: CheckEnvConfig) -> int:
@@ -284,7 +286,7 @@ def _check_env(command: CheckEnvConfig) -> int:
     findings = check_environment(command.env)
     broken = errors_in(findings)
     if findings:
-        _console().print(findings_text([finding.to_json() for finding in findings]))
+        _console().print(findings_text(findings))
     if not broken:
         print("the environment keeps the contract" + (", but for these" if findings else ""))
     return 1 if broken else 0
@@ -297,14 +299,14 @@ def _check(config: CheckConfig) -> int:
     from policyscope.commands.check import check
     from policyscope.views.words import findings_text
 
-    rows = [finding.to_json() for finding in check(config).findings]
+    found = check(config).findings
     if config.json:
-        print(json.dumps(rows, indent=1))
-    elif rows:
-        _console().print(findings_text(rows))
+        print(json.dumps([finding.to_json() for finding in found], indent=1))
+    elif found:
+        _console().print(findings_text(found))
     else:
         print("no findings")
-    return 1 if any(row["severity"] != "info" for row in rows) else 0
+    return 1 if any(finding.severity != "info" for finding in found) else 0
 
 
 def _bench(config: BenchConfig) -> int:
@@ -325,7 +327,7 @@ def _report(command: _Report) -> int:
     from pathlib import Path
 
     from policyscope.commands.report import render, render_together
-    from policyscope.runs.record import read_record
+    from policyscope.runs.record import read_complete
     from policyscope.views.offline.table import run_table
     from policyscope.views.rollout.table import rollout_table
 
@@ -343,8 +345,8 @@ def _report(command: _Report) -> int:
         )
     run = command.runs[0]
     page = render(ReportConfig(run, command.report, command.lang))
-    record = read_record(Path(run).expanduser())
-    out.print(rollout_table(record) if record["kind"] == "rollout" else run_table(record))
+    record = read_complete(Path(run).expanduser())
+    out.print(rollout_table(record) if record.kind == "rollout" else run_table(record))
     out.print(f"{page}, beside report.png", markup=False)
     return 0
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -14,14 +14,14 @@ from policyscope.checks.detector.probe import stored
 from policyscope.checks.inputs import OfflineInputs, read_offline
 from policyscope.checks.postflight import postflight
 from policyscope.commands.check import declared_of
-from policyscope.commands.session import Run, Session, head, output_dir, policy_name, session
+from policyscope.commands.session import Evaluated, Run, Session, output_dir, policy_name, session
 from policyscope.config import EvalConfig
 from policyscope.data.facts import ACTION, dataset_revision
 from policyscope.engine.footage import footage, keep_clips
-from policyscope.engine.offline import plan_frames, predict_and_store, rows_of
+from policyscope.engine.offline import Frames, plan_frames, predict_and_store, rows_of
 from policyscope.engine.progress import RunningScore, Watch
 from policyscope.engine.timing import chosen_batch_size, cost_of_speed, measure_latency
-from policyscope.errors import UsageError, errors_in
+from policyscope.errors import Finding, UsageError, errors_in
 from policyscope.metrics.ensembling import executed
 from policyscope.metrics.packed import pack
 from policyscope.metrics.scorecard import Scorecard
@@ -31,11 +31,24 @@ from policyscope.policies.builtin import baseline_chunks
 from policyscope.policies.split import label
 from policyscope.runs.arrays import write_arrays
 from policyscope.runs.chosen import named_episodes
-from policyscope.runs.directory import SUMS, RunDirectory
+from policyscope.runs.content import (
+    SCHEMA_VERSION,
+    DatasetFacts,
+    FindingRow,
+    OfflineHead,
+    OfflineRecord,
+    Status,
+    Unfinished,
+    UnfinishedOffline,
+)
+from policyscope.runs.directory import BY_EPISODE, SUMS, RunDirectory
+from policyscope.runs.episodes import write_episodes
+from policyscope.runs.plans import OfflinePlan
 from policyscope.runs.predictions import StoredEpisode
+from policyscope.runs.rows import EpisodeTable, in_scope
 
 
-def evaluate(config: EvalConfig, progress: Watch | None = None) -> Run:
+def evaluate(config: EvalConfig, progress: Watch | None = None) -> Run[OfflineRecord]:
     """Evaluate a policy on recorded demonstrations and write a run directory.
 
     Args:
@@ -55,7 +68,7 @@ def evaluate(config: EvalConfig, progress: Watch | None = None) -> Run:
         return _evaluated(config, held, progress or Watch())
 
 
-def _evaluated(config: EvalConfig, held: Session, watch: Watch) -> Run:
+def _evaluated(config: EvalConfig, held: Session, watch: Watch) -> Run[OfflineRecord]:
     if config.live:
         from policyscope.views.stream import LiveStream
 
@@ -63,16 +76,15 @@ def _evaluated(config: EvalConfig, held: Session, watch: Watch) -> Run:
     watch.stage("reading policy and dataset")
     inputs = read_offline(config)
     _require_every_frame(config, inputs)
-    held.refuse(inputs.findings, partial(_record, config, inputs, None))
+    held.refuse(inputs.findings, partial(_unfinished, config, inputs, None))
     plan = _plan(inputs, config)
-    if (finished := held.finished(plan)) is not None:
+    if (finished := held.finished(plan, OfflineRecord)) is not None:
         return finished
     watch.stage("loading the policy")
     policy = inputs.open_policy(config)
     try:
-        with held.running(plan, partial(_record, config, inputs, policy)):
-            record = _run(config, inputs, policy, held.directory, watch)
-            return held.finish({**record, "plan": plan})
+        with held.running(plan, partial(_unfinished, config, inputs, policy)):
+            return held.finish(_run(config, inputs, policy, plan, held.directory, watch))
     finally:
         watch.close()
 
@@ -94,33 +106,25 @@ def _run(
     config: EvalConfig,
     inputs: OfflineInputs,
     policy: Policy,
+    plan: OfflinePlan,
     directory: RunDirectory,
     watch: Watch,
-) -> dict[str, Any]:
+) -> OfflineRecord:
     spec, source = policy.spec, inputs.source
     frames = plan_frames(
         source, inputs.episodes, max_frames=config.max_frames, stride=config.stride
     )
+    episodes = [e for e, _ in frames]
     if config.report.episodes is not None:  # said now, not after hours
-        named_episodes(config.report.episodes, [e for e, _ in frames])
+        named_episodes(config.report.episodes, episodes)
     watch.stage("timing single calls")
     latency = measure_latency(
-        policy, source, frames[0][0], calls=config.latency_calls, fps=source.facts.robot.fps
+        policy, source, episodes[0], calls=config.latency_calls, fps=source.facts.robot.fps
     )
     watch.stage("choosing a batch size")
     rows = rows_of(frames, config.samples)
     batch_size = chosen_batch_size(config.batch_size, policy, source, rows, directory)
     watch.begin(sum(len(chosen) for _, chosen in frames))
-    dims = inputs.alignment.dataset_dims
-    running = RunningScore(
-        inputs.alignment.schema,
-        np.asarray(source.facts.robot.stats[ACTION]["std"]).reshape(-1)[list(dims)],
-    )
-
-    def tell(episode: int) -> None:
-        scored = _scored(directory.part(episode), inputs, config, spec)
-        watch.scored(running.add(scored, footage(source, episode, scored.frame_index.tolist())))
-
     clock = predict_and_store(
         policy,
         source,
@@ -130,32 +134,73 @@ def _run(
         samples=config.samples,
         batch_size=batch_size,
         progress=watch,
-        tell=tell,
+        tell=_told(config, inputs, spec, directory, watch),
     )
     watch.stage("computing metrics")
-    scores = _scorecard(config, inputs, policy, directory, [e for e, _ in frames])
-    record = _record(config, inputs, policy, "complete")
-    record["plan"] = _plan(inputs, config)
-    record["dataset"]["n_frames"] = scores.n_frames
-    record["dataset"]["episodes"] = [e for e, _ in frames]
+    scores = _scorecard(config, inputs, policy, directory, episodes)
+    found = _found(config, inputs, policy, directory, frames, scores)
+    by_episode = scores.by_episode()
+    write_episodes(directory.path, by_episode)
+    watch.stage("keeping pictures for the page")
+    shown = in_scope(by_episode, "chunk")
+    found += keep_clips(source, shown, config.stride, config.report, directory.path)
+    write_arrays(directory.path / SUMS, *pack(scores.sums))
+    directory.merge(episodes)
+    return OfflineRecord.of(
+        _head(
+            config,
+            inputs,
+            spec,
+            "complete",
+            found=found,
+            episodes=episodes,
+            n_frames=scores.n_frames,
+        ),
+        scores.tables(),
+        plan=plan,
+        by_episode=EpisodeTable.of(by_episode, file=BY_EPISODE),
+        latency=latency,
+        throughput=clock.speed(batch_size),
+    )
+
+
+def _told(
+    config: EvalConfig,
+    inputs: OfflineInputs,
+    spec: PolicySpec,
+    directory: RunDirectory,
+    watch: Watch,
+) -> Callable[[int], None]:
+    """What tells a watch how each finished episode came out."""
+    source, alignment = inputs.source, inputs.alignment
+    std = np.asarray(source.facts.robot.stats[ACTION]["std"]).reshape(-1)
+    running = RunningScore(alignment.schema, std[list(alignment.dataset_dims)])
+
+    def tell(episode: int) -> None:
+        scored = _scored(directory.part(episode), inputs, config, spec)
+        watch.scored(running.add(scored, footage(source, episode, scored.frame_index.tolist())))
+
+    return tell
+
+
+def _found(
+    config: EvalConfig,
+    inputs: OfflineInputs,
+    policy: Policy,
+    directory: RunDirectory,
+    frames: Sequence[Frames],
+    scores: Scorecard,
+) -> list[Finding]:
+    """What only the finished predictions show."""
     found = postflight(config, scores, policy.spec)
     if inputs.checkpoint is not None:
         parts = (directory.part(e) for e, _ in frames)
         native = ((p.index, p.frame_index, p.predicted[0].values) for p in parts)
-        sample = stored(source, inputs.alignment, native, len(frames))
+        sample = stored(inputs.source, inputs.alignment, native, len(frames))
         found += [*examine(sample, declared_of(config, inputs))]
     if not policy.exact:
-        found.append(cost_of_speed(policy, source, frames, config.dtype, config.compile))
-    record["findings"] += [f.to_json() for f in found]
-    record |= _tables(scores)
-    record |= {"latency": latency, "throughput": {**clock.to_json(), "batch_size": batch_size}}
-    watch.stage("keeping pictures for the page")
-    record["findings"] += [
-        f.to_json() for f in keep_clips(source, record, config.report, directory.path)
-    ]
-    write_arrays(directory.path / SUMS, *pack(scores.sums))
-    directory.merge([e for e, _ in frames])
-    return record
+        found.append(cost_of_speed(policy, inputs.source, frames, config.dtype, config.compile))
+    return found
 
 
 def _scorecard(
@@ -215,82 +260,89 @@ def _scored(
     )
 
 
-def _tables(scores: Scorecard) -> dict[str, Any]:
-    return {
-        "summary": scores.summary(),
-        "baselines": {name: scores.summary(name) for name in scores.baselines},
-        "skill": scores.skill(),
-        "basis": scores.basis,
-        "by_dim": scores.by_dim(),
-        "by_horizon": scores.by_horizon(),
-        "by_episode": scores.by_episode(),
-        "by_task": scores.by_task(),
-        "similarity": scores.similarity(),
-        "smoothness": scores.smoothness(),
-        "samples": scores.samples(),
-    }
+def _unfinished(
+    config: EvalConfig, inputs: OfflineInputs, policy: Policy | None, status: Unfinished
+) -> UnfinishedOffline:
+    spec = policy.spec if policy is not None else None
+    return UnfinishedOffline.of(_head(config, inputs, spec, status, episodes=inputs.episodes))
 
 
-def _record(
-    config: EvalConfig, inputs: OfflineInputs, policy: Policy | None, status: str
-) -> dict[str, Any]:
+def _head(
+    config: EvalConfig,
+    inputs: OfflineInputs,
+    spec: PolicySpec | None,
+    status: Status,
+    *,
+    episodes: Sequence[int],
+    n_frames: int = 0,
+    found: Sequence[Finding] = (),
+) -> OfflineHead:
+    """What the record of a run begins with.
+
+    Args:
+        config: what was asked for.
+        inputs: policy and dataset.
+        spec: of the opened policy; None where it was not opened.
+        status: what became of the run.
+        episodes: that were evaluated, or were to be.
+        n_frames: that were evaluated.
+        found: beyond the findings of the preflight.
+    """
     facts, alignment = inputs.source.facts, inputs.alignment
-    record = head(
+    robot, who = facts.robot, Evaluated(config.policy, inputs.checkpoint, spec)
+    return OfflineHead(
+        schema_version=SCHEMA_VERSION,
         kind="offline",
         status=status,
-        force=config.force,
-        policy=config.policy,
-        checkpoint=inputs.checkpoint,
-        spec=policy.spec if policy is not None else None,
-        schema=alignment.schema,
-        action_kind=config.action_kind,
-        feeds=alignment.feeds,
-        findings=inputs.findings,
-        samples=config.samples,
-        seed=config.seed,
+        forced=bool(config.force and errors_in(inputs.findings)),
+        policy=who.facts(config.samples),
+        dataset=DatasetFacts(
+            repo_id=robot.name,
+            root=str(facts.root),
+            revision=dataset_revision(facts.root),
+            episodes=episodes,
+            n_frames=n_frames,
+            fps=robot.fps,
+            robot_type=robot.robot_type,
+            tasks=robot.tasks,
+            split=label(inputs.trained, inputs.episodes),
+        ),
+        actions=who.actions(
+            alignment.schema,
+            config.action_kind,
+            policy_dims=alignment.policy_dims,
+            dataset_dims=alignment.dataset_dims,
+            plane=image_plane(robot.name, alignment.schema.units),
+        ),
+        inputs=alignment.feeds,
+        findings=[FindingRow.of(f) for f in (*inputs.findings, *found)],
+        environment=who.environment(config.seed),
     )
-    record["actions"] |= {
-        "policy_dims": alignment.policy_dims,
-        "dataset_dims": alignment.dataset_dims,
-        "image_plane": image_plane(facts.robot.name, alignment.schema.units),
-    }
-    record["dataset"] = {
-        "repo_id": facts.robot.name,
-        "root": str(facts.root),
-        "revision": dataset_revision(facts.root),
-        "episodes": inputs.episodes,
-        "n_frames": 0,
-        "fps": facts.robot.fps,
-        "robot_type": facts.robot.robot_type,
-        "tasks": facts.robot.tasks,
-        "split": label(inputs.trained, inputs.episodes),
-    }
-    return record
 
 
-def _plan(inputs: OfflineInputs, config: EvalConfig) -> dict[str, Any]:
+def _plan(inputs: OfflineInputs, config: EvalConfig) -> OfflinePlan:
     """What determines the predictions: a resumed run must agree on it."""
     checkpoint = inputs.checkpoint
-    return {
-        "policy": checkpoint.sha256 if checkpoint else config.policy.type,
-        "processors": checkpoint.processors_sha256 if checkpoint else None,
-        "forced": sorted(f.code for f in errors_in(inputs.findings)) if config.force else [],
-        "action_kind": config.action_kind,
-        "chunk_size": None if checkpoint else config.policy.chunk_size,
-        "dataset": dataset_revision(inputs.source.facts.root),
-        "episodes": list(inputs.episodes),
-        "max_frames": config.max_frames,
-        "stride": config.stride,
-        "dtype": config.dtype,
-        "compile": config.compile,
-        "video_backend": config.dataset.video_backend,
-        "samples": config.samples,
-        "seed": config.seed,
-        "n_action_steps": config.n_action_steps,
-        "sampling": config.policy.sampling,
-        "stats": config.stats,
-        "policy_dims": list(inputs.alignment.policy_dims),
-        "dataset_dims": list(inputs.alignment.dataset_dims),
-        "units": list(inputs.alignment.schema.units),
-        "feeds": inputs.alignment.feeds,
-    }
+    return OfflinePlan(
+        policy=checkpoint.sha256 if checkpoint else config.policy.type,
+        processors=checkpoint.processors_sha256 if checkpoint else None,
+        forced=sorted(f.code for f in errors_in(inputs.findings)) if config.force else [],
+        action_kind=config.action_kind,
+        chunk_size=None if checkpoint else config.policy.chunk_size,
+        dataset=dataset_revision(inputs.source.facts.root),
+        episodes=inputs.episodes,
+        max_frames=config.max_frames,
+        stride=config.stride,
+        dtype=config.dtype,
+        compile=config.compile,
+        video_backend=config.dataset.video_backend,
+        samples=config.samples,
+        seed=config.seed,
+        n_action_steps=config.n_action_steps,
+        sampling=config.policy.sampling,
+        stats=config.stats,
+        policy_dims=inputs.alignment.policy_dims,
+        dataset_dims=inputs.alignment.dataset_dims,
+        units=inputs.alignment.schema.units,
+        feeds=inputs.alignment.feeds,
+    )

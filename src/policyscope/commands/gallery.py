@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from policyscope.runs.chosen import choose, roles
 from policyscope.runs.clips import Clip, GrowingClip, write_clips
 from policyscope.runs.directory import VIDEOS, RunDirectory
 from policyscope.runs.rollouts import StoredRollout
+from policyscope.runs.rows import NearestRow, RolloutRow
 from policyscope.sim.pool import Pool
 from policyscope.views.rollout.video import Video
 
@@ -31,15 +31,16 @@ def show(
     inputs: ClosedLoopInputs,
     pool: Pool,
     directory: RunDirectory,
-    record: dict[str, Any],
+    rows: Sequence[RolloutRow],
     episodes: Sequence[Planned],
     stored: Sequence[StoredRollout],
     watch: Watch,
-) -> list[Finding]:
-    """Make videos, clips and recordings; the record's episodes learn the names of videos.
+) -> tuple[list[RolloutRow], list[Finding]]:
+    """Make videos, clips and recordings.
 
     Returns:
-        Findings where an episode did not come out again as it was, or not at all.
+        The rows of the episodes, with the names of their videos, and findings where an episode did
+        not come out again as it was, or not at all.
     """
     config = inputs.config
     odd: list[Replayed] = []
@@ -50,7 +51,7 @@ def show(
             if seen.outcome != "same":
                 odd.append(seen)
 
-    rows = record["episodes"]
+    rows = list(rows)
     shown = choose(rows, config.video)
     if shown:
         watch.stage(f"drawing {len(shown)} videos")
@@ -67,8 +68,14 @@ def show(
                 board=inputs.adapter.board,
                 title=f"seed {planned.seed}",
             )
-            row = rows[planned.index]
-            return _Film(video, name, row, clips if planned.index in kept else None)
+
+            def drawn() -> None:
+                rows[planned.index] = rows[planned.index].model_copy(update={"video": name})
+
+            growing = None
+            if planned.index in kept:
+                growing = GrowingClip(planned.index, "simulator", len(known.actions) + 1)
+            return _Film(video, drawn, growing, clips)
 
         again(shown, film)
         write_clips(directory.path, clips)
@@ -83,9 +90,9 @@ def show(
             fps=inputs.simulator.fps,
             robot_type=inputs.adapter.robot_type,
         )
-        again([row["episode"] for row in rows if row["steps"]], recorder.episode)
+        again([row.episode for row in rows if row.steps], recorder.episode)
         recorder.finish()
-    return _second_time(odd)
+    return rows, _second_time(odd)
 
 
 @final
@@ -94,21 +101,24 @@ class _Film:
 
     Args:
         video: that is drawn.
-        name: of its file, which the record learns when it is whole.
-        row: of the episode.
-        clips: where the pictures go, or None.
+        drawn: told when its file is whole.
+        growing: the pictures, or None.
+        clips: where they go.
     """
 
     def __init__(
-        self, video: Video, name: str, row: dict[str, Any], clips: list[Clip] | None
+        self,
+        video: Video,
+        drawn: Callable[[], None],
+        growing: GrowingClip | None,
+        clips: list[Clip],
     ) -> None:
-        self._video, self._name, self._row, self._clips = video, name, row, clips
-        self._growing = GrowingClip(row["episode"], "simulator", row["steps"] + 1)
+        self._video, self._drawn, self._growing, self._clips = video, drawn, growing, clips
 
     def add(self, moment: Moment) -> None:
         """See `Sink`."""
         self._video.add(moment)
-        if self._clips is not None and moment.picture is not None:
+        if self._growing is not None and moment.picture is not None:
             self._growing.add(moment.picture)
 
     def close(self, *, whole: bool) -> None:
@@ -116,9 +126,9 @@ class _Film:
         self._video.close(whole=whole)
         if not whole or not self._video.drawn:
             return
-        self._row["video"] = self._name
-        clip = self._growing.clip() if self._clips is not None else None
-        if clip is not None and self._clips is not None:
+        self._drawn()
+        clip = self._growing.clip() if self._growing is not None else None
+        if clip is not None:
             self._clips.append(clip)
 
 
@@ -154,7 +164,7 @@ def _second_time(odd: Sequence[Replayed]) -> list[Finding]:
     return findings
 
 
-def nearest_table(source: FrameSource, stored: Sequence[StoredRollout]) -> list[dict[str, Any]]:
+def nearest_table(source: FrameSource, stored: Sequence[StoredRollout]) -> list[NearestRow]:
     """For each episode, the demonstration whose path of states is nearest.
 
     Raises:
@@ -177,5 +187,12 @@ def nearest_table(source: FrameSource, stored: Sequence[StoredRollout]) -> list[
     for episode in stored:
         if len(episode.states) > 1:
             known = nearest_demonstration(episode.states, paths)
-            rows.append({"episode": episode.row["episode"], **asdict(known)})
+            rows.append(
+                NearestRow(
+                    episode=episode.row.episode,
+                    demonstration=known.demonstration,
+                    dtw=known.dtw,
+                    frechet=known.frechet,
+                )
+            )
     return rows

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from policyscope.config import DatasetConfig, Language, ReportConfig
 from policyscope.errors import DatasetError, OutputError, UsageError
@@ -12,8 +12,12 @@ from policyscope.files import Door
 from policyscope.runs.chosen import chosen_episodes
 from policyscope.runs.claim import held
 from policyscope.runs.clips import read_clips, write_clips
+from policyscope.runs.content import OfflineRecord, RolloutRecord
 from policyscope.runs.directory import PAGE, PICTURE, RunDirectory
-from policyscope.runs.record import read_record
+from policyscope.runs.episodes import episode_rows, rollout_rows
+from policyscope.runs.record import read_complete, read_record
+from policyscope.runs.rollouts import stored_rollouts
+from policyscope.runs.rows import EpisodeRow
 from policyscope.views.offline.page import write_page
 from policyscope.views.offline.picture import draw_picture
 from policyscope.views.rollout.page import write_rollout_page
@@ -35,21 +39,23 @@ def render(config: ReportConfig) -> Path:
     path = Path(config.run).expanduser()
     read_record(path)  # a folder without one is not locked
     with held(path):
-        return _rendered(path, _finished(path), config)
+        return _rendered(path, read_complete(path), config)
 
 
-def _rendered(path: Path, record: dict[str, Any], config: ReportConfig) -> Path:
+def _rendered(path: Path, record: OfflineRecord | RolloutRecord, config: ReportConfig) -> Path:
     directory = RunDirectory(path)
     for name, sign in ((PAGE, _TITLE), (PICTURE, _SOFTWARE)):
         _require_ours(path / name, sign, "run")
-    if record["kind"] == "rollout":
-        draw_rollout(directory, record)
-        return write_rollout_page(directory, record, read_clips(path), config.lang)
-    chosen = chosen_episodes(record, config.page.episodes)
+    if isinstance(record, RolloutRecord):
+        episodes = list(stored_rollouts(path, rollout_rows(path, record)))
+        draw_rollout(directory, record, episodes)
+        return write_rollout_page(directory, record, episodes, read_clips(path), config.lang)
+    rows = episode_rows(path, record)
+    chosen = chosen_episodes(rows, config.page.episodes)
     if config.page.episodes is not None:
-        _fetch_pictures(path, record, chosen)
-    draw_picture(directory, record)
-    return write_page(directory, record, chosen, read_clips(path), config.lang)
+        _fetch_pictures(path, record, rows, chosen)
+    draw_picture(directory, record, rows)
+    return write_page(directory, record, rows, chosen, read_clips(path), config.lang)
 
 
 def render_together(runs: tuple[str, ...], output: str, lang: Language = "en") -> Path:
@@ -73,7 +79,7 @@ def render_together(runs: tuple[str, ...], output: str, lang: Language = "en") -
             fix="name each run once",
         )
     _require_ours(Path(output).expanduser(), _TITLE, "--output")
-    records = [_finished(path) for path in paths]
+    records = [_offline(path) for path in paths]
     return write_together(paths, records, Path(output).expanduser(), lang)
 
 
@@ -91,33 +97,33 @@ def _require_ours(file: Path, sign: bytes, flag: str) -> None:
             raise door.refuse(file, expected="one of policyscope's own to replace", found="a file")
 
 
-def _finished(path: Path) -> dict[str, Any]:
-    record = read_record(path)
-    if record["status"] != "complete":
-        raise OutputError(
-            str(path),
-            expected="a complete run",
-            found=f"a {record['status']} one",
-            fix="finish it with --resume"
-            if record["status"] == "partial"
-            else "mend what its findings name, then evaluate again",
-        )
-    return record
+def _offline(path: Path) -> OfflineRecord:
+    record = read_complete(path)
+    if isinstance(record, OfflineRecord):
+        return record
+    raise OutputError(
+        str(path),
+        expected="an offline run, to be put beside others",
+        found="a closed-loop one",
+        fix="policyscope report with that run alone",
+    )
 
 
-def _fetch_pictures(path: Path, record: dict[str, Any], chosen: dict[int, str]) -> None:
+def _fetch_pictures(
+    path: Path, record: OfflineRecord, rows: Sequence[EpisodeRow], chosen: dict[int, str]
+) -> None:
     """Add pictures that the run has not kept yet, where the dataset still lies where it lay."""
     kept = {clip.episode for clip in read_clips(path)}
     lacking = [e for e in chosen if e not in kept]
-    root = record["dataset"].get("root")
+    root = record.dataset.root
     if not lacking or root is None or not Path(root).is_dir():
         return  # the page says which pictures it lacks
     from policyscope.data.source import FrameSource
     from policyscope.engine.footage import episode_clips, played_lengths
 
-    lengths = played_lengths(record)
+    lengths = played_lengths(rows, record.plan.stride)
     try:
-        source = FrameSource(DatasetConfig(root=root), repo_id=record["dataset"]["repo_id"])
+        source = FrameSource(DatasetConfig(root=root), repo_id=record.dataset.repo_id)
         source.load(lacking)
         for episode in lacking:
             write_clips(path, episode_clips(source, episode, lengths[episode]))

@@ -6,14 +6,13 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from policyscope.checks.inputs import ClosedLoopInputs, read_closed_loop
 from policyscope.checks.postflight import findings_after
 from policyscope.commands.gallery import nearest_table, show
-from policyscope.commands.session import Run, Session, head, output_dir, policy_name, session
+from policyscope.commands.session import Evaluated, Run, Session, output_dir, policy_name, session
 from policyscope.config import RolloutConfig
 from policyscope.data.facts import ACTION
 from policyscope.data.source import FrameSource
@@ -23,13 +22,30 @@ from policyscope.engine.progress import Watch
 from policyscope.engine.recorder import require_absent
 from policyscope.engine.scheduler import Clock, Scheduler, finished
 from policyscope.engine.timing import time_control_steps
-from policyscope.errors import errors_in
+from policyscope.errors import Finding, errors_in
 from policyscope.metrics.tally import action_statistics, episodes_per_minute, eval_info, tally
-from policyscope.policies.base import Policy
+from policyscope.metrics.verdict import settled
+from policyscope.policies.base import Policy, PolicySpec
 from policyscope.policies.open import open_for_simulator
+from policyscope.runs.content import (
+    SCHEMA_VERSION,
+    DatasetFacts,
+    EnvFacts,
+    FindingRow,
+    RolloutHead,
+    RolloutRecord,
+    RolloutScores,
+    Status,
+    TaskFacts,
+    Unfinished,
+    UnfinishedRollout,
+)
 from policyscope.runs.directory import EVAL_INFO, RunDirectory
+from policyscope.runs.plans import RolloutPlan
 from policyscope.runs.record import plain_json
 from policyscope.runs.rollouts import RolloutStore, StoredRollout
+from policyscope.runs.rows import ActionRow, RolloutRow
+from policyscope.runs.values import RolloutSpeed
 from policyscope.sim.contract import layout
 from policyscope.sim.pool import Pool
 
@@ -41,7 +57,7 @@ def rollout(
     progress: Watch | None = None,
     *,
     policy: Policy | None = None,
-) -> Run:
+) -> Run[RolloutRecord]:
     """Run a policy in simulation and write a run directory.
 
     Args:
@@ -65,7 +81,9 @@ def rollout(
         return _rolled_out(config, held, progress or Watch(), policy)
 
 
-def _rolled_out(config: RolloutConfig, held: Session, watch: Watch, policy: Policy | None) -> Run:
+def _rolled_out(
+    config: RolloutConfig, held: Session, watch: Watch, policy: Policy | None
+) -> Run[RolloutRecord]:
     live = None
     if config.live:
         from policyscope.views.stream import LiveRollout
@@ -75,9 +93,9 @@ def _rolled_out(config: RolloutConfig, held: Session, watch: Watch, policy: Poli
     with Pool(config.env, 1) as pool:
         inputs = read_closed_loop(config, pool, scripted=policy)
         episodes, source = plan_episodes(config, inputs.simulator, inputs.checkpoint)
-        held.refuse(inputs.findings, partial(_record, inputs, policy))
+        held.refuse(inputs.findings, partial(_unfinished, inputs, policy))
         plan = _plan(inputs, episodes, policy)
-        if (done := held.finished(plan)) is not None:
+        if (done := held.finished(plan, RolloutRecord)) is not None:
             return done
         watch.stage("loading the policy")
         opened = policy or open_for_simulator(
@@ -86,9 +104,10 @@ def _rolled_out(config: RolloutConfig, held: Session, watch: Watch, policy: Poli
         if live is not None:
             live.meet(inputs.eyes.see, inputs.adapter.board, inputs.robot.actions.names)
         try:
-            with held.running(plan, partial(_record, inputs, opened)):
-                record = _run(inputs, opened, held.directory, pool, episodes, source, watch)
-                return held.finish({**record, "plan": plan})
+            with held.running(plan, partial(_unfinished, inputs, opened)):
+                return held.finish(
+                    _run(inputs, opened, plan, held.directory, pool, episodes, source, watch)
+                )
         finally:
             watch.close()
 
@@ -96,12 +115,13 @@ def _rolled_out(config: RolloutConfig, held: Session, watch: Watch, policy: Poli
 def _run(
     inputs: ClosedLoopInputs,
     policy: Policy,
+    plan: RolloutPlan,
     directory: RunDirectory,
     pool: Pool,
     episodes: Sequence[Planned],
     source: FrameSource | None,
     watch: Watch,
-) -> dict[str, Any]:
+) -> RolloutRecord:
     config = inputs.config
     done = directory.finished()
     todo = [e for e in episodes if e.index not in done]
@@ -137,53 +157,58 @@ def _run(
         watch.ended(over.row)
     watch.stage("computing metrics")
     stored = [store.episode(e.index) for e in episodes]
-    record = _record(inputs, policy, "complete") | _numbers(inputs, stored)
-    record["dataset"]["n_frames"] = sum(row["steps"] for row in record["episodes"])
-    record["dataset"]["episodes"] = sorted({e.seed for e in episodes})
-    record["latency"] = latency
-    record["throughput"] = _throughput(clock, len(todo), brain, len(pool.workers))
+    rows = settled([episode.row for episode in stored])
+    scores, executed = _scores(inputs, stored), _executed(inputs, stored)
+    nearest = None
     if config.nearest:
         watch.stage("comparing with demonstrations")
         assert source is not None
-        record["nearest"] = nearest_table(source, stored)
-    found = findings_after(record, inputs, stored)
-    found += show(inputs, pool, directory, record, episodes, stored, watch)
-    record["findings"] += [finding.to_json() for finding in found]
+        nearest = nearest_table(source, stored)
+    found = findings_after(rows, executed, inputs, stored)
+    rows, odd = show(inputs, pool, directory, rows, episodes, stored, watch)
     store.merge([e.index for e in episodes])
-    directory.write_text(EVAL_INFO, plain_json(eval_info(record, wall_s=clock.wall_s)))
-    return record
+    directory.write_text(EVAL_INFO, plain_json(eval_info(rows, wall_s=clock.wall_s)))
+    return RolloutRecord.of(
+        _head(inputs, spec, "complete", found=[*found, *odd], rows=rows),
+        scores,
+        plan=plan,
+        episodes=rows,
+        executed_actions=executed,
+        nearest=nearest,
+        latency=latency,
+        throughput=_speed(clock, len(todo), brain, len(pool.workers)),
+    )
 
 
-def _numbers(inputs: ClosedLoopInputs, stored: Sequence[StoredRollout]) -> dict[str, Any]:
-    """What the finished episodes say, of success, rewards, motion and actions."""
-    known = tally(
+def _scores(inputs: ClosedLoopInputs, stored: Sequence[StoredRollout]) -> RolloutScores:
+    """What the finished episodes say, of success, rewards and motion."""
+    return tally(
         stored,
         fps=inputs.simulator.fps if inputs.simulator.fps_known else None,
         method=inputs.config.interval,
         action_kind=inputs.action_kind,
         reward_range=inputs.adapter.reward_range,
     )
-    return known | {"executed_actions": _executed(inputs, stored)}
 
 
-def _throughput(clock: Clock, n: int, brain: PolicyBrain, n_envs: int) -> dict[str, Any]:
-    return {
-        "episodes_per_min": episodes_per_minute(n, clock.wall_s),
-        "frames_per_s": clock.n_steps / clock.wall_s if clock.wall_s > 0 else None,
-        "n_episodes": n,
-        "n_frames": clock.n_steps,
-        "n_envs": n_envs,
-        "batch_size": brain.width,
-        "filled_up": brain.fills,
-        "n_calls": clock.n_calls,
-        "rows_per_call": clock.n_rows / clock.n_calls if clock.n_calls else None,
-        "wall_s": clock.wall_s,
-        "model_s": clock.model_s,
-        "data_s": clock.wait_s,
-    }
+def _speed(clock: Clock, n: int, brain: PolicyBrain, n_envs: int) -> RolloutSpeed:
+    return RolloutSpeed(
+        episodes_per_min=episodes_per_minute(n, clock.wall_s),
+        frames_per_s=clock.n_steps / clock.wall_s if clock.wall_s > 0 else None,
+        n_episodes=n,
+        n_frames=clock.n_steps,
+        n_envs=n_envs,
+        batch_size=brain.width,
+        filled_up=brain.fills,
+        n_calls=clock.n_calls,
+        rows_per_call=clock.n_rows / clock.n_calls if clock.n_calls else None,
+        wall_s=clock.wall_s,
+        model_s=clock.model_s,
+        data_s=clock.wait_s,
+    )
 
 
-def _executed(inputs: ClosedLoopInputs, stored: Sequence[StoredRollout]) -> list[dict[str, Any]]:
+def _executed(inputs: ClosedLoopInputs, stored: Sequence[StoredRollout]) -> list[ActionRow]:
     step = inputs.checkpoint.unnormalizer if inputs.checkpoint else None
     trained = step.stats.get(ACTION, {}) if step else {}
     if any(np.size(v) != inputs.robot.actions.dim for k, v in trained.items() if k != "count"):
@@ -192,86 +217,103 @@ def _executed(inputs: ClosedLoopInputs, stored: Sequence[StoredRollout]) -> list
     return action_statistics(stored, inputs.robot.actions.names, trained, bounds)
 
 
-def _record(inputs: ClosedLoopInputs, policy: Policy | None, status: str) -> dict[str, Any]:
-    config, simulator = inputs.config, inputs.simulator
-    record = head(
+def _unfinished(
+    inputs: ClosedLoopInputs, policy: Policy | None, status: Unfinished
+) -> UnfinishedRollout:
+    return UnfinishedRollout.of(_head(inputs, policy.spec if policy is not None else None, status))
+
+
+def _head(
+    inputs: ClosedLoopInputs,
+    spec: PolicySpec | None,
+    status: Status,
+    *,
+    found: Sequence[Finding] = (),
+    rows: Sequence[RolloutRow] = (),
+) -> RolloutHead:
+    """What the record of a run begins with.
+
+    Args:
+        inputs: policy and simulator.
+        spec: of the opened policy; None where it was not opened.
+        status: what became of the run.
+        found: beyond the findings of the preflight.
+        rows: of the finished episodes.
+    """
+    config, robot = inputs.config, inputs.robot
+    who = Evaluated(config.policy, inputs.checkpoint, spec)
+    return RolloutHead(
+        schema_version=SCHEMA_VERSION,
         kind="rollout",
         status=status,
-        force=config.force,
-        policy=config.policy,
-        checkpoint=inputs.checkpoint,
-        spec=policy.spec if policy is not None else None,
-        schema=inputs.robot.actions,
-        action_kind=inputs.action_kind,
-        feeds=inputs.alignment.feeds,
-        findings=inputs.findings,
-        samples=1,
-        seed=config.noise_seed,
+        forced=bool(config.force and errors_in(inputs.findings)),
+        policy=who.facts(samples=1),
+        dataset=DatasetFacts(
+            repo_id=inputs.simulator.name,
+            root="",
+            episodes=sorted({row.seed for row in rows}),
+            n_frames=sum(row.steps for row in rows),
+            fps=inputs.simulator.fps,
+            robot_type=inputs.adapter.robot_type,
+            tasks=robot.tasks,
+            split="unknown",
+        ),
+        actions=who.actions(robot.actions, inputs.action_kind),
+        inputs=inputs.alignment.feeds,
+        findings=[FindingRow.of(f) for f in (*inputs.findings, *found)],
+        environment=who.environment(config.noise_seed),
+        env=_env(inputs),
     )
-    record["dataset"] = {
-        "repo_id": simulator.name,
-        "root": "",
-        "revision": None,
-        "episodes": [],
-        "n_frames": 0,
-        "fps": simulator.fps,
-        "robot_type": inputs.adapter.robot_type,
-        "tasks": inputs.robot.tasks,
-        "split": "unknown",
-    }
-    record["env"] = {
-        "type": config.env.type,
-        "task": config.env.task,
-        "name": simulator.name,
-        "tasks": [
-            {
-                "task_group": t.group,
-                "task_id": t.task_id,
-                "task": t.text,
-                "max_steps": t.max_steps,
-            }
-            for t in simulator.tasks
+
+
+def _env(inputs: ClosedLoopInputs) -> EnvFacts:
+    config, simulator = inputs.config, inputs.simulator
+    return EnvFacts(
+        type=config.env.type,
+        task=config.env.task,
+        name=simulator.name,
+        tasks=[
+            TaskFacts(
+                task_group=task.group,
+                task_id=task.task_id,
+                task=task.text,
+                max_steps=task.max_steps,
+            )
+            for task in simulator.tasks
         ],
-        "fps": simulator.fps,
-        "fps_known": simulator.fps_known,
-        "success": config.success,
-        "settings": config.env.settings,
-        "first_seed": config.seed,
-        "init_from": config.init_from,
-        "cameras": {key: list(shape) for key, shape in inputs.robot.cameras.items()},
-        "board": inputs.adapter.board,
-    }
-    return record
+        fps=simulator.fps,
+        fps_known=simulator.fps_known,
+        success=config.success,
+        settings=config.env.settings,
+        first_seed=config.seed,
+        init_from=config.init_from,
+        cameras=inputs.robot.cameras,
+        board=inputs.adapter.board,
+    )
 
 
 def _plan(
     inputs: ClosedLoopInputs, episodes: Sequence[Planned], policy: Policy | None
-) -> dict[str, Any]:
+) -> RolloutPlan:
     """What determines the episodes: a resumed run must agree on it."""
     config, checkpoint = inputs.config, inputs.checkpoint
-    return {
-        "kind": "rollout",
-        "policy": checkpoint.sha256
-        if checkpoint
-        else (policy.spec.path if policy is not None else config.policy.type),
-        "processors": checkpoint.processors_sha256 if checkpoint else None,
-        "chunk_size": None if checkpoint else config.policy.chunk_size,
-        "forced": sorted(f.code for f in errors_in(inputs.findings)) if config.force else [],
-        "env": [
-            config.env.type,
-            config.env.task,
-            config.env.settings,
-            list(inputs.robot.tasks),
-        ],
-        "episodes": describe_plan(episodes),
-        "success": config.success,
-        "noise_seed": config.noise_seed,
-        "n_action_steps": config.n_action_steps,
-        "sampling": config.policy.sampling,
-        "batch_size": config.batch_size,
-        "device": config.device,
-        "feeds": inputs.alignment.feeds,
-    }
+    named = policy.spec.path if policy is not None else config.policy.type
+    return RolloutPlan(
+        kind="rollout",
+        policy=checkpoint.sha256 if checkpoint else named,
+        processors=checkpoint.processors_sha256 if checkpoint else None,
+        chunk_size=None if checkpoint else config.policy.chunk_size,
+        forced=sorted(f.code for f in errors_in(inputs.findings)) if config.force else [],
+        env=[config.env.type, config.env.task, config.env.settings, inputs.robot.tasks],
+        episodes=describe_plan(episodes),
+        success=config.success,
+        noise_seed=config.noise_seed,
+        n_action_steps=config.n_action_steps,
+        sampling=config.policy.sampling,
+        batch_size=config.batch_size,
+        device=config.device,
+        feeds=inputs.alignment.feeds,
+    )
 
 
 def _width(config: RolloutConfig, policy: Policy) -> int:

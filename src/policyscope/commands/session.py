@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import Protocol, final
 
 from policyscope.actions.spaces import ActionSchema
 from policyscope.config.parts import PolicyConfig
@@ -19,13 +19,27 @@ from policyscope.errors import Finding, RefusedError, errors_in
 from policyscope.policies.base import PolicySpec
 from policyscope.policies.checkpoint import Checkpoint
 from policyscope.runs.claim import claimed
+from policyscope.runs.content import (
+    ActionFacts,
+    ActionKind,
+    AnyRecord,
+    Environment,
+    NormalizationFacts,
+    OfflineRecord,
+    Plane,
+    PolicyFacts,
+    RolloutRecord,
+    Unfinished,
+)
 from policyscope.runs.directory import RECORD, RunDirectory, require_same_plan
-from policyscope.runs.record import SCHEMA_VERSION, dump_record, environment, read_record
+from policyscope.runs.episodes import beside_the_record
+from policyscope.runs.plans import RunPlan
+from policyscope.runs.record import dump_record, environment, read_record
 
 
 @final
 @dataclass(frozen=True)
-class Run:
+class Run[R: (OfflineRecord, RolloutRecord)]:
     """A run on disk.
 
     Attributes:
@@ -34,7 +48,7 @@ class Run:
     """
 
     directory: Path
-    record: dict[str, Any]
+    record: R
 
 
 class Wishes(Protocol):
@@ -73,7 +87,9 @@ class Session:
         self._wishes = wishes
         self.directory.require_free(resume=wishes.resume, overwrite=wishes.overwrite)
 
-    def refuse(self, findings: Sequence[Finding], record: Callable[[str], dict[str, Any]]) -> None:
+    def refuse(
+        self, findings: Sequence[Finding], record: Callable[[Unfinished], AnyRecord]
+    ) -> None:
         """Raise where findings forbid the run.
 
         Args:
@@ -91,7 +107,9 @@ class Session:
             self._write(record("refused"))
         raise RefusedError(tuple(blocking))
 
-    def finished(self, plan: dict[str, Any]) -> Run | None:
+    def finished[R: (OfflineRecord, RolloutRecord)](
+        self, plan: RunPlan, kind: type[R]
+    ) -> Run[R] | None:
         """The complete run that is there already, if it is the one that is to be continued.
 
         Raises:
@@ -100,16 +118,15 @@ class Session:
         if not self._wishes.resume or not (self.directory.path / RECORD).exists():
             return None
         record = read_record(self.directory.path)
-        if record["status"] != "complete":
+        if not isinstance(record, OfflineRecord | RolloutRecord):
             return None
-        require_same_plan(record["plan"], plan, self.directory.path)
+        require_same_plan(record.plan.to_json(), plan.to_json(), self.directory.path)
+        assert isinstance(record, kind), "plans of two kinds differ"
         self.directory.close()  # a run killed at its very end may have left its parts
         return Run(self.directory.path, record)
 
     @contextmanager
-    def running(
-        self, plan: dict[str, Any], record: Callable[[str], dict[str, Any]]
-    ) -> Iterator[None]:
+    def running(self, plan: RunPlan, record: Callable[[Unfinished], AnyRecord]) -> Iterator[None]:
         """Within it, episodes are stored; an interruption leaves what can be continued.
 
         Args:
@@ -119,20 +136,25 @@ class Session:
         Raises:
             OutputError: the directory can't be written, or holds a run with another plan.
         """
-        self.directory.prepare(plan, resume=self._wishes.resume, overwrite=self._wishes.overwrite)
+        wishes = self._wishes
+        self.directory.prepare(plan.to_json(), resume=wishes.resume, overwrite=wishes.overwrite)
         try:
             yield
         except KeyboardInterrupt:
             self._write(record("partial"))
             raise
 
-    def finish(self, record: dict[str, Any]) -> Run:
+    def finish[R: (OfflineRecord, RolloutRecord)](self, record: R) -> Run[R]:
         """Write the record of a complete run and remove what only an unfinished one needs."""
+        if isinstance(record, RolloutRecord):
+            record = beside_the_record(self.directory.path, record)
         self._write(record)
         self.directory.close()
-        return Run(self.directory.path, read_record(self.directory.path))
+        written = read_record(self.directory.path)
+        assert isinstance(written, type(record)), "it was written a moment ago"
+        return Run(self.directory.path, written)
 
-    def _write(self, record: dict[str, Any]) -> None:
+    def _write(self, record: AnyRecord) -> None:
         self.directory.write_text(RECORD, dump_record(record))
 
 
@@ -156,75 +178,80 @@ def session(path: Path, wishes: Wishes) -> Iterator[Session]:
         raise KeyboardInterrupt(str(path)) from None
 
 
-def head(
-    *,
-    kind: str,
-    status: str,
-    force: bool,
-    policy: PolicyConfig,
-    checkpoint: Checkpoint | None,
-    spec: PolicySpec | None,
-    schema: ActionSchema,
-    action_kind: str,
-    feeds: Mapping[str, str],
-    findings: Sequence[Finding],
-    samples: int,
-    seed: int,
-) -> dict[str, Any]:
-    """What the records of both kinds of runs begin with.
+@final
+@dataclass(frozen=True)
+class Evaluated:
+    """Who is evaluated, as far as it is known: before it is opened, what its files declare.
 
-    Args:
-        kind: ``offline`` or ``rollout``.
-        status: ``complete``, ``partial`` or ``refused``.
-        force: whether findings of severity error are passed over.
-        policy: as it was asked for.
+    Attributes:
+        asked: as the flags name it.
         checkpoint: None for a policy without one.
         spec: of the opened policy; None where it was not opened.
-        schema: names and units of the action dims.
-        action_kind: ``absolute`` or ``delta``.
-        feeds: which key feeds which.
-        findings: so far.
-        samples: predictions a frame.
-        seed: of the policy's noise.
     """
-    declared = checkpoint.action_mode if checkpoint else "IDENTITY"
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "kind": kind,
-        "status": status,
-        "forced": bool(force and errors_in(tuple(findings))),
-        "policy": {
-            "path": spec.path if spec else (policy.path or str(policy.type)),
-            "type": spec.type if spec else (checkpoint.type if checkpoint else policy.type),
-            "sha256": checkpoint.sha256 if checkpoint else None,
-            "n_parameters": checkpoint.n_parameters if checkpoint else 0,
-            "chunk_size": spec.chunk_size if spec else None,
-            "n_action_steps": spec.n_action_steps if spec else None,
-            "sampling": spec.sampling if spec else None,
-            "draws": spec.draws if spec else None,
-            "compiled": spec.compiled if spec else None,
-            "ensembling": spec.ensembling if spec else None,
-            "samples": samples,
-        },
-        "actions": {
-            "names": schema.names,
-            "units": schema.units,
-            "space": "native",
-            "normalization": {
-                "mode": spec.normalization.mode if spec else declared,
-                "stats_id": spec.normalization.stats_id if spec else None,
-                "source": spec.normalization.source if spec else "none",
-            },
-            "kind": action_kind,
-        },
-        "inputs": dict(feeds),
-        "findings": [f.to_json() for f in findings],
-        "environment": environment(
-            device=spec.device if spec else "none",
-            dtype=spec.dtype if spec else "none",
-            seed=seed,
-        ),
-    }
+
+    asked: PolicyConfig
+    checkpoint: Checkpoint | None
+    spec: PolicySpec | None
+
+    def facts(self, samples: int) -> PolicyFacts:
+        """What the record says of it, with so many predictions a frame."""
+        spec, checkpoint = self.spec, self.checkpoint
+        declared = checkpoint.type if checkpoint else str(self.asked.type)
+        return PolicyFacts(
+            path=spec.path if spec else (self.asked.path or str(self.asked.type)),
+            type=spec.type if spec else declared,
+            sha256=checkpoint.sha256 if checkpoint else None,
+            n_parameters=checkpoint.n_parameters if checkpoint else 0,
+            chunk_size=spec.chunk_size if spec else None,
+            n_action_steps=spec.n_action_steps if spec else None,
+            sampling=spec.sampling if spec else None,
+            draws=spec.draws if spec else None,
+            compiled=spec.compiled if spec else None,
+            ensembling=spec.ensembling if spec else None,
+            samples=samples,
+        )
+
+    def actions(
+        self,
+        schema: ActionSchema,
+        kind: ActionKind,
+        *,
+        policy_dims: Sequence[int] | None = None,
+        dataset_dims: Sequence[int] | None = None,
+        plane: Mapping[str, int] | None = None,
+    ) -> ActionFacts:
+        """What the record says of its actions.
+
+        Args:
+            schema: names and units of the dims.
+            kind: ``absolute`` or ``delta``.
+            policy_dims: those that were compared, of the policy.
+            dataset_dims: those that were compared, of the dataset.
+            plane: two of them that are a place in the picture.
+        """
+        spec, checkpoint = self.spec, self.checkpoint
+        declared = checkpoint.action_mode if checkpoint else "IDENTITY"
+        return ActionFacts(
+            names=schema.names,
+            units=schema.units,
+            space="native",
+            normalization=NormalizationFacts(
+                mode=spec.normalization.mode if spec else declared,
+                stats_id=spec.normalization.stats_id if spec else None,
+                source=spec.normalization.source if spec else "none",
+            ),
+            kind=kind,
+            policy_dims=policy_dims,
+            dataset_dims=dataset_dims,
+            image_plane=None if plane is None else Plane.model_validate(plane),
+        )
+
+    def environment(self, seed: int) -> Environment:
+        """Where it ran."""
+        spec = self.spec
+        return environment(
+            device=spec.device if spec else "none", dtype=spec.dtype if spec else "none", seed=seed
+        )
 
 
 def output_dir(given: str | None, name: str) -> Path:

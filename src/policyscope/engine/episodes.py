@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import final
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from policyscope.data.source import FrameSource
 from policyscope.errors import DatasetError, UsageError
 from policyscope.policies.checkpoint import Checkpoint
 from policyscope.policies.split import held_out, trained_on
+from policyscope.runs.plans import PlannedSeeds, planned_seeds
 from policyscope.sim.pusht import PoseFinder
 from policyscope.sim.simulator import SimulatorSpec
 
@@ -167,6 +168,8 @@ def _demonstrations(config: RolloutConfig) -> FrameSource:
     return source
 
 
-def describe_plan(episodes: Sequence[Planned]) -> list[list[Any]]:
+def describe_plan(episodes: Sequence[Planned]) -> list[PlannedSeeds]:
     """What a resumed run must agree on about its episodes."""
-    return [[e.group, e.task_id, e.seed, e.max_steps, e.demonstration] for e in episodes]
+    return planned_seeds(
+        (e.group, e.task_id, e.seed, e.max_steps, e.demonstration) for e in episodes
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from policyscope.engine.progress import Footage
 from policyscope.errors import DatasetError, Finding
 from policyscope.runs.chosen import chosen_episodes
 from policyscope.runs.clips import Clip, clip_layout, make_clip, write_clips
+from policyscope.runs.rows import EpisodeRow
 
 _BLOCK = 32
 
@@ -60,23 +60,33 @@ def episode_clips(source: FrameSource, episode: int, n_frames: int) -> list[Clip
     return clips
 
 
-def played_lengths(record: dict[str, Any]) -> dict[int, int]:
+def played_lengths(rows: Sequence[EpisodeRow], stride: int) -> dict[int, int]:
     """Frames of each episode from its first to its last evaluated one."""
-    stride = record["plan"].get("stride", 1)
-    return {r["episode_index"]: (r["n_frames"] - 1) * stride + 1 for r in record["by_episode"]}
+    return {row.episode_index: (row.n_frames - 1) * stride + 1 for row in rows}
 
 
 def keep_clips(
-    source: FrameSource, record: dict[str, Any], page: PageConfig, directory: Path
+    source: FrameSource,
+    rows: Sequence[EpisodeRow],
+    stride: int,
+    page: PageConfig,
+    directory: Path,
 ) -> list[Finding]:
     """Keep the pictures of the episodes that a page will play; a page can do without.
+
+    Args:
+        source: the demonstrations.
+        rows: errors of each episode over whole chunks.
+        stride: every so many frames were evaluated.
+        page: which episodes it plays.
+        directory: of the run.
 
     Returns:
         A finding where pictures can't be decoded.
     """
-    lengths = played_lengths(record)
+    lengths = played_lengths(rows, stride)
     try:
-        for episode in chosen_episodes(record, page.episodes):
+        for episode in chosen_episodes(rows, page.episodes):
             write_clips(directory, episode_clips(source, episode, lengths[episode]))
     except DatasetError as error:
         return [Finding("pictures_left_out", "warning", str(error), "mend the dataset's pictures")]

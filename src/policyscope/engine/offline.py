@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, final
+from typing import Self, final
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from policyscope.policies.alignment import Alignment
 from policyscope.policies.base import Policy, PolicySpec
 from policyscope.runs.directory import RunDirectory
 from policyscope.runs.predictions import EpisodePredictions, RowPredictions
+from policyscope.runs.values import Speed
 
 _FLUSH_S = 1.0
 _MOST_ROWS = 50_000_000
@@ -39,15 +40,16 @@ class Clock:
     model_s: float = 0.0
     data_s: float = 0.0
 
-    def to_json(self) -> dict[str, Any]:
-        """As ``run.json`` holds it."""
-        return {
-            "frames_per_s": self.n_frames / self.wall_s if self.wall_s > 0 else None,
-            "n_frames": self.n_frames,
-            "wall_s": self.wall_s,
-            "model_s": self.model_s,
-            "data_s": self.data_s,
-        }
+    def speed(self, batch_size: int) -> Speed:
+        """As the record holds it."""
+        return Speed(
+            frames_per_s=self.n_frames / self.wall_s if self.wall_s > 0 else None,
+            n_frames=self.n_frames,
+            wall_s=self.wall_s,
+            model_s=self.model_s,
+            data_s=self.data_s,
+            batch_size=batch_size,
+        )
 
 
 Frames = tuple[int, range]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +15,7 @@ from policyscope.metrics.sums import MIN_STD
 if TYPE_CHECKING:
     from policyscope.engine.episodes import Planned
     from policyscope.metrics.sums import ScoredEpisode
+    from policyscope.runs.rows import RolloutRow
     from policyscope.sim.contract import Observation
 
 
@@ -38,7 +39,7 @@ class Watch:
     ) -> None:
         """Closed loop: the policy answered an observation with a chunk, [H, A]."""
 
-    def ended(self, row: dict[str, Any]) -> None:
+    def ended(self, row: RolloutRow) -> None:
         """Closed loop: an episode is over; `row` is what the record will list of it."""
 
     def close(self) -> None:

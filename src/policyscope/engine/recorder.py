@@ -85,7 +85,7 @@ class Recorder:
         if len(frames) != n or not n:
             return
         dataset = self._open(frames[0])
-        solved_from = stored.row["success_step"] if stored.row["success"] else n + 1
+        solved_from = (stored.row.success_step or n) if stored.row.success else n + 1
         for t, frame in enumerate(frames):
             dataset.add_frame(
                 {
@@ -164,7 +164,7 @@ class _Recording:
 
 
 def _task(stored: StoredRollout) -> str:
-    return stored.row["task"] or "no instruction"
+    return stored.row.task or "no instruction"
 
 
 @final

@@ -22,6 +22,7 @@ from policyscope.errors import NonFiniteError
 from policyscope.metrics.verdict import SuccessRule, judge
 from policyscope.policies.base import PolicySpec
 from policyscope.runs.rollouts import StoredRollout
+from policyscope.runs.rows import FaultRow, RolloutRow
 from policyscope.sim.contract import SOLVED, Layout, Observation
 from policyscope.sim.pool import Fault, Pool, Worker
 from policyscope.sim.simulator import Steps
@@ -354,8 +355,8 @@ def finished(trace: Trace, *, group: str, dim: int, rule: SuccessRule) -> Stored
     )
 
 
-def episode_row(trace: Trace, *, group: str, rule: SuccessRule) -> dict[str, Any]:
-    """What ``run.json`` lists of one episode.
+def episode_row(trace: Trace, *, group: str, rule: SuccessRule) -> RolloutRow:
+    """What the record lists of one episode.
 
     ``success`` is None where the simulator never ran it, and where the environment did not speak
     of success; rewards are None where one of them is NaN or inf.
@@ -365,30 +366,28 @@ def episode_row(trace: Trace, *, group: str, rule: SuccessRule) -> dict[str, Any
     ran = trace.ended != "fault"
     verdict = judge(np.concatenate(trace.said), rule) if ran and trace.said else None
     counts = ran and bool(np.isfinite(rewards).all())
-    return {
-        "episode": trace.episode.index,
-        "seed": trace.episode.seed,
-        "task_group": group,
-        "task_id": trace.episode.task_id,
-        "task": trace.episode.task,
-        "demonstration": trace.episode.demonstration,
-        "success": verdict.success if verdict else None,
-        "success_step": verdict.step if verdict else None,
-        "max_reward": (float(rewards.max()) if len(rewards) else 0.0) if counts else None,
-        "sum_reward": float(rewards.sum()) if counts else None,
-        "max_coverage": float(np.nanmax(coverage))
-        if coverage is not None and len(rewards)
-        else None,
-        "steps": len(rewards),
-        "ended": trace.ended,
-        "detail": trace.detail,
-        "n_calls": len(trace.called_at),
-        "attempts": len(trace.faults) + (trace.ended != "fault"),
-        "faults": [{"kind": f.kind, "detail": f.detail} for f in trace.faults],
-        "sim_s": trace.sim_s,
-        "undrawn": trace.undrawn,
-        "video": None,
-    }
+    return RolloutRow(
+        episode=trace.episode.index,
+        seed=trace.episode.seed,
+        task_group=group,
+        task_id=trace.episode.task_id,
+        task=trace.episode.task,
+        demonstration=trace.episode.demonstration,
+        success=verdict.success if verdict else None,
+        success_step=verdict.step if verdict else None,
+        max_reward=(float(rewards.max()) if len(rewards) else 0.0) if counts else None,
+        sum_reward=float(rewards.sum()) if counts else None,
+        max_coverage=float(np.nanmax(coverage)) if coverage is not None and len(rewards) else None,
+        steps=len(rewards),
+        ended=trace.ended,
+        detail=trace.detail,
+        n_calls=len(trace.called_at),
+        attempts=len(trace.faults) + (trace.ended != "fault"),
+        faults=[FaultRow(kind=f.kind, detail=f.detail) for f in trace.faults],
+        sim_s=trace.sim_s,
+        undrawn=trace.undrawn,
+        video=None,
+    )
 
 
 def concatenated(parts: Sequence[Any], width: int = 0) -> FloatArray:

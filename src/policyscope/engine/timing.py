@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,9 +15,8 @@ from policyscope.errors import Finding, OutOfMemoryError
 from policyscope.metrics.latency import budget, distribution
 from policyscope.policies.base import Policy
 from policyscope.runs.directory import RunDirectory
+from policyscope.runs.values import Latency, Times
 
-if TYPE_CHECKING:
-    pass
 _LATENCY_PATIENCE_S = 20.0
 
 _WARM_UP = 3
@@ -68,7 +66,7 @@ def best_batch_size(
 
 def measure_latency(
     policy: Policy, source: FrameSource, episode: int, *, calls: int, fps: float
-) -> dict[str, Any]:
+) -> Latency:
     """Time single control steps at batch 1, as a robot would meet them.
 
     The first call stands apart and a few more are discarded as warm-up. Stops early rather than
@@ -85,7 +83,7 @@ def measure_latency(
 
 def time_control_steps(
     policy: Policy, asked: Callable[[int], FrameBatch], *, calls: int, fps: float
-) -> dict[str, Any]:
+) -> Latency:
     """Time single control steps on whatever batches of one are given (see `measure_latency`).
 
     Args:
@@ -107,22 +105,23 @@ def time_control_steps(
             call_s.append(step.call_s)
             end_s.append(step.end_to_end_s)
             pops_s += step.pops_s
-    return {
-        "batch_size": 1,
-        "first_call_ms": cold,
-        "model_call": _kept(call_s),
-        "queue_pop": _kept(pops_s),
-        "end_to_end": _kept(end_s),
-        "budget": budget(end_s, fps=fps, n_action_steps=policy.spec.n_action_steps),
-    }
+    return Latency(
+        batch_size=1,
+        first_call_ms=cold,
+        model_call=_kept(call_s),
+        queue_pop=_kept(pops_s),
+        end_to_end=_kept(end_s),
+        budget=budget(end_s, fps=fps, n_action_steps=policy.spec.n_action_steps),
+    )
 
 
-def _kept(seconds: list[float]) -> dict[str, Any] | None:
+def _kept(seconds: list[float]) -> Times | None:
     known = distribution(seconds)
     if known is None:
         return None
     stride = -(-len(seconds) // _KEPT_SAMPLES)
-    return {**known, "samples_ms": [round(s * 1e3, 4) for s in seconds[::stride]]}
+    shown = [round(s * 1e3, 4) for s in seconds[::stride]]
+    return known.model_copy(update={"samples_ms": shown})
 
 
 _AUTO_BATCH = {"cpu": 32, "cuda": 64, "mps": 32}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -14,6 +14,7 @@ from policyscope.actions.spaces import FloatArray
 from policyscope.metrics.bounded import bounded_mean
 from policyscope.metrics.intervals import MIN_EPISODES, Estimate
 from policyscope.metrics.proportions import wilson
+from policyscope.runs.values import MotionSummary, Value
 
 _FEW = 3
 """Fewer successes than this have no median time."""
@@ -190,7 +191,7 @@ def _ldlj(velocity: FloatArray, fps: float) -> float | None:
     return -math.log(duration**3 / peak**2 * total)
 
 
-def motion_summary(known: Sequence[Motion], *, in_seconds: bool = True) -> dict[str, Any]:
+def motion_summary(known: Sequence[Motion], *, in_seconds: bool = True) -> MotionSummary:
     """Smoothness and seams over all episodes; None where there is no seam or no motion.
 
     ``boundary_jump`` is the mean jump between chunks over the median step within them, as in the
@@ -198,20 +199,19 @@ def motion_summary(known: Sequence[Motion], *, in_seconds: bool = True) -> dict[
     has no unit (its dimensionless kind needs none).
     """
 
-    def mean(name: str) -> dict[str, Any]:
-        values = [getattr(m, name) for m in known]
-        return mean_over_episodes([v for v in values if v is not None]).to_json()
+    def mean(values: Iterable[float | None]) -> Value:
+        return mean_over_episodes([v for v in values if v is not None]).measured()
 
     jumps, steps, gaps = (
         np.concatenate([np.zeros(0), *(getattr(m, name) for m in known)])
         for name in ("jumps", "steps", "disagreement")
     )
     median = float(np.median(steps)) if len(steps) else 0.0
-    return {
-        "path": mean("path"),
-        "jerk_rms": mean("jerk") if in_seconds else Estimate(None).to_json(),
-        "ldlj": mean("ldlj"),
-        "boundary_jump": float(jumps.mean() / median) if len(jumps) and median > 0 else None,
-        "overlap_disagreement": float(gaps.mean()) if len(gaps) else None,
-        "n_seams": len(jumps),
-    }
+    return MotionSummary(
+        path=mean(m.path for m in known),
+        jerk_rms=mean(m.jerk for m in known) if in_seconds else Estimate(None).measured(),
+        ldlj=mean(m.ldlj for m in known),
+        boundary_jump=float(jumps.mean() / median) if len(jumps) and median > 0 else None,
+        overlap_disagreement=float(gaps.mean()) if len(gaps) else None,
+        n_seams=len(jumps),
+    )

@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, final
-
-import numpy as np
+from typing import final
 
 from policyscope.actions.spaces import FloatArray
+from policyscope.runs.values import Value
 
 MIN_EPISODES = 5
 """Below this many episodes no interval is given: it would be a guess."""
@@ -38,15 +37,15 @@ class Estimate:
     n_episodes: int = 0
     n_frames: int = 0
 
-    def to_json(self) -> dict[str, Any]:
-        """The estimate as ``run.json`` holds it."""
-        return {
-            "value": self.value,
-            "ci_low": self.low,
-            "ci_high": self.high,
-            "n_episodes": self.n_episodes,
-            "n_frames": self.n_frames,
-        }
+    def measured(self) -> Value:
+        """The estimate as a record holds it."""
+        return Value(
+            value=self.value,
+            ci_low=self.low,
+            ci_high=self.high,
+            n_episodes=self.n_episodes,
+            n_frames=self.n_frames,
+        )
 
     def root(self) -> Estimate:
         """The square root of value and interval: RMSE from MSE."""
@@ -130,8 +129,3 @@ def skill(
     ratio = cluster_ratio(policy, baseline, count, n_frames=n_frames)
     value, low, high = (None if v is None else 1 - v for v in (ratio.value, ratio.high, ratio.low))
     return Estimate(value, low, high, ratio.n_episodes, n_frames)
-
-
-def finite_or_none(value: float) -> float | None:
-    """JSON has no NaN: an undefined number is null."""
-    return float(value) if np.isfinite(value) else None

@@ -7,9 +7,10 @@ call stands apart. A quantile is given only where the number of calls supports a
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
+
+from policyscope.runs.values import Budget, Times
 
 QUANTILES = (0.90, 0.95, 0.99)
 
@@ -19,26 +20,27 @@ def calls_needed(quantile: float) -> int:
     return math.ceil(math.log(0.05) / math.log(quantile))
 
 
-def distribution(seconds: list[float]) -> dict[str, Any] | None:
+def distribution(seconds: list[float]) -> Times | None:
     """Milliseconds of one kind of call; None without any, null where n supports no quantile."""
     if not seconds:
         return None
     ms = np.asarray(seconds) * 1e3
-    quantiles = {
-        f"p{q * 100:.0f}_ms": float(np.quantile(ms, q)) if len(ms) >= calls_needed(q) else None
-        for q in QUANTILES
-    }
-    return {
-        "n": len(ms),
-        "min_ms": float(ms.min()),
-        "mean_ms": float(ms.mean()),
-        "p50_ms": float(np.median(ms)),
-        **quantiles,
-        "max_ms": float(ms.max()),
-    }
+    p90, p95, p99 = (
+        float(np.quantile(ms, q)) if len(ms) >= calls_needed(q) else None for q in QUANTILES
+    )
+    return Times(
+        n=len(ms),
+        min_ms=float(ms.min()),
+        mean_ms=float(ms.mean()),
+        p50_ms=float(np.median(ms)),
+        p90_ms=p90,
+        p95_ms=p95,
+        p99_ms=p99,
+        max_ms=float(ms.max()),
+    )
 
 
-def budget(end_to_end_s: list[float], *, fps: float, n_action_steps: int) -> dict[str, Any]:
+def budget(end_to_end_s: list[float], *, fps: float, n_action_steps: int) -> Budget:
     """Whether a robot at `fps` would stall.
 
     Synchronous control must answer within one period; asynchronous control within the time
@@ -46,10 +48,10 @@ def budget(end_to_end_s: list[float], *, fps: float, n_action_steps: int) -> dic
     """
     sync, chunk = 1.0 / fps, n_action_steps / fps
     took = np.asarray(end_to_end_s)
-    return {
-        "fps": fps,
-        "sync_ms": sync * 1e3,
-        "async_ms": chunk * 1e3,
-        "sync_miss_rate": float((took > sync).mean()) if len(took) else None,
-        "async_miss_rate": float((took > chunk).mean()) if len(took) else None,
-    }
+    return Budget(
+        fps=fps,
+        sync_ms=sync * 1e3,
+        async_ms=chunk * 1e3,
+        sync_miss_rate=float((took > sync).mean()) if len(took) else None,
+        async_miss_rate=float((took > chunk).mean()) if len(took) else None,
+    )

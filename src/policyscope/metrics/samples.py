@@ -6,14 +6,16 @@ mean-collapsed policies first. The fair energy score does not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from policyscope.actions.spaces import FloatArray
 from policyscope.metrics.intervals import cluster_mean
+from policyscope.runs.values import SampleScores, Value
 
 
 @final
@@ -72,25 +74,25 @@ def sample_sums(predicted: FloatArray, target: FloatArray, is_pad: NDArray[np.bo
     )
 
 
-def sample_scores(episodes: list[SampleSums]) -> dict[str, Any]:
+def sample_scores(episodes: Sequence[SampleSums]) -> SampleScores:
     """Scores over all episodes, in units of the dataset's standard deviation."""
     k = episodes[0].k
     values = np.array([e.n_values for e in episodes], dtype=np.float64)
     n = sum(e.n_frames for e in episodes)
 
-    def mean(total: list[float], count: FloatArray) -> dict[str, Any]:
-        return cluster_mean(np.array(total), count, n_frames=n).to_json()
+    def mean(total: list[float], count: FloatArray) -> Value:
+        return cluster_mean(np.array(total), count, n_frames=n).measured()
 
     each = np.sum([e.squared_each for e in episodes], axis=0) / values.sum()
     mean_mse = float(np.sum([e.squared_mean for e in episodes]) / values.sum())
     variance = float(np.sum([e.variance for e in episodes]) / values.sum())
     frames = np.array([e.n_frames for e in episodes], dtype=np.float64)
-    return {
-        "k": k,
-        "nmse_per_sample": mean([float(e.squared_each.mean()) for e in episodes], values),
-        "nmse_of_sample_mean": mean([e.squared_mean for e in episodes], values),
-        "energy_score": mean([e.energy for e in episodes], frames),
-        "spread_skill": ((1 + 1 / k) * variance / mean_mse) ** 0.5 if mean_mse > 0 else None,
-        "nmse_best_of_k_oracle": mean([e.squared_best for e in episodes], values),
-        "between_seed_sd": float(each.std(ddof=1)),
-    }
+    return SampleScores(
+        k=k,
+        nmse_per_sample=mean([float(e.squared_each.mean()) for e in episodes], values),
+        nmse_of_sample_mean=mean([e.squared_mean for e in episodes], values),
+        energy_score=mean([e.energy for e in episodes], frames),
+        spread_skill=((1 + 1 / k) * variance / mean_mse) ** 0.5 if mean_mse > 0 else None,
+        nmse_best_of_k_oracle=mean([e.squared_best for e in episodes], values),
+        between_seed_sd=float(each.std(ddof=1)),
+    )

@@ -6,6 +6,7 @@ normalized (units of the dataset's standard deviation) where they do not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -18,7 +19,8 @@ from policyscope.actions.spaces import (
     NormalizedActions,
     require_same_space,
 )
-from policyscope.metrics.intervals import Estimate, cluster_mean, cluster_ratio, finite_or_none
+from policyscope.metrics.intervals import cluster_mean, cluster_ratio
+from policyscope.runs.values import Seams, Similarity
 
 
 @final
@@ -102,41 +104,39 @@ def episode_shape[A: (NativeActions, NormalizedActions)](
     )
 
 
-def similarity(shapes: list[EpisodeShape]) -> dict[str, Estimate]:
-    """ADE, FDE and path-length ratio over all episodes, with intervals."""
+def similarity(shapes: Sequence[EpisodeShape], unit: str) -> Similarity:
+    """ADE, FDE and path-length ratio over all episodes, with intervals, in a unit."""
     frames = np.array([s.n_frames for s in shapes], dtype=np.float64)
     n = int(frames.sum())
     column = {
         name: np.array([getattr(s, name) for s in shapes])
         for name in ("ade", "fde", "path", "path_demo")
     }
-    return {
-        "ade": cluster_mean(column["ade"], frames, n_frames=n),
-        "fde": cluster_mean(column["fde"], frames, n_frames=n),
-        "path_length_ratio": cluster_ratio(column["path"], column["path_demo"], n_frames=n),
-    }
+    return Similarity(
+        unit=unit,
+        ade=cluster_mean(column["ade"], frames, n_frames=n).measured(),
+        fde=cluster_mean(column["fde"], frames, n_frames=n).measured(),
+        path_length_ratio=cluster_ratio(column["path"], column["path_demo"], n_frames=n).measured(),
+    )
 
 
-def smoothness(shapes: list[EpisodeShape]) -> dict[str, float | int | None]:
-    """Chunk seams over all episodes; None where there is no seam or no motion.
-
-    ``boundary_jump`` is the mean jump between chunks over the median step within them;
-    ``boundary_jump_demo`` is the same ratio of the demonstrations' own steps.
-    """
+def smoothness(shapes: Sequence[EpisodeShape], unit: str) -> Seams:
+    """Chunk seams over all episodes, in a unit; None where there is no seam or no motion."""
 
     def ratio(jumps: str, steps: str) -> float | None:
         jump = np.concatenate([getattr(s, jumps) for s in shapes])
         step = np.concatenate([getattr(s, steps) for s in shapes])
         if not len(jump) or not len(step) or np.median(step) <= 0:
             return None
-        return finite_or_none(float(jump.mean() / np.median(step)))
+        return float(jump.mean() / np.median(step))
 
     n_overlap = sum(s.n_overlap for s in shapes)
-    return {
-        "boundary_jump": ratio("jumps", "steps"),
-        "boundary_jump_demo": ratio("jumps_demo", "steps_demo"),
-        "overlap_disagreement": (
+    return Seams(
+        unit=unit,
+        boundary_jump=ratio("jumps", "steps"),
+        boundary_jump_demo=ratio("jumps_demo", "steps_demo"),
+        overlap_disagreement=(
             sum(s.disagreement for s in shapes) / n_overlap if n_overlap else None
         ),
-        "n_seams": int(sum(len(s.jumps) for s in shapes)),
-    }
+        n_seams=int(sum(len(s.jumps) for s in shapes)),
+    )

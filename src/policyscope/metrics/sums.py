@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -136,7 +136,7 @@ class Measure:
         return self.stats["std"] >= MIN_STD
 
     @property
-    def basis(self) -> str:
+    def basis(self) -> Literal["native", "normalized"]:
         """``native`` where all dims share a unit, else ``normalized``."""
         return "native" if self.schema.single_unit is not None else "normalized"
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from policyscope.runs.rows import RolloutRow
 
 SuccessRule = Literal["any", "end"]
 """When an episode counts as solved: if that was said at any step, or at its last one."""
@@ -45,14 +47,15 @@ def judge(said: NDArray[np.int8], rule: SuccessRule) -> Verdict:
     return Verdict(True, int(np.nonzero(~solved)[0].max(initial=-1)) + 2)
 
 
-def settled(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def settled(rows: Sequence[RolloutRow]) -> list[RolloutRow]:
     """Rows of a run, with failures where the environment speaks of success alone.
 
     Some say ``is_success`` only when it is true. Where one episode of the run spoke, one that did
     not has failed; where none did, nobody knows.
     """
-    if all(row["success"] is None for row in rows):
+    if all(row.success is None for row in rows):
         return list(rows)
     return [
-        {**row, "success": bool(row["success"])} if row["ended"] != "fault" else row for row in rows
+        row if row.ended == "fault" else row.model_copy(update={"success": bool(row.success)})
+        for row in rows
     ]

@@ -10,6 +10,8 @@ from policyscope.actions.spaces import NativeActions
 from policyscope.data.frames import FrameBatch
 from policyscope.policies.kinds import Draws
 
+StatsSource = Literal["checkpoint", "weights", "dataset", "none"]
+
 
 @final
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Normalization:
 
     mode: str
     stats_id: str
-    source: str
+    source: StatsSource
 
 
 @final

@@ -22,7 +22,7 @@ from policyscope.actions.spaces import stats_id
 from policyscope.data.facts import ACTION
 from policyscope.errors import CheckpointError, UsageError, first_line
 from policyscope.policies.alignment import Alignment
-from policyscope.policies.base import Normalization
+from policyscope.policies.base import Normalization, StatsSource
 from policyscope.policies.checkpoint import WEIGHTS, Checkpoint
 from policyscope.policies.guard import bounded_memory, no_foreign_code
 from policyscope.policies.steps import NORMALIZER, TOKENIZER, UNNORMALIZER, ProcessorStep, plugins
@@ -329,8 +329,8 @@ def normalization_of(
     remade = stats is not None and checkpoint.incomplete
     mode = checkpoint.declared_modes.get("ACTION", "IDENTITY")
     mode = mode if remade else checkpoint.action_mode
-    kept = "weights" if checkpoint.recovered else "checkpoint"
-    source = kept if stats is None else "dataset"
+    kept: StatsSource = "weights" if checkpoint.recovered else "checkpoint"
+    source: StatsSource = kept if stats is None else "dataset"
     have = stats if stats is not None else (step.stats if step else {})
     if force and (step is None or (stats is None and ACTION not in have)):
         return Normalization(mode, "forced-without-statistics", "none")

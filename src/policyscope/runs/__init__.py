@@ -4,8 +4,3 @@ Files are written whole or not at all. The numbers in them are made in `policysc
 loops that fill them in `policyscope.engine`, what people see of them in `policyscope.views`; the
 life of a run, from refusal to end, in `policyscope.commands.session`.
 """
-
-from policyscope.runs.directory import RunDirectory
-from policyscope.runs.record import SCHEMA_VERSION, read_record, validate_record
-
-__all__ = ["SCHEMA_VERSION", "RunDirectory", "read_record", "validate_record"]

@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from policyscope.config.parsing import parse_episodes
 from policyscope.errors import UsageError
+from policyscope.runs.rows import EpisodeRow, RolloutRow, ranked
 
 
-def ranked_episodes(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of ``by_episode`` over the whole chunk, best first."""
-    rows = [r for r in record["by_episode"] if r["scope"] == "chunk"]
-    key = "mae" if rows[0]["mae"] is not None else "nmae"
-    return sorted(rows, key=lambda r: (r[key] or 0.0, r["episode_index"]))
-
-
-def chosen_episodes(record: dict[str, Any], wanted: str | None) -> dict[int, str]:
+def chosen_episodes(rows: Sequence[EpisodeRow], wanted: str | None) -> dict[int, str]:
     """Episodes whose pictures a page plays → ``worst``, ``median``, ``best``, or nothing.
 
     Args:
-        record: of a finished run.
+        rows: errors of each episode over whole chunks.
         wanted: ``--report.episodes``; None chooses the worst, the median and the best.
 
     Raises:
         UsageError: it names episodes that the run has not.
     """
-    ranked = [row["episode_index"] for row in ranked_episodes(record)]
-    roles = {ranked[0]: "best", ranked[len(ranked) // 2]: "median", ranked[-1]: "worst"}
+    order = [row.episode_index for row in ranked(rows)]
+    roles = {order[0]: "best", order[len(order) // 2]: "median", order[-1]: "worst"}
     if wanted is None:
         return dict(reversed(roles.items()))
-    return {e: roles.get(e, "") for e in named_episodes(wanted, ranked)}
+    return {e: roles.get(e, "") for e in named_episodes(wanted, order)}
 
 
 def named_episodes(wanted: str, known: Sequence[int]) -> tuple[int, ...]:
@@ -51,7 +44,7 @@ def named_episodes(wanted: str, known: Sequence[int]) -> tuple[int, ...]:
     return named
 
 
-def choose(rows: list[dict[str, Any]], wanted: str) -> list[int]:
+def choose(rows: Sequence[RolloutRow], wanted: str) -> list[int]:
     """Which episodes to show.
 
     Args:
@@ -60,25 +53,23 @@ def choose(rows: list[dict[str, Any]], wanted: str) -> list[int]:
     """
     ran = _ran(rows)
     if wanted == "all":
-        return [row["episode"] for row in ran]
+        return [row.episode for row in ran]
     if wanted != "chosen":
-        return [row["episode"] for row in ran[: 0 if wanted == "none" else int(wanted)]]
+        return [row.episode for row in ran[: 0 if wanted == "none" else int(wanted)]]
     return sorted(roles(rows))
 
 
-def roles(rows: Sequence[dict[str, Any]]) -> dict[int, str]:
+def roles(rows: Sequence[RolloutRow]) -> dict[int, str]:
     """Episodes to look at first → ``first_success``, ``first_failure`` or ``worst``."""
     ran = _ran(rows)
     found: dict[int, str] = {}
     for outcome, role in ((True, "first_success"), (False, "first_failure")):
-        found |= dict([(row["episode"], role) for row in ran if row["success"] is outcome][:1])
+        found |= dict([(row.episode, role) for row in ran if row.success is outcome][:1])
     if ran:
-        worst = min(
-            ran, key=lambda row: (bool(row["success"]), row["max_reward"] or 0.0, row["episode"])
-        )
-        found.setdefault(worst["episode"], "worst")
+        worst = min(ran, key=lambda row: (bool(row.success), row.max_reward or 0.0, row.episode))
+        found.setdefault(worst.episode, "worst")
     return found
 
 
-def _ran(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [row for row in rows if row["ended"] != "fault" and row["steps"] > 0]
+def _ran(rows: Sequence[RolloutRow]) -> list[RolloutRow]:
+    return [row for row in rows if row.ended != "fault" and row.steps > 0]

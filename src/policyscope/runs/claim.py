@@ -23,8 +23,8 @@ LOCK = ".policyscope.lock"
 _MARK = {"policyscope": "this folder holds what policyscope wrote; it may replace its own files"}
 _DOOR = Door(OutputError, "another --output_dir")
 _OWN = {
-    "": r"(run|eval_info|bench)\.json|(predictions|clips|steps)\.parquet|sums\.safetensors"
-    r"|live\.rrd|(report|bench)\.png|report\.html|\.policyscope",
+    "": r"(run|eval_info|bench)\.json|(predictions|by_episode|clips|steps)\.parquet"
+    r"|sums\.safetensors|live\.rrd|(report|bench)\.png|report\.html|\.policyscope",
     "parts": r"(episode|calls|rows)-\d{6,}\.(parquet|npz)|(plan|batch_size)\.json",
     "frames": r"\d{6,}\.png",
     "videos": r"\d{6,}\.mp4",

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +45,7 @@ RECORDING = "live.rrd"
 PICTURE = "report.png"
 PAGE = "report.html"
 STEPS = "steps.parquet"
+BY_EPISODE: Literal["by_episode.parquet"] = "by_episode.parquet"
 EVAL_INFO = "eval_info.json"
 FRAMES = "frames"
 VIDEOS = "videos"
@@ -71,7 +72,7 @@ class RunDirectory:
 
     # ── beginning ─────────────────────────────────────────────────────
 
-    def prepare(self, plan: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
+    def prepare(self, plan: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
         """Make the directory ready for a run.
 
         Args:
@@ -84,7 +85,7 @@ class RunDirectory:
                 can't be written.
         """
         self.require_free(resume=resume, overwrite=overwrite)
-        plan = json.loads(json.dumps(plan))
+        plan = json.loads(json.dumps(dict(plan)))
         self._plan_id = plan_id(plan)
         held = self.path / PARTS / PLAN
         if resume and os.path.lexists(held):
@@ -265,7 +266,7 @@ def plan_id(plan: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def require_same_plan(held: dict[str, Any], plan: dict[str, Any], path: Path) -> None:
+def require_same_plan(held: Mapping[str, Any], plan: Mapping[str, Any], path: Path) -> None:
     """Raise unless a run that began with one plan goes on with the same.
 
     Raises:

@@ -1,4 +1,8 @@
-"""run.json: what a run was, what it found, what it measured. Versioned, with a JSON Schema."""
+"""run.json: what a run was, what it found, what it measured. Versioned, with a JSON Schema.
+
+Everything that reads a run comes through here: what is returned is whole, of a known kind, and
+in the form of this version, whichever wrote it.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +14,26 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field, TypeAdapter
 
 from policyscope.errors import OutputError
+from policyscope.runs.content import (
+    SCHEMA_VERSION,
+    AnyRecord,
+    Environment,
+    Offline,
+    OfflineRecord,
+    Rollout,
+    RolloutRecord,
+)
 from policyscope.runs.directory import RECORD
+from policyscope.runs.parts import first_problem
 from policyscope.runs.tables import OURS
+from policyscope.runs.upgrade import upgraded
 
-SCHEMA_VERSION = 1
 _PACKAGES = ("policyscope", "lerobot", "torch", "transformers", "numpy", "av", "datasets")
 
 
@@ -30,30 +45,35 @@ def schema() -> dict[str, Any]:
     return loaded
 
 
-def validate_record(record: dict[str, Any]) -> None:
-    """Check a record against the schema.
+@lru_cache
+def adapter() -> TypeAdapter[AnyRecord]:
+    """What makes a record of any kind from JSON."""
+    kinds: Any = Annotated[Offline | Rollout, Field(discriminator="kind")]
+    return TypeAdapter(kinds)
+
+
+def parse_record(content: dict[str, Any]) -> AnyRecord:
+    """A record from what a file holds.
 
     Raises:
-        OutputError: it does not conform; the message names the place.
+        OutputError: it is none of this version or an earlier one; the message names the place.
     """
-    import jsonschema
-
     try:
-        jsonschema.validate(record, schema())
-    except jsonschema.ValidationError as error:
+        return adapter().validate_python(upgraded(content))
+    except ValueError as error:
         raise OutputError(
             RECORD,
-            expected=f"a run record of schema version {SCHEMA_VERSION}",
-            found=f"{error.json_path}: {error.message[:200]}",
+            expected=f"a run record of schema version {SCHEMA_VERSION} or earlier",
+            found=first_problem(error),
             fix="evaluate again with this version of policyscope",
         ) from error
 
 
-def read_record(directory: Path) -> dict[str, Any]:
+def read_record(directory: Path) -> AnyRecord:
     """Read and check ``run.json``.
 
     Raises:
-        OutputError: no run there, or not one of this version.
+        OutputError: no run there, or none of this version or an earlier one.
     """
     path = directory / RECORD
     if not os.path.lexists(path):
@@ -63,16 +83,44 @@ def read_record(directory: Path) -> dict[str, Any]:
             found=f"no {RECORD}" if directory.is_dir() else "no such directory",
             fix="give the --output_dir of a run",
         )
-    record = OURS.object(path)
-    validate_record(record)
-    return record
+    return parse_record(OURS.object(path))
 
 
-def dump_record(record: dict[str, Any]) -> str:
-    """The record as text; NaN and inf become null, since JSON has neither."""
-    plain = _plain(record)
-    validate_record(plain)
-    return json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+def read_complete(directory: Path) -> OfflineRecord | RolloutRecord:
+    """Read the record of a finished run.
+
+    Raises:
+        OutputError: as `read_record`; or the run was refused or interrupted.
+    """
+    record = read_record(directory)
+    if isinstance(record, OfflineRecord | RolloutRecord):
+        return record
+    raise OutputError(
+        str(directory),
+        expected="a complete run",
+        found=f"a {record.status} one",
+        fix="finish it with --resume"
+        if record.status == "partial"
+        else "mend what its findings name, then evaluate again",
+    )
+
+
+def dump_record(record: AnyRecord) -> str:
+    """The record as text: a line for each row of a table."""
+    lines = [f"{_text(key)}: {_folded(value)}" for key, value in record.to_json().items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _folded(value: Any) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "[\n" + ",\n".join(f" {_text(row)}" for row in value) + "\n]"
+    if isinstance(value, dict) and value:
+        return "{\n" + ",\n".join(f" {_text(k)}: {_text(v)}" for k, v in value.items()) + "\n}"
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def plain_json(content: dict[str, Any]) -> str:
@@ -80,20 +128,20 @@ def plain_json(content: dict[str, Any]) -> str:
     return json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def environment(*, device: str, dtype: str, seed: int) -> dict[str, Any]:
+def environment(*, device: str, dtype: str, seed: int) -> Environment:
     """Versions, machine and command line."""
-    return {
-        "versions": {name: _version(name) for name in _PACKAGES},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "device": device,
-        "device_name": _device_name(device),
-        "n_threads": _threads(),
-        "dtype": dtype,
-        "seed": seed,
-        "command_line": [Path(sys.argv[0]).name, *sys.argv[1:]],
-    }
+    return Environment(
+        versions={name: _version(name) for name in _PACKAGES},
+        python=platform.python_version(),
+        platform=platform.platform(),
+        processor=platform.processor() or platform.machine(),
+        device=device,
+        device_name=_device_name(device),
+        n_threads=_threads(),
+        dtype=dtype,
+        seed=seed,
+        command_line=[Path(sys.argv[0]).name, *sys.argv[1:]],
+    )
 
 
 def _version(name: str) -> str | None:

@@ -7,10 +7,10 @@ Each finished episode waits in ``parts/``, written whole; at the end they become
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from policyscope.actions.spaces import ActionSchema, FloatArray
 from policyscope.files import write_whole
 from policyscope.runs.directory import FRAMES, STEPS, RunDirectory
+from policyscope.runs.parts import first_problem
 from policyscope.runs.predictions import PREDICTIONS
+from policyscope.runs.rows import RolloutRow
 from policyscope.runs.tables import Stamped, lists, merge_tables, read_table
 
 
@@ -29,7 +31,7 @@ class StoredRollout:
     """One finished episode, as it is stored and read back.
 
     Attributes:
-        row: what ``run.json`` lists of it.
+        row: what the record lists of it.
         states: [T + 1, S].
         rewards: [T].
         actions: [T, A] as executed.
@@ -39,7 +41,7 @@ class StoredRollout:
         model_s: [C].
     """
 
-    row: dict[str, Any]
+    row: RolloutRow
     states: FloatArray
     rewards: FloatArray
     actions: FloatArray
@@ -63,7 +65,7 @@ class RolloutStore:
             rollout: the episode.
             picture: [H, W, 3] at its end, or None.
         """
-        index, seed, dim = rollout.row["episode"], rollout.row["seed"], self._schema.dim
+        index, seed, dim = rollout.row.episode, rollout.row.seed, self._schema.dim
         states, rewards, chunks = rollout.states, rollout.rewards, rollout.chunks
         actions = rollout.actions.reshape(-1, dim)
         stamp = {
@@ -72,7 +74,7 @@ class RolloutStore:
             "units": self._schema.units,
             "stats_id": self._stats_id,
             "action_dim": dim,
-            "row": rollout.row,
+            "row": rollout.row.to_json(),
         }
         if picture is not None:
             drawn = _png(picture)
@@ -112,13 +114,10 @@ class RolloutStore:
         """
         steps = self._directory.read_part("episode", index)
         calls = self._directory.read_part("calls", index)
-        row = steps.stamp.get("row")
-        if not isinstance(row, dict) or row.get("episode") != index:
-            raise steps.refuse(expected=f"the row of episode {index}", found=repr(row)[:80])
         for table in (steps, calls):
             if (table.column("episode") != index).any():
                 raise table.refuse(expected=f"episode {index}", found="another")
-        return _stored(row, steps, calls)
+        return _stored(_row(steps, index), steps, calls)
 
     def merge(self, indices: list[int]) -> None:
         """Turn the parts into the two tables."""
@@ -127,18 +126,30 @@ class RolloutStore:
             merge_tables(self._directory.path / name, parts, drop=("part", "row"))
 
 
-def stored_rollouts(directory: Path, record: dict[str, Any]) -> Iterator[StoredRollout]:
-    """The episodes of a finished run, from its two tables.
+def stored_rollouts(directory: Path, rows: Sequence[RolloutRow]) -> Iterator[StoredRollout]:
+    """The episodes of a finished run, from its two tables and the rows of its record.
 
     Raises:
         OutputError: a table is missing, broken, or does not fit the record.
     """
     steps, calls = read_table(directory / STEPS), read_table(directory / PREDICTIONS)
-    for index, row in enumerate(record["episodes"]):
+    for index, row in enumerate(rows):
         yield _stored(row, steps.where("episode", index), calls.where("episode", index))
 
 
-def _stored(row: dict[str, Any], steps: Stamped, calls: Stamped) -> StoredRollout:
+def _row(steps: Stamped, index: int) -> RolloutRow:
+    try:
+        row = RolloutRow.model_validate(steps.stamp.get("row"))
+    except ValueError as error:
+        raise steps.refuse(
+            expected=f"the row of episode {index}", found=first_problem(error)
+        ) from error
+    if row.episode != index:
+        raise steps.refuse(expected=f"the row of episode {index}", found=f"that of {row.episode}")
+    return row
+
+
+def _stored(row: RolloutRow, steps: Stamped, calls: Stamped) -> StoredRollout:
     dim = steps.number("action_dim")
     known = {"episode_index", "episode", "step", "state", "action", "reward"}
     extras = [
@@ -154,8 +165,8 @@ def _stored(row: dict[str, Any], steps: Stamped, calls: Stamped) -> StoredRollou
         raise calls.refuse(expected="model calls in their order", found="others")
     states = steps.matrix("state")
     n = max(0, len(states) - 1)
-    if n != row.get("steps"):
-        expected = f"{row.get('steps')} steps of episode {row.get('episode')}, as its record says"
+    if n != row.steps:
+        expected = f"{row.steps} steps of episode {row.episode}, as its record says"
         raise steps.refuse(expected=expected, found=str(n))
     return StoredRollout(
         row=row,

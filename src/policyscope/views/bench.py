@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from policyscope.runs.bench import BatchSpeed, BenchRecord, TooLarge
+from policyscope.runs.values import Budget, Times
 from policyscope.views.figure import plain, save
 
 if TYPE_CHECKING:
@@ -16,69 +18,63 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _MARKS = ("o", "s", "^", "D")
 
 
-def road_name(road: dict[str, Any]) -> str:
-    """How a road is called."""
-    return str(road["dtype"]) + (", compiled" if road["compile"] else "")
-
-
-def budget_line(road: dict[str, Any]) -> str:
-    """Whether a call fits into the time that the robot leaves, in words."""
-    latency = road["latency"]
-    budget, steps = latency["budget"], latency["end_to_end"]
+def budget_line(budget: Budget, steps: Times | None) -> str:
+    """Whether a control step fits into the time that the robot leaves, in words."""
     if steps is None:
         return "no control steps were timed"
-    worst = steps["p99_ms"] if steps["p99_ms"] is not None else steps["max_ms"]
-    which = "p99" if steps["p99_ms"] is not None else f"slowest of {steps['n']}"
-    fits = "fits into" if worst <= budget["sync_ms"] else "misses"
-    chunk = "fits into" if worst <= budget["async_ms"] else "misses"
+    worst = steps.p99_ms if steps.p99_ms is not None else steps.max_ms
+    which = "p99" if steps.p99_ms is not None else f"slowest of {steps.n}"
+    fits = "fits into" if worst <= budget.sync_ms else "misses"
+    chunk = "fits into" if worst <= budget.async_ms else "misses"
     return (
-        f"{worst:.1f} ms ({which}) {fits} one period of {budget['sync_ms']:.0f} ms at "
-        f"{budget['fps']:g} Hz (missed {budget['sync_miss_rate']:.0%}), and {chunk} the "
-        f"{budget['async_ms']:.0f} ms that the executed steps of a chunk last "
-        f"(missed {budget['async_miss_rate']:.0%})"
+        f"{worst:.1f} ms ({which}) {fits} one period of {budget.sync_ms:.0f} ms at "
+        f"{budget.fps:g} Hz (missed {budget.sync_miss_rate:.0%}), and {chunk} the "
+        f"{budget.async_ms:.0f} ms that the executed steps of a chunk last "
+        f"(missed {budget.async_miss_rate:.0%})"
     )
 
 
-def bench_table(record: dict[str, Any]) -> Group:
+def bench_table(record: BenchRecord) -> Group:
     """Latency and throughput for the terminal."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     parts: list[Any] = []
-    for road in record["roads"]:
-        latency = Table(title=f"latency at batch 1, ms ({road_name(road)})", title_justify="left")
+    for road in record.roads:
+        latency = Table(title=f"latency at batch 1, ms ({road.name})", title_justify="left")
         for column in ("", "n", "min", "p50", "p90", "p95", "p99", "max"):
             latency.add_column(column, justify="left" if not column else "right")
-        for name, label in (
-            ("model_call", "model call"),
-            ("queue_pop", "queue pop"),
-            ("end_to_end", "end to end"),
+        for label, known in (
+            ("model call", road.latency.model_call),
+            ("queue pop", road.latency.queue_pop),
+            ("end to end", road.latency.end_to_end),
         ):
-            known = road["latency"][name]
             if known is not None:
-                cells = [known[f"{q}_ms"] for q in ("min", "p50", "p90", "p95", "p99", "max")]
+                tails = (known.p90_ms, known.p95_ms, known.p99_ms, known.max_ms)
+                cells = (known.min_ms, known.p50_ms, *tails)
                 shown = ["–" if c is None else f"{c:.3g}" for c in cells]
-                latency.add_row(label, str(known["n"]), *shown)
-        rate = Table(title=f"throughput ({road_name(road)})", title_justify="left")
+                latency.add_row(label, str(known.n), *shown)
+        rate = Table(title=f"throughput ({road.name})", title_justify="left")
         for column in ("batch", "model call ms", "samples/s", "with processors"):
             rate.add_column(column, justify="right")
-        for row in road["throughput"]:
-            size = str(row["batch_size"])
-            if row["out_of_memory"]:
+        for row in road.throughput:
+            size = str(row.batch_size)
+            if isinstance(row, TooLarge):
                 rate.add_row(size, "out of memory", "", "")
             else:
                 rate.add_row(
                     size,
-                    f"{row['model_ms']:.1f} [{row['model_ms_min']:.1f}, {row['model_ms_max']:.1f}]",
-                    f"{row['samples_per_s']:.1f}",
-                    f"{row['samples_per_s_whole']:.1f}",
+                    f"{row.model_ms:.1f} [{row.model_ms_min:.1f}, {row.model_ms_max:.1f}]",
+                    f"{row.samples_per_s:.1f}",
+                    f"{row.samples_per_s_whole:.1f}",
                 )
-        parts += [latency, rate, Text(budget_line(road) + "\n")]
+        line = budget_line(road.latency.budget, road.latency.end_to_end)
+        parts += [latency, rate, Text(f"{line}\n")]
     return Group(*parts)
 
 
-def draw_bench(record: dict[str, Any], path: Path) -> None:
+def draw_bench(record: BenchRecord, path: Path) -> None:
     """Throughput by batch size, and the distribution of one control step."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -96,22 +92,22 @@ def draw_bench(record: dict[str, Any], path: Path) -> None:
         figure = Figure(figsize=(12, 5), dpi=120, layout="constrained")
         FigureCanvasAgg(figure)
         rate, steps = figure.subplots(1, 2)
-        for road, colour, mark in zip(record["roads"], _COLOURS, _MARKS, strict=False):
-            rows = [row for row in road["throughput"] if not row["out_of_memory"]]
-            sizes = [row["batch_size"] for row in rows]
-            label = road_name(road)
-            rates = [row["samples_per_s"] for row in rows]
+        for road, colour, mark in zip(record.roads, _COLOURS, _MARKS, strict=False):
+            rows = [row for row in road.throughput if isinstance(row, BatchSpeed)]
+            sizes = [row.batch_size for row in rows]
+            label = road.name
+            rates = [row.samples_per_s for row in rows]
             rate.plot(sizes, rates, color=colour, marker=mark, label=label)
-            known = road["latency"]["end_to_end"]
+            known = road.latency.end_to_end
             if known is not None:
-                ms = np.sort(known["samples_ms"])
+                ms = np.sort(known.samples_ms)
                 share = np.arange(1, len(ms) + 1) / len(ms)
                 steps.step(ms, share, where="post", color=colour, label=label)
         rate.set(title="Throughput", xlabel="frames a model call", ylabel="frames a second")
         rate.set_xscale("log", base=2)
         rate.xaxis.set_major_formatter("{x:g}")
         rate.set_ylim(bottom=0)
-        budget = record["roads"][0]["latency"]["budget"]
+        budget = record.roads[0].latency.budget
         steps.set(
             title="One control step with an empty queue, batch 1",
             xlabel="milliseconds, end to end",
@@ -119,21 +115,21 @@ def draw_bench(record: dict[str, Any], path: Path) -> None:
             ylim=(0, 1.02),
         )
         steps.axvline(
-            budget["sync_ms"], color="#222", ls="--", lw=1, label=f"period at {budget['fps']:g} Hz"
+            budget.sync_ms, color="#222", ls="--", lw=1, label=f"period at {budget.fps:g} Hz"
         )
         steps.axvline(
-            budget["async_ms"], color="#222", ls=":", lw=1, label="executed steps of a chunk"
+            budget.async_ms, color="#222", ls=":", lw=1, label="executed steps of a chunk"
         )
         steps.set_xscale("log")
         steps.xaxis.set_major_formatter("{x:g}")
         for axes in (rate, steps):
             axes.grid(alpha=0.25)
             axes.legend(frameon=False)
-        policy, where = record["policy"], record["environment"]
+        policy, where = record.policy, record.environment
         figure.suptitle(
             plain(
-                f"{Path(policy['path']).name} ({policy['type']}, {policy['n_parameters']:,} "
-                f"parameters) on {where['device']}"
+                f"{Path(policy.path).name} ({policy.type}, {policy.n_parameters:,} "
+                f"parameters) on {where.device}"
             ),
             x=0.01,
             ha="left",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from policyscope.config import Language
 from policyscope.files import write_text
-from policyscope.metrics.scorecard import SCOPES
+from policyscope.runs.content import OfflineRecord
+from policyscope.runs.parts import SCOPES, Metric
 from policyscope.views.html import command, fill
 from policyscope.views.language import Say, speaker
 from policyscope.views.offline.page import provenance
@@ -23,7 +25,7 @@ from policyscope.views.words import forced_notice, unit_name
 
 
 def write_together(
-    paths: list[Path], records: list[dict[str, Any]], output: Path, language: Language
+    paths: list[Path], records: Sequence[OfflineRecord], output: Path, language: Language
 ) -> Path:
     """Write the page of several finished runs and return its path.
 
@@ -54,10 +56,9 @@ def write_together(
             "runs": [
                 {
                     "name": name,
-                    "by_horizon": record["by_horizon"],
-                    "skill": record["skill"],
+                    **record.model_dump(mode="json", include={"by_horizon", "skill"}),
                     "main": main_baseline(record),
-                    "dims": [r for r in record["by_dim"] if r["scope"] == "chunk"],
+                    "dims": [row.to_json() for row in record.dims()],
                 }
                 for name, record in zip(names, records, strict=True)
             ],
@@ -90,24 +91,26 @@ def _names(paths: list[Path]) -> list[str]:
     return [str(path) for path in paths]
 
 
-def _common_metric(records: list[dict[str, Any]], say: Say) -> tuple[str, str]:
+def _common_metric(records: Sequence[OfflineRecord], say: Say) -> tuple[Metric, str]:
     """The native error where all runs share its unit, else the normalized one."""
     known = {error_metric(record) for record in records}
-    metric, unit = known.pop() if len(known) == 1 else ("nmae", "std")
+    if len(known) > 1:
+        return "nmae", unit_name("std", say)
+    metric, unit = known.pop()
     return metric, unit_name(unit, say)
 
 
-def _differences(records: list[dict[str, Any]], say: Say) -> list[str]:
+def _differences(records: Sequence[OfflineRecord], say: Say) -> list[str]:
     """What the runs do not share: numbers from different frames are not comparable."""
-    checks = (
-        (say("dataset"), lambda r: (r["dataset"]["repo_id"], r["dataset"].get("revision"))),
-        (say("episodes"), lambda r: r["dataset"]["episodes"]),
-        (say("number of frames"), lambda r: r["dataset"]["n_frames"]),
-        (say("action dims"), lambda r: (r["actions"]["names"], r["actions"]["units"])),
-        (say("chunk length"), lambda r: r["policy"]["chunk_size"]),
-        (say("executed steps"), lambda r: r["policy"]["n_action_steps"]),
-        (say("held-out or not"), lambda r: r["dataset"]["split"]),
-        (say("seed"), lambda r: r["environment"]["seed"]),
+    checks: tuple[tuple[str, Callable[[OfflineRecord], object]], ...] = (
+        (say("dataset"), lambda r: (r.dataset.repo_id, r.dataset.revision)),
+        (say("episodes"), lambda r: r.dataset.episodes),
+        (say("number of frames"), lambda r: r.dataset.n_frames),
+        (say("action dims"), lambda r: (r.actions.names, r.actions.units)),
+        (say("chunk length"), lambda r: r.policy.chunk_size),
+        (say("executed steps"), lambda r: r.policy.n_action_steps),
+        (say("held-out or not"), lambda r: r.dataset.split),
+        (say("seed"), lambda r: r.environment.seed),
     )
     first = records[0]
     return [name for name, of in checks if any(of(r) != of(first) for r in records[1:])]

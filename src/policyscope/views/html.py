@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from policyscope.config import Language
+from policyscope.runs.content import Environment, Head, PolicyFacts
 from policyscope.views.language import Say, catalogue, speaker
 from policyscope.views.offline.words import (
     BASELINE_NAMES,
     CAVEAT,
     SPLIT_NAMES,
 )
-from policyscope.views.words import interval, number, ratio, unit_name
+from policyscope.views.words import between, interval, number, ratio, unit_name
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    import jinja2
 
 
 _LIBRARIES = ("vendor/d3.min.js", "vendor/plot.min.js")
@@ -52,6 +53,7 @@ def fill(
             baselines={name: say(text) for name, text in BASELINE_NAMES.items()},
             splits={name: say(text) for name, text in SPLIT_NAMES.items()},
             interval=interval,
+            between=between,
             number=number,
             ratio=ratio,
             unit_name=lambda unit: unit_name(unit, say),
@@ -61,7 +63,7 @@ def fill(
 
 
 @lru_cache
-def environment() -> Environment:
+def environment() -> jinja2.Environment:
     """Templates; whatever they show is escaped: names, tasks and paths come from strangers."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -83,24 +85,33 @@ def _sha256(code: str) -> str:
     return base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
 
 
-def command(record: dict[str, Any]) -> str:
+def command(record: Head) -> str:
     """The command line that made a run, ready to be pasted."""
-    return shlex.join(record["environment"]["command_line"])
+    return shlex.join(record.environment.command_line)
 
 
-def sampling_rows(policy: dict[str, Any], say: Say) -> list[tuple[str, str]]:
+def policy_line(policy: PolicyFacts, say: Say) -> tuple[str, str]:
+    """Who was evaluated."""
+    text = say(
+        "{path} ({type}, {n} parameters)",
+        path=policy.path,
+        type=policy.type,
+        n=f"{policy.n_parameters or 0:,}",
+    )
+    return say("policy"), text
+
+
+def machine_lines(where: Environment, say: Say) -> list[tuple[str, str]]:
+    """On what a run was made."""
+    versions = ", ".join(f"{k} {v}" for k, v in where.versions.items() if v)
+    return [
+        (say("device"), f"{where.device_name}, {where.dtype}"),
+        (say("versions"), f"{versions}, Python {where.python}"),
+    ]
+
+
+def sampling_rows(policy: PolicyFacts, say: Say) -> list[tuple[str, str]]:
     """Whose code sampled, where it was not lerobot's own."""
-    if policy.get("sampling") != "faster":
+    if policy.sampling != "faster":
         return []
     return [(say("sampling"), say("faster, with lerobot's actions to float tolerance"))]
-
-
-def _ranges(episodes: list[int]) -> str:
-    """Episode indices as the slices that ``--dataset.episodes`` takes."""
-    parts: list[list[int]] = []
-    for e in episodes:
-        if parts and parts[-1][1] == e:
-            parts[-1][1] = e + 1
-        else:
-            parts.append([e, e + 1])
-    return ",".join(str(a) if b == a + 1 else f"{a}:{b}" for a, b in parts)

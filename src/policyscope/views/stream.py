@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import rerun as rr
 
     from policyscope.engine.episodes import Planned
+    from policyscope.runs.rows import RolloutRow
     from policyscope.sim.contract import Observation
 
 See = Callable[[Sequence[dict[str, Any]], Sequence[str]], dict[str, Any]]
@@ -216,7 +217,7 @@ class LiveRollout(Watch):
         for d, name in enumerate(self._names if self._board is None else ()):
             stream.log(f"{at}/actions/{name}", rr.Scalars([chunk[0, d]]))
 
-    def ended(self, row: dict[str, Any]) -> None:
+    def ended(self, row: RolloutRow) -> None:
         """Stream how an episode ended, and the success rate so far."""
         from policyscope.metrics.proportions import proportion
         from policyscope.views.rollout.words import outcome
@@ -225,13 +226,13 @@ class LiveRollout(Watch):
         self._beside.ended(row)
         rr, stream = self._rr, self._stream
         assert stream is not None, "begin() comes first"
-        self._places.pop(row["episode"], None)
-        if row["ended"] == "fault":
+        self._places.pop(row.episode, None)
+        if row.ended == "fault":
             return
         stream.set_time("call", sequence=self._calls)
-        if row["success"] is not None:
+        if row.success is not None:
             self._n += 1
-            self._k += row["success"]
+            self._k += row.success
             so_far = proportion(self._k, self._n)
             for name, value in (
                 ("rate", self._k / self._n),
@@ -239,11 +240,11 @@ class LiveRollout(Watch):
                 ("high", so_far.high),
             ):
                 stream.log(f"success/{name}", rr.Scalars([value]))
-        if row["max_reward"] is not None:
-            stream.log("reward/episode", rr.Scalars([row["max_reward"]]))
+        if row.max_reward is not None:
+            stream.log("reward/episode", rr.Scalars([row.max_reward]))
         text = (
-            f"seed {row['seed']}: {outcome(row)} in {row['steps']} steps, "
-            f"max reward {number(row['max_reward'])}"
+            f"seed {row.seed}: {outcome(row)} in {row.steps} steps, "
+            f"max reward {number(row.max_reward)}"
         )
         stream.log("log", rr.TextLog(text))
 

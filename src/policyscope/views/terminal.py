@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, Self, final
+from typing import Self, final
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -21,6 +21,8 @@ from rich.table import Table
 from rich.text import Text
 
 from policyscope.engine.progress import EpisodeNews, Watch
+from policyscope.runs.rows import RolloutRow
+from policyscope.runs.values import Rate
 from policyscope.views.offline.words import BASELINE_NAMES
 from policyscope.views.words import number, ratio, unit_name
 
@@ -175,19 +177,19 @@ class RolloutDashboard(Watch):
         if not self._console.is_terminal:
             self._console.print(f"running {total} episodes", highlight=False)
 
-    def ended(self, row: dict[str, Any]) -> None:
+    def ended(self, row: RolloutRow) -> None:
         """See `Watch`."""
         from policyscope.metrics.proportions import proportion
         from policyscope.views.rollout.words import rate
 
-        if row["success"] is not None:
+        if row.success is not None:
             self._n += 1
-            self._k += row["success"]
-        if row["max_reward"] is not None:
+            self._k += row.success
+        if row.max_reward is not None:
             self._rewarded += 1
-            self._best += row["max_reward"]
+            self._best += row.max_reward
         mean = self._best / max(self._rewarded, 1)
-        text = f"{rate(proportion(self._k, self._n).to_json())}, max reward {mean:.2f}"
+        text = f"{rate(Rate(**proportion(self._k, self._n).to_json()))}, max reward {mean:.2f}"
         self._bar.update(self._task, advance=1, result=text)
         tenth = max(1, self._total // 10)
         if not self._console.is_terminal and self._n % tenth == 0:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from rich.text import Text
 
 from policyscope.actions.spaces import UNDECLARED_UNIT
-from policyscope.errors import visible
+from policyscope.errors import Severity, visible
+from policyscope.runs.content import Head, PolicyFacts
+from policyscope.runs.values import Value
 from policyscope.views.language import Say, english
 
 
@@ -30,12 +32,21 @@ def ratio(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def interval(estimate: dict[str, Any], show: Callable[[float | None], str] = number) -> str:
+def interval(known: Value, show: Callable[[float | None], str] = number) -> str:
     """A value with its 95 % interval, where there is one."""
-    if estimate["ci_low"] is None or estimate["ci_low"] == estimate["ci_high"]:
-        return show(estimate["value"])
-    low, high = (show(estimate[end]) for end in ("ci_low", "ci_high"))
-    return f"{show(estimate['value'])} [{low}, {high}]"
+    return between(known.value, known.ci_low, known.ci_high, show)
+
+
+def between(
+    value: float | None,
+    low: float | None,
+    high: float | None,
+    show: Callable[[float | None], str] = number,
+) -> str:
+    """A value with the ends of its interval, where there is one."""
+    if low is None or low == high:
+        return show(value)
+    return f"{show(value)} [{show(low)}, {show(high)}]"
 
 
 def tail(path: str) -> str:
@@ -44,15 +55,20 @@ def tail(path: str) -> str:
     return path if len(parts) <= 3 else "…/" + "/".join(parts[-2:])
 
 
+def who(policy: PolicyFacts) -> str:
+    """What to call a policy: its type, and where its weights lie."""
+    return policy.type if policy.sha256 is None else f"{policy.type} ({tail(policy.path)})"
+
+
 def unit_name(unit: str, say: Say = english) -> str:
     """A unit as text."""
     return say("native unit") if unit == UNDECLARED_UNIT else say("std") if unit == "std" else unit
 
 
-def forced_notice(record: dict[str, Any], say: Say = english) -> str | None:
+def forced_notice(record: Head, say: Say = english) -> str | None:
     """What must stand beside every number of a forced run, or of suspicious predictions."""
-    codes = ", ".join(f["code"] for f in record["findings"] if f["severity"] == "error")
-    if record["forced"]:
+    codes = ", ".join(finding.code for finding in record.errors)
+    if record.forced:
         return say("FORCED in spite of {codes}: these numbers may mean nothing", codes=codes)
     if codes:
         return say(
@@ -64,14 +80,34 @@ def forced_notice(record: dict[str, Any], say: Say = english) -> str | None:
 _COLOURS = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
 
-def findings_text(findings: list[dict[str, Any]]) -> Text:
+class Told(Protocol):
+    """A finding, fresh or from a record."""
+
+    @property
+    def code(self) -> str:
+        """Its stable identifier."""
+
+    @property
+    def severity(self) -> Severity:
+        """``error``, ``warning`` or ``info``."""
+
+    @property
+    def message(self) -> str:
+        """What was expected and what was found."""
+
+    @property
+    def fix(self) -> str:
+        """What to do."""
+
+
+def findings_text(findings: Iterable[Told]) -> Text:
     """Findings with their fixes."""
     text = Text()
     for finding in findings:
-        text.append(f"{finding['severity']} ", style=_COLOURS[finding["severity"]])
-        text.append(finding["code"], style="bold")
-        text.append(f": {finding['message']}\n")
-        text.append(f"  fix: {finding['fix']}\n", style="dim")
+        text.append(f"{finding.severity} ", style=_COLOURS[finding.severity])
+        text.append(finding.code, style="bold")
+        text.append(f": {finding.message}\n")
+        text.append(f"  fix: {finding.fix}\n", style="dim")
     text.rstrip()
     return text
 

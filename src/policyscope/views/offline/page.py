@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from policyscope.config import Language
-from policyscope.metrics.scorecard import SCOPES
 from policyscope.runs.clips import Clip
+from policyscope.runs.content import OfflineRecord
 from policyscope.runs.directory import PAGE, RunDirectory
-from policyscope.views.html import _ranges, command, fill, sampling_rows
+from policyscope.runs.parts import SCOPES, spans
+from policyscope.runs.rows import EpisodeRow
+from policyscope.runs.values import Latency, Times
+from policyscope.views.html import command, fill, machine_lines, policy_line, sampling_rows
 from policyscope.views.language import Say, speaker
 from policyscope.views.offline.series import Series, collect
 from policyscope.views.offline.words import (
@@ -24,21 +28,14 @@ from policyscope.views.offline.words import (
 )
 from policyscope.views.words import forced_notice, unit_name
 
-if TYPE_CHECKING:
-    pass
-
-_LATENCIES = (
-    ("model call", "model_call"),
-    ("queue pop", "queue_pop"),
-    ("end to end", "end_to_end"),
-)
 _ORDER = tuple(BASELINE_NAMES)
-_RECORD_KEYS = ("summary", "baselines", "skill", "by_horizon", "by_task", "latency", "throughput")
+_DRAWN = {"summary", "baselines", "skill", "by_horizon", "by_task", "latency", "throughput"}
 
 
 def write_page(
     directory: RunDirectory,
-    record: dict[str, Any],
+    record: OfflineRecord,
+    rows: Sequence[EpisodeRow],
     chosen: dict[int, str],
     clips: list[Clip],
     language: Language,
@@ -48,16 +45,17 @@ def write_page(
     Args:
         directory: of the run.
         record: its ``run.json``.
+        rows: errors of each episode over whole chunks.
         chosen: episodes whose pictures to play, with their roles.
         clips: the pictures that the run keeps.
         language: of the page.
     """
     say = speaker(language)
-    series = collect(directory, record, chosen, clips, say)
+    series = collect(directory, record, rows, chosen, clips, say)
     page = fill(
         "report.html.j2",
         ("report.js", "charts.js", "player.js"),
-        page_data(record, series, say),
+        page_data(record, rows, series, say),
         language,
         record=record,
         headline=headline(record, say),
@@ -68,12 +66,10 @@ def write_page(
         unit=unit_name(error_metric(record)[1], say),
         metric=error_metric(record)[0],
         main=main_baseline(record),
-        dims=[row for row in record["by_dim"] if row["scope"] == "chunk"],
-        tasks=[row for row in record["by_task"] if row["scope"] == "chunk"],
-        episodes=[row for row in record["by_episode"] if row["scope"] == "chunk"],
-        latency=[
-            (title, record["latency"][key]) for title, key in _LATENCIES if record["latency"][key]
-        ],
+        dims=record.dims(),
+        tasks=record.tasks(),
+        episodes=rows,
+        latency=_latencies(record.latency),
         provenance=provenance(record, say),
         command=command(record),
         left_out=_left_out(series, chosen, say),
@@ -82,36 +78,47 @@ def write_page(
     return directory.path / PAGE
 
 
-def page_data(record: dict[str, Any], series: Series, say: Say) -> dict[str, Any]:
+def page_data(
+    record: OfflineRecord, rows: Sequence[EpisodeRow], series: Series, say: Say
+) -> dict[str, Any]:
     """What the page's scripts draw."""
-    units = record["actions"]["units"]
     metric, unit = error_metric(record)
-    dims = [row for row in record["by_dim"] if row["scope"] == "chunk"]
+    dims = record.dims()
     views = ["native"]
-    views += ["normalized"] if any(not row["excluded"] for row in dims) else []
-    views += ["relative"] if {"hold_state", "zero"} & record["baselines"].keys() else []
+    views += ["normalized"] if any(not row.excluded for row in dims) else []
+    views += ["relative"] if {"hold_state", "zero"} & record.baselines.keys() else []
+    plane = record.actions.image_plane
     return {
-        **{key: record[key] for key in _RECORD_KEYS},
-        "policy": record["policy"]["type"],
-        "chunk_size": record["policy"]["chunk_size"],
-        "n_action_steps": record["policy"]["n_action_steps"],
-        "fps": record["dataset"]["fps"],
-        "names": record["actions"]["names"],
-        "units": [unit_name(u, say) for u in units],
+        **record.model_dump(mode="json", include=_DRAWN),
+        "policy": record.policy.type,
+        "chunk_size": record.policy.chunk,
+        "n_action_steps": record.policy.executed,
+        "fps": record.dataset.fps,
+        "names": record.actions.names,
+        "units": [unit_name(u, say) for u in record.actions.units],
         "one_unit": unit_name(unit, say) if metric == "mae" else None,
-        "plane": record["actions"].get("image_plane"),
+        "plane": None if plane is None else plane.to_json(),
         "main": main_baseline(record),
-        "baseline_order": sorted(record["baselines"], key=_ORDER.index),
-        "baseline_names": {name: say(BASELINE_NAMES[name]) for name in record["baselines"]},
+        "baseline_order": sorted(record.baselines, key=_ORDER.index),
+        "baseline_names": {name: say(BASELINE_NAMES[name]) for name in record.baselines},
         "scopes": scope_titles(record, say),
         "views": views,
-        "dims": dims,
-        "by_episode": [row for row in record["by_episode"] if row["scope"] == "chunk"],
-        "device": record["environment"].get("device_name"),
+        "dims": [row.to_json() for row in dims],
+        "by_episode": [row.to_json() for row in rows],
+        "device": record.environment.device_name,
         "density": series.density,
         "progress": series.progress,
         "episodes": [episode.to_json() for episode in series.episodes],
     }
+
+
+def _latencies(latency: Latency) -> list[tuple[str, Times]]:
+    kinds = (
+        ("model call", latency.model_call),
+        ("queue pop", latency.queue_pop),
+        ("end to end", latency.end_to_end),
+    )
+    return [(title, known) for title, known in kinds if known is not None]
 
 
 def _left_out(series: Series, chosen: dict[int, str], say: Say) -> list[str]:
@@ -140,55 +147,43 @@ def _left_out(series: Series, chosen: dict[int, str], say: Say) -> list[str]:
     return lines
 
 
-def provenance(record: dict[str, Any], say: Say) -> list[tuple[str, str]]:
+def provenance(record: OfflineRecord, say: Say) -> list[tuple[str, str]]:
     """Where a run comes from, line by line."""
-    policy, data, where = record["policy"], record["dataset"], record["environment"]
-    actions = record["actions"]
-    normalization = actions["normalization"]
-    versions = ", ".join(f"{k} {v}" for k, v in where["versions"].items() if v)
-    forced = [f["code"] for f in record["findings"] if f["severity"] == "error"]
-    feeds = ", ".join(f"{k} ← {v}" for k, v in record.get("inputs", {}).items())
+    policy, data, where = record.policy, record.dataset, record.environment
+    normalization = record.actions.normalization
+    feeds = ", ".join(f"{k} ← {v}" for k, v in record.inputs.items())
     return [
-        (
-            say("policy"),
-            say(
-                "{path} ({type}, {n} parameters)",
-                path=policy["path"],
-                type=policy["type"],
-                n=f"{policy['n_parameters'] or 0:,}",
-            ),
-        ),
-        (say("weights, sha256"), policy["sha256"] or say("none")),
+        policy_line(policy, say),
+        (say("weights, sha256"), policy.sha256 or say("none")),
         (
             say("dataset"),
             say(
                 "{id} at {root}, metadata {revision}",
-                id=data["repo_id"],
-                root=data.get("root"),
-                revision=data.get("revision"),
+                id=data.repo_id,
+                root=data.root,
+                revision=data.revision,
             ),
         ),
-        (say("episodes"), f"{_ranges(data['episodes'])} ({say(SPLIT_NAMES[data['split']])})"),
-        (say("robot"), str(data.get("robot_type") or say("not recorded"))),
+        (say("episodes"), f"{spans(data.episodes)} ({say(SPLIT_NAMES[data.split])})"),
+        (say("robot"), str(data.robot_type or say("not recorded"))),
         (
             say("normalization"),
             say(
                 "{mode}, {id}, from {source}",
-                mode=normalization["mode"],
-                id=normalization["stats_id"],
-                source=say(normalization["source"]),
+                mode=normalization.mode,
+                id=normalization.stats_id,
+                source=say(normalization.source),
             ),
         ),
         (say("inputs"), feeds or say("as the policy names them")),
         (
             say("seed and samples"),
-            say("{seed}, {k} a frame", seed=where["seed"], k=policy.get("samples", 1)),
+            say("{seed}, {k} a frame", seed=where.seed, k=policy.samples),
         ),
         *sampling_rows(policy, say),
-        (say("device"), f"{where.get('device_name')}, {where.get('dtype')}"),
-        (say("versions"), f"{versions}, Python {where.get('python')}"),
+        *machine_lines(where, say),
         (
             say("forced"),
-            ", ".join(forced) if record["forced"] else say("nothing"),
+            ", ".join(f.code for f in record.errors) if record.forced else say("nothing"),
         ),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -10,7 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policyscope.actions.spaces import FloatArray
+from policyscope.runs.content import OfflineRecord
 from policyscope.runs.directory import PICTURE, RunDirectory
+from policyscope.runs.rows import EpisodeRow
+from policyscope.runs.values import Budget, Latency, Times
 from policyscope.views.figure import STYLE, plain, save, shorten, write_titles
 from policyscope.views.offline.words import BASELINE_NAMES, CAVEAT, error_metric, headline, subject
 from policyscope.views.words import forced_notice, interval, number, unit_name
@@ -55,20 +59,22 @@ class _Drawn:
     steps: NDArray[np.int64]
 
 
-def draw_picture(directory: RunDirectory, record: dict[str, Any]) -> Path:
+def draw_picture(
+    directory: RunDirectory, record: OfflineRecord, rows: Sequence[EpisodeRow]
+) -> Path:
     """Draw ``report.png`` (1600 × 1000) into the run directory and return its path."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    drawn = _collect(directory, record)
+    drawn = _collect(directory, record, rows)
     with rc_context(STYLE):
         figure = Figure(figsize=(16, 10), dpi=100)
         FigureCanvasAgg(figure)
         panels = (0.008, 0.035, 0.984, 0.863)
         figure.set_layout_engine("constrained", rect=panels, wspace=0.05, hspace=0.06)
         axes = figure.subplots(2, 3)
-        _latency(axes[0, 0], record)
+        _latency(axes[0, 0], record.latency, record.policy.executed)
         _errors_by_dim(axes[1, 0], record)
         for column, dim in enumerate(drawn.dims, start=1):
             _over_time(axes[0, column], record, drawn, dim)
@@ -88,17 +94,13 @@ def draw_picture(directory: RunDirectory, record: dict[str, Any]) -> Path:
     return path
 
 
-def _latency(ax: Axes, record: dict[str, Any]) -> None:
-    latency = record["latency"]
-    kinds = [
-        (label, latency[key])
-        for label, key in (
-            ("model call", "model_call"),
-            ("end to end", "end_to_end"),
-            ("queue pop", "queue_pop"),
-        )
-        if latency[key]
-    ]
+def _latency(ax: Axes, latency: Latency, n_action_steps: int) -> None:
+    known = (
+        ("model call", latency.model_call),
+        ("end to end", latency.end_to_end),
+        ("queue pop", latency.queue_pop),
+    )
+    kinds = [(label, times) for label, times in known if times is not None]
     ax.set_title("Inference time, batch 1")
     if not kinds:
         middle: dict[str, Any] = {"ha": "center", "va": "center", "transform": ax.transAxes}
@@ -107,9 +109,20 @@ def _latency(ax: Axes, record: dict[str, Any]) -> None:
         ax.set_yticks([])
         ax.set_xticks([])
         return
+    _calls(ax, [times for _, times in kinds])
+    _limits(ax, latency.budget, n_action_steps)
+    ax.set_xscale("log")
+    ax.set_ylim(-0.75, len(kinds) - 0.25)
+    ax.set_xlim(right=max(ax.get_xlim()[1], latency.budget.async_ms * 3))
+    ax.set_yticks(range(len(kinds)), [label for label, _ in reversed(kinds)])
+    ax.set_xlabel(f"milliseconds (first call {number(latency.first_call_ms)})")
+
+
+def _calls(ax: Axes, kinds: Sequence[Times]) -> None:
+    """Each call as a dot, with quantiles; the first kind on top."""
     spread = np.random.default_rng(0)
-    for y, (_, known) in enumerate(reversed(kinds)):
-        values = np.asarray(known["samples_ms"])
+    for y, known in enumerate(reversed(kinds)):
+        values = np.asarray(known.samples_ms)
         ax.scatter(
             values,
             y + spread.uniform(-0.16, 0.16, len(values)),
@@ -118,35 +131,31 @@ def _latency(ax: Axes, record: dict[str, Any]) -> None:
             color=_POLICY,
             linewidths=0,
         )
-        ax.plot([known["p50_ms"]] * 2, [y - 0.27, y + 0.27], color=_DEMO, lw=2)
-        tail = f", p95 {number(known['p95_ms'])}" if known["p95_ms"] else ""
+        ax.plot([known.p50_ms] * 2, [y - 0.27, y + 0.27], color=_DEMO, lw=2)
+        tail = f", p95 {number(known.p95_ms)}" if known.p95_ms else ""
         ax.annotate(
-            f"p50 {number(known['p50_ms'])}{tail}, max {number(known['max_ms'])} (n={known['n']})",
+            f"p50 {number(known.p50_ms)}{tail}, max {number(known.max_ms)} (n={known.n})",
             (0.01, y + 0.33),
             xycoords=("axes fraction", "data"),
             fontsize=9,
             va="bottom",
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.85},
         )
-    budget = latency["budget"]
-    for key, text, style in (
-        ("sync_ms", f"1 step at {budget['fps']:g} Hz", "--"),
-        ("async_ms", f"{record['policy']['n_action_steps']} steps", ":"),
-    ):
-        if budget["async_ms"] == budget["sync_ms"] and key == "async_ms":
-            continue
-        ax.axvline(budget[key], color="#D55E00", ls=style, lw=1.5)
-        ax.text(budget[key], -0.7, f"{text} ", color="#B04A00", fontsize=9, rotation=90, ha="right")
-    ax.set_xscale("log")
-    ax.set_ylim(-0.75, len(kinds) - 0.25)
-    ax.set_xlim(right=max(ax.get_xlim()[1], budget["async_ms"] * 3))
-    ax.set_yticks(range(len(kinds)), [label for label, _ in reversed(kinds)])
-    ax.set_xlabel(f"milliseconds (first call {number(latency['first_call_ms'])})")
 
 
-def _over_time(ax: Axes, record: dict[str, Any], drawn: _Drawn, dim: int) -> None:
+def _limits(ax: Axes, budget: Budget, n_action_steps: int) -> None:
+    """How long a robot can wait."""
+    limits = [(budget.sync_ms, f"1 step at {budget.fps:g} Hz", "--")]
+    if budget.async_ms != budget.sync_ms:
+        limits.append((budget.async_ms, f"{n_action_steps} steps", ":"))
+    for ms, text, style in limits:
+        ax.axvline(ms, color="#D55E00", ls=style, lw=1.5)
+        ax.text(ms, -0.7, f"{text} ", color="#B04A00", fontsize=9, rotation=90, ha="right")
+
+
+def _over_time(ax: Axes, record: OfflineRecord, drawn: _Drawn, dim: int) -> None:
     name, unit = _name(record, dim)
-    m, fps = record["policy"]["n_action_steps"], record["dataset"]["fps"]
+    m, fps = record.policy.executed, record.dataset.fps
     seconds = drawn.frame_index / fps
     asked = np.flatnonzero((drawn.frame_index - drawn.frame_index[0]) % m == 0)
     for i in asked:
@@ -162,7 +171,7 @@ def _over_time(ax: Axes, record: dict[str, Any], drawn: _Drawn, dim: int) -> Non
             label="predicted" if i == asked[0] else None,
         )
     ax.plot(seconds, drawn.target[:, 0, dim], color=_DEMO, lw=1.4, label="demonstrated")
-    mean = next(r["mean"] for r in record["by_dim"] if r["dim"] == dim)
+    mean = record.dims()[dim].mean
     colour = _BASELINES["dataset_mean"][0]
     ax.axhline(mean, color=colour, ls="--", lw=1.2, label="dataset mean")
     ax.set_title(plain(f"{shorten(name, 28)}, episode {drawn.episode} (median error)"))
@@ -172,23 +181,24 @@ def _over_time(ax: Axes, record: dict[str, Any], drawn: _Drawn, dim: int) -> Non
     ax.legend(loc="upper right", ncols=3, columnspacing=1.0, handlelength=1.4)
 
 
-def _errors_by_dim(ax: Axes, record: dict[str, Any]) -> None:
+def _errors_by_dim(ax: Axes, record: OfflineRecord) -> None:
     metric, unit = error_metric(record)
-    rows = [r for r in record["by_dim"] if r["scope"] == "chunk"]
-    names = [plain(shorten(r["name"], 22)) for r in rows]
+    rows = record.dims()
+    names = [plain(shorten(row.name, 22)) for row in rows]
     at = np.arange(len(rows))
     ax.barh(
         at,
-        [r[metric] or 0.0 for r in rows],
+        [row.error(metric) or 0.0 for row in rows],
         color=_POLICY,
         height=0.62,
-        label=plain(record["policy"]["type"]),
+        label=plain(record.policy.type),
     )
-    for name in record["baselines"]:
+    for name in record.baselines:
         colour, marker = _BASELINES[name]
         values = [
-            r[f"{name}_mae"] / (r["std"] if metric == "nmae" and not r["excluded"] else 1.0)
-            for r in rows
+            (row.column(f"{name}_mae") or 0.0)
+            / (row.std if metric == "nmae" and not row.excluded else 1.0)
+            for row in rows
         ]
         ax.plot(
             values,
@@ -204,13 +214,13 @@ def _errors_by_dim(ax: Axes, record: dict[str, Any]) -> None:
     ax.grid(visible=False, axis="y")
     ax.set_ylim(len(rows) - 0.4, -0.6 - 0.16 * len(rows))
     ax.set_xlim(left=0)
-    total = interval(record["summary"]["chunk"][metric])
+    total = interval(record.summary.chunk.of(metric))
     ax.set_title(plain(f"Error by dim, chunk MAE {total}"), fontsize=10.5)
     ax.set_xlabel(plain(f"mean absolute error in {unit}"))
     ax.legend(loc="upper right", ncols=2, columnspacing=1.0, handletextpad=0.4)
 
 
-def _scatter(ax: Axes, record: dict[str, Any], drawn: _Drawn, dim: int) -> None:
+def _scatter(ax: Axes, record: OfflineRecord, drawn: _Drawn, dim: int) -> None:
     name, unit = _name(record, dim)
     predicted, target = drawn.points[:, 0, dim], drawn.points[:, 1, dim]
     low = float(min(predicted.min(), target.min()))
@@ -220,7 +230,7 @@ def _scatter(ax: Axes, record: dict[str, Any], drawn: _Drawn, dim: int) -> None:
         target, predicted, c=drawn.steps, s=6, alpha=0.55, linewidths=0, cmap="viridis_r"
     )
     ax.plot([low - pad, high + pad], [low - pad, high + pad], color=_DEMO, lw=1.2)
-    mean = next(r["mean"] for r in record["by_dim"] if r["dim"] == dim)
+    mean = record.dims()[dim].mean
     ax.axhline(mean, color=_BASELINES["dataset_mean"][0], ls="--", lw=1.2)
     ax.annotate(
         "dataset mean",
@@ -233,8 +243,8 @@ def _scatter(ax: Axes, record: dict[str, Any], drawn: _Drawn, dim: int) -> None:
     )
     ax.set_xlim(low - pad, high + pad)
     ax.set_ylim(low - pad, high + pad)
-    row = next(r for r in record["by_dim"] if r["dim"] == dim and r["scope"] == "chunk")
-    ax.set_title(plain(f"{shorten(name, 28)}: RMSE {number(row['rmse'])} ({unit})"))
+    rmse = record.dims()[dim].rmse
+    ax.set_title(plain(f"{shorten(name, 28)}: RMSE {number(rmse)} ({unit})"))
     ax.set_xlabel(plain(f"demonstrated ({unit})"))
     ax.set_ylabel(plain(f"predicted ({unit})"))
     bar = ax.figure.colorbar(dots, ax=ax, fraction=0.04, pad=0.02, aspect=30)
@@ -244,13 +254,10 @@ def _scatter(ax: Axes, record: dict[str, Any], drawn: _Drawn, dim: int) -> None:
     bar.outline.set_visible(False)
 
 
-def _collect(directory: RunDirectory, record: dict[str, Any]) -> _Drawn:
+def _collect(directory: RunDirectory, record: OfflineRecord, rows: Sequence[EpisodeRow]) -> _Drawn:
     """Read what the panels show, episode by episode."""
-    rows = [r for r in record["by_episode"] if r["scope"] == "chunk"]
-    key = "mae" if rows[0]["mae"] is not None else "nmae"
-    ranked = sorted(rows, key=lambda r: (r[key], r["episode_index"]))
-    median = ranked[len(ranked) // 2]["episode_index"]
-    total = sum(r["n_frames"] for r in rows) * record["policy"]["chunk_size"]
+    median = record.by_episode.chunk.median.episode_index
+    total = sum(row.n_frames for row in rows) * record.policy.chunk
     share = min(1.0, _MOST_POINTS / max(total, 1))
     draw = np.random.default_rng(0)
     points, steps, shown = [], [], None
@@ -262,11 +269,10 @@ def _collect(directory: RunDirectory, record: dict[str, Any]) -> _Drawn:
         points.append(np.stack([predicted[picked], target[picked]], axis=1))
         steps.append(np.nonzero(picked)[1] + 1)
     assert shown is not None
-    dims = [r for r in record["by_dim"] if r["scope"] == "chunk"]
-    worst = sorted(dims, key=lambda r: (-(r["nmae"] or 0.0), r["dim"]))[:2]
+    worst = sorted(record.dims(), key=lambda row: (-(row.nmae or 0.0), row.dim))[:2]
     order = draw.permutation(sum(len(s) for s in steps))
     return _Drawn(
-        tuple(sorted(r["dim"] for r in worst)),
+        tuple(sorted(row.dim for row in worst)),
         *shown,
         median,
         np.concatenate(points)[order],
@@ -274,6 +280,5 @@ def _collect(directory: RunDirectory, record: dict[str, Any]) -> _Drawn:
     )
 
 
-def _name(record: dict[str, Any], dim: int) -> tuple[str, str]:
-    unit = record["actions"]["units"][dim]
-    return record["actions"]["names"][dim], unit_name(unit)
+def _name(record: OfflineRecord, dim: int) -> tuple[str, str]:
+    return record.actions.names[dim], unit_name(record.actions.units[dim])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -9,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policyscope.actions.spaces import FloatArray
-from policyscope.runs.chosen import ranked_episodes
 from policyscope.runs.clips import Clip
+from policyscope.runs.content import OfflineRecord
 from policyscope.runs.directory import RunDirectory
 from policyscope.runs.predictions import StoredEpisode
+from policyscope.runs.rows import EpisodeRow, ranked
 from policyscope.views.language import Say
 from policyscope.views.player import PlayerEpisode, fitting
 
@@ -45,7 +47,8 @@ class Series:
 
 def collect(
     directory: RunDirectory,
-    record: dict[str, Any],
+    record: OfflineRecord,
+    rows: Sequence[EpisodeRow],
     chosen: dict[int, str],
     clips: list[Clip],
     say: Say,
@@ -55,6 +58,7 @@ def collect(
     Args:
         directory: of the run.
         record: its ``run.json``.
+        rows: errors of each episode over whole chunks.
         chosen: episodes whose pictures the page plays, with their roles.
         clips: the pictures that the run keeps.
         say: the page's language.
@@ -62,7 +66,8 @@ def collect(
     scaled = _Scaled(record)
     low, high = _edges(directory)
     counts = np.zeros((len(low), _CELLS, _CELLS), dtype=np.int64)
-    played, left_out, used = _plan(record, chosen)
+    played, left_out, used = _plan(record, rows, chosen)
+    tasks = {row.episode_index: row.task for row in rows}
     shown, unseen = fitting(chosen, clips, _PAGE_BYTES - used)
     progress: dict[str, list[tuple[FloatArray, FloatArray]]] = {}
     episodes = []
@@ -76,7 +81,9 @@ def collect(
             role, pictures = chosen.get(stored.index, ""), shown.get(stored.index, ())
             why = "" if pictures else _why(stored.index, chosen, unseen, say)
             episodes.append(
-                _played(stored, record, errors, role, pictures, why, played[stored.index])
+                _played(
+                    stored, tasks[stored.index], errors, role, pictures, why, played[stored.index]
+                )
             )
     density = [
         {
@@ -101,11 +108,11 @@ def collect(
 class _Scaled:
     """Errors of single frames in the views that the run supports."""
 
-    def __init__(self, record: dict[str, Any]) -> None:
-        rows = [r for r in record["by_dim"] if r["scope"] == "chunk"]
-        self._use = np.array([not r["excluded"] for r in rows])
-        self._std = np.array([r["std"] for r in rows])[self._use]
-        self._one_unit = len(set(record["actions"]["units"])) == 1
+    def __init__(self, record: OfflineRecord) -> None:
+        rows = record.dims()
+        self._use = np.array([not row.excluded for row in rows])
+        self._std = np.array([row.std for row in rows])[self._use]
+        self._one_unit = len(set(record.actions.units)) == 1
 
     def errors(self, stored: StoredEpisode) -> dict[str, FloatArray]:
         """View → [T] mean absolute error of each frame's chunk over steps, dims and samples."""
@@ -170,16 +177,18 @@ def _quantile_rows(parts: list[tuple[FloatArray, FloatArray]]) -> list[dict[str,
     return rows
 
 
-def _plan(record: dict[str, Any], chosen: dict[int, str]) -> tuple[dict[int, int], list[int], int]:
+def _plan(
+    record: OfflineRecord, rows: Sequence[EpisodeRow], chosen: dict[int, str]
+) -> tuple[dict[int, int], list[int], int]:
     """Episodes whose actions fit the page → samples of each; those left out; bytes they take."""
-    horizon, dim = record["policy"]["chunk_size"], len(record["actions"]["names"])
-    samples = min(record["policy"]["samples"], _MOST_SAMPLES)
-    rows = {r["episode_index"]: r["n_frames"] for r in ranked_episodes(record)}
-    order = [*chosen, *(e for e in reversed(rows) if e not in chosen)]
+    horizon, dim = record.policy.chunk, len(record.actions.names)
+    samples = min(record.policy.samples, _MOST_SAMPLES)
+    frames = {row.episode_index: row.n_frames for row in ranked(rows)}
+    order = [*chosen, *(e for e in reversed(frames) if e not in chosen)]
     room, left_out = _ACTION_BYTES, []
     played: dict[int, int] = {}
     for episode in order:
-        one = rows[episode] * horizon * dim * 2
+        one = frames[episode] * horizon * dim * 2
         k = max(1, min(samples, _ACTION_BYTES // (4 * one)))
         if one * k <= room:
             played[episode] = k
@@ -203,7 +212,7 @@ def _why(episode: int, chosen: dict[int, str], unseen: list[int], say: Say) -> s
 
 def _played(
     stored: StoredEpisode,
-    record: dict[str, Any],
+    task: str,
     errors: dict[str, FloatArray],
     role: str,
     clips: tuple[Clip, ...],
@@ -211,7 +220,6 @@ def _played(
     samples: int,
 ) -> PlayerEpisode:
     chunks = np.stack([p.values for p in stored.predicted[:samples]], axis=1)
-    row = next(r for r in record["by_episode"] if r["episode_index"] == stored.index)
     asked = stored.frame_index - stored.frame_index[0]
     n = int(asked[-1]) + 1
     demonstrated = np.full((n, chunks.shape[-1]), np.nan)
@@ -224,7 +232,7 @@ def _played(
     return PlayerEpisode(
         index=stored.index,
         title=str(stored.index),
-        task=row.get("task", ""),
+        task=task,
         role=role,
         n_frames=n,
         asked=asked,

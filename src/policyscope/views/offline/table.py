@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from policyscope.metrics.scorecard import SCOPES
+from policyscope.runs.content import OfflineRecord
+from policyscope.runs.parts import SCOPES
+from policyscope.runs.values import Value
 from policyscope.views.offline.words import (
     BASELINE_NAMES,
     CAVEAT,
@@ -25,18 +25,18 @@ from policyscope.views.words import findings_text, forced_notice, interval, numb
 _MOST_DIMS = 8
 
 
-def run_table(record: dict[str, Any]) -> RenderableType:
+def run_table(record: OfflineRecord) -> RenderableType:
     """Everything about a finished run that fits a terminal. All text is shown literally."""
     parts: list[RenderableType] = [Text(subject(record))]
     notice = forced_notice(record)
     if notice:
         parts.append(Text(notice, style="bold white on red"))
     parts += [Text(headline(record), style="bold"), _errors(record), _skills(record)]
-    if len(record["actions"]["names"]) > 2 or error_metric(record)[0] == "nmae":
+    if len(record.actions.names) > 2 or error_metric(record)[0] == "nmae":
         parts.append(_dims(record))
     parts += [Text(f"\n{shape_line(record)}"), _latency(record), Text(CAVEAT, style="dim")]
-    if record["findings"]:
-        parts.append(findings_text(record["findings"]))
+    if record.findings:
+        parts.append(findings_text(record.findings))
     return Group(*parts)
 
 
@@ -46,7 +46,7 @@ def _table(title: str) -> Table:
     )
 
 
-def _errors(record: dict[str, Any]) -> Table:
+def _errors(record: OfflineRecord) -> Table:
     metric, unit = error_metric(record)
     titles = scope_titles(record)
     table = _table(f"MAE in {unit} [95 % interval]")
@@ -54,38 +54,37 @@ def _errors(record: dict[str, Any]) -> Table:
     for scope in SCOPES:
         table.add_column(titles[scope], justify="right")
     table.add_row(
-        Text(record["policy"]["type"], style="bold"),
-        *(Text(interval(record["summary"][scope][metric])) for scope in SCOPES),
+        Text(record.policy.type, style="bold"),
+        *(Text(interval(record.summary.of(scope).of(metric))) for scope in SCOPES),
         end_section=True,
     )
-    for name, errors in record["baselines"].items():
+    for name, errors in record.baselines.items():
         table.add_row(
             BASELINE_NAMES[name],
-            *(number(errors[scope][metric]["value"]) for scope in SCOPES),
+            *(number(errors.of(scope).of(metric).value) for scope in SCOPES),
         )
     return table
 
 
-def _skills(record: dict[str, Any]) -> Table:
+def _skills(record: OfflineRecord) -> Table:
     table = _table("Skill = 1 − MSE / MSE of the baseline")
     table.add_column("against")
     for scope in SCOPES:
         table.add_column(scope_titles(record)[scope], justify="right")
-    for name, known in record["skill"].items():
-        table.add_row(BASELINE_NAMES[name], *(_skill(known[scope]) for scope in SCOPES))
+    for name, known in record.skill.items():
+        table.add_row(BASELINE_NAMES[name], *(_skill(known.of(scope)) for scope in SCOPES))
     return table
 
 
-def _skill(estimate: dict[str, Any]) -> Text:
-    low, high = estimate["ci_low"], estimate["ci_high"]
+def _skill(known: Value) -> Text:
+    low, high = known.ci_low, known.ci_high
     style = "green" if low is not None and low > 0 else ""
     style = "red" if high is not None and high < 0 else style
-    return Text(interval(estimate, ratio), style=style)
+    return Text(interval(known, ratio), style=style)
 
 
-def _dims(record: dict[str, Any]) -> Table:
-    rows = [row for row in record["by_dim"] if row["scope"] == "chunk"]
-    rows.sort(key=lambda row: -(row["nmae"] or 0.0))
+def _dims(record: OfflineRecord) -> Table:
+    rows = sorted(record.dims(), key=lambda row: -(row.nmae or 0.0))
     shown = rows[:_MOST_DIMS]
     more = f", worst {len(shown)} of {len(rows)}" if len(rows) > len(shown) else ""
     table = _table(f"Error and skill by dim over the chunk{more}")
@@ -97,41 +96,42 @@ def _dims(record: dict[str, Any]) -> Table:
         table.add_column(f"vs {BASELINE_NAMES[name]}", justify="right")
     for row in shown:
         table.add_row(
-            Text(row["name"]),
-            Text(f"{number(row['mae'])} {unit_name(row['unit'])}"),
-            number(row["nmae"]),
-            *(ratio(row[f"skill_{name}"]) for name in baselines),
+            Text(row.name),
+            Text(f"{number(row.mae)} {unit_name(row.unit)}"),
+            number(row.nmae),
+            *(ratio(row.skill(name)) for name in baselines),
         )
     return table
 
 
-def _latency(record: dict[str, Any]) -> RenderableType:
-    latency, throughput = record["latency"], record["throughput"]
+def _latency(record: OfflineRecord) -> RenderableType:
+    latency, throughput = record.latency, record.throughput
     kinds = (
-        ("model call", latency["model_call"]),
-        ("queue pop", latency["queue_pop"]),
-        ("end to end", latency["end_to_end"]),
+        ("model call", latency.model_call),
+        ("queue pop", latency.queue_pop),
+        ("end to end", latency.end_to_end),
     )
-    rate = throughput["frames_per_s"]
+    rate = throughput.frames_per_s
     speed = (
-        f"{number(rate)} frames/s in batches, {number(throughput['wall_s'])} s of which "
-        f"{number(throughput['model_s'])} s model"
+        f"{number(rate)} frames/s in batches, {number(throughput.wall_s)} s of which "
+        f"{number(throughput.model_s)} s model"
         if rate
         else "nothing was left to predict"
     )
     if not any(known for _, known in kinds):
         return Text(f"No latency: not timed. Throughput: {speed}.")
-    table = _table(f"Latency in ms at batch 1 on {record['environment']['device_name']}")
+    table = _table(f"Latency in ms at batch 1 on {record.environment.device_name}")
     for title in ("", "n", "min", "mean", "p50", "p95", "p99", "max"):
         table.add_column(title, justify="left" if not title else "right")
     for name, known in kinds:
         if known:
-            keys = ("min_ms", "mean_ms", "p50_ms", "p95_ms", "p99_ms", "max_ms")
-            table.add_row(name, str(known["n"]), *(number(known[key]) for key in keys))
-    budget = latency["budget"]
+            times = (known.min_ms, known.mean_ms, known.p50_ms)
+            tails = (known.p95_ms, known.p99_ms, known.max_ms)
+            table.add_row(name, str(known.n), *(number(ms) for ms in (*times, *tails)))
+    budget = latency.budget
     notes = Text(
-        f"First call {number(latency['first_call_ms'])} ms. A step at {budget['fps']:g} Hz lasts "
-        f"{number(budget['sync_ms'])} ms: {budget['sync_miss_rate']:.0%} of model calls miss it. "
+        f"First call {number(latency.first_call_ms)} ms. A step at {budget.fps:g} Hz lasts "
+        f"{number(budget.sync_ms)} ms: {budget.sync_miss_rate:.0%} of model calls miss it. "
         f"– means too few calls. Throughput: {speed}."
     )
     return Group(table, notes)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
+from policyscope.runs.content import OfflineRecord
+from policyscope.runs.parts import Scope
 from policyscope.views.language import Say, english
-from policyscope.views.words import interval, number, ratio, tail, unit_name
+from policyscope.views.words import interval, number, ratio, unit_name, who
 
 CAVEAT = (
     "Open-loop error uses the demonstrator's states: it detects broken pipelines and gross "
@@ -34,30 +36,29 @@ SPLIT_NAMES = {
 }
 
 
-def error_metric(record: dict[str, Any]) -> tuple[str, str]:
+def error_metric(record: OfflineRecord) -> tuple[Literal["mae", "nmae"], str]:
     """Which error to show, and its unit: native where all dims share one, else normalized."""
-    units = list(dict.fromkeys(record["actions"]["units"]))
+    units = list(dict.fromkeys(record.actions.units))
     if len(units) == 1:
         return "mae", unit_name(units[0])
     return "nmae", "std"
 
 
-def main_baseline(record: dict[str, Any]) -> str:
+def main_baseline(record: OfflineRecord) -> str:
     """The baseline that the headline names: doing nothing, where the dataset supports it."""
-    known = record["skill"]
-    return next(name for name in ("hold_state", "zero", "repeat_last") if name in known)
+    return next(name for name in ("hold_state", "zero", "repeat_last") if name in record.skill)
 
 
-def headline(record: dict[str, Any], say: Say = english) -> str:
+def headline(record: OfflineRecord, say: Say = english) -> str:
     """Is this policy better than doing nothing, by how much, how sure: one sentence."""
     name = main_baseline(record)
-    gain = record["skill"][name]["chunk"]
-    value, low, high = gain["value"], gain["ci_low"], gain["ci_high"]
+    gain = record.skill[name].chunk
+    value, low, high = gain.value, gain.ci_low, gain.ci_high
     against = say(BASELINE_NAMES[name])
     shown = interval(gain, ratio)
     if value is None:
         text = "Skill against {against} is undefined: the baseline makes no error"
-    elif low is None:
+    elif low is None or high is None:
         text = (
             "Less error than {against} over the whole chunk: skill {shown}, no interval"
             if value > 0
@@ -72,58 +73,52 @@ def headline(record: dict[str, Any], say: Say = english) -> str:
     return say(text, against=against, shown=shown)
 
 
-def shape_line(record: dict[str, Any], say: Say = english) -> str:
+def shape_line(record: OfflineRecord, say: Say = english) -> str:
     """Similarity and smoothness of the predicted chunks in one sentence."""
-    near, seams = record["similarity"], record["smoothness"]
+    near, seams = record.similarity, record.smoothness
     return say(
         "Predicted against demonstrated chunks: ADE {ade}, FDE {fde} {unit}; path-length ratio "
         "{path}. Jump where chunks meet over a step within: {jump} (demonstrations {demo}).",
-        ade=number(near["ade"]["value"]),
-        fde=number(near["fde"]["value"]),
-        unit=unit_name(near["unit"], say),
-        path=ratio(near["path_length_ratio"]["value"]),
-        jump=ratio(seams["boundary_jump"]),
-        demo=ratio(seams["boundary_jump_demo"]),
+        ade=number(near.ade.value),
+        fde=number(near.fde.value),
+        unit=unit_name(near.unit, say),
+        path=ratio(near.path_length_ratio.value),
+        jump=ratio(seams.boundary_jump),
+        demo=ratio(seams.boundary_jump_demo),
     )
 
 
-def subject(record: dict[str, Any], say: Say = english) -> str:
+def subject(record: OfflineRecord, say: Say = english) -> str:
     """Who was evaluated on what."""
-    policy, data = record["policy"], record["dataset"]
-    who = (
-        policy["type"] if policy["sha256"] is None else f"{policy['type']} ({tail(policy['path'])})"
-    )
+    policy, data = record.policy, record.dataset
     values = {
-        "who": who,
-        "data": data["repo_id"],
-        "frames": data["n_frames"],
-        "n": len(data["episodes"]),
+        "who": who(policy),
+        "data": data.repo_id,
+        "frames": data.n_frames,
+        "n": len(data.episodes),
     }
-    if values["n"] == 1:
+    if len(data.episodes) == 1:
         text = say("{who} on {data}: {frames} frames of {n} episode", **values)
     else:
         text = say("{who} on {data}: {frames} frames of {n} episodes", **values)
-    seen = (
-        "" if policy["sha256"] is None else say(", {split}", split=say(SPLIT_NAMES[data["split"]]))
-    )
-    source = SOURCE_NOTES.get(record["actions"]["normalization"]["source"])
+    seen = "" if policy.sha256 is None else say(", {split}", split=say(SPLIT_NAMES[data.split]))
+    source = SOURCE_NOTES.get(record.actions.normalization.source)
     return text + seen + (f"; {say(source)}" if source else "")
 
 
-def scope_titles(record: dict[str, Any], say: Say = english) -> dict[str, str]:
+def scope_titles(record: OfflineRecord, say: Say = english) -> dict[Scope, str]:
     """What to call the scopes of a summary."""
-    policy = record["policy"]
     return {
         "step1": say("step 1"),
-        "chunk": say("chunk ({n})", n=policy["chunk_size"]),
-        "executed": say("executed ({n})", n=policy["n_action_steps"]),
+        "chunk": say("chunk ({n})", n=record.policy.chunk),
+        "executed": say("executed ({n})", n=record.policy.executed),
     }
 
 
-def beside(right: dict[str, Any], wrong: dict[str, Any]) -> str:
+def beside(right: OfflineRecord, wrong: OfflineRecord) -> str:
     """A meaningless number beside the right one."""
     metric, unit = error_metric(right)
-    values = [number(r["summary"]["step1"][metric]["value"]) for r in (right, wrong)]
+    values = [number(r.summary.step1.of(metric).value) for r in (right, wrong)]
     return (
         f"The same checkpoint on the same frames, step 1: MAE {values[0]} {unit} with its "
         f"unnormalizer, {values[1]} without: normalized outputs against native actions, a "

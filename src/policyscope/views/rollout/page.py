@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from policyscope.config import Language
 from policyscope.runs.clips import Clip
+from policyscope.runs.content import RolloutRecord
 from policyscope.runs.directory import PAGE, PICTURE, RunDirectory
-from policyscope.views.html import command, fill, sampling_rows
+from policyscope.runs.parts import spans
+from policyscope.runs.rollouts import StoredRollout
+from policyscope.runs.rows import RolloutRow
+from policyscope.views.html import command, fill, machine_lines, policy_line, sampling_rows
 from policyscope.views.language import Say, speaker
 from policyscope.views.rollout.player import played_rollouts
 from policyscope.views.rollout.words import (
@@ -30,33 +32,40 @@ _MOST_EMBEDDED = 24_000_000  # bytes of video that the page carries; others stay
 
 
 def write_rollout_page(
-    directory: RunDirectory, record: dict[str, Any], clips: Sequence[Clip], language: Language
+    directory: RunDirectory,
+    record: RolloutRecord,
+    episodes: Sequence[StoredRollout],
+    clips: Sequence[Clip],
+    language: Language,
 ) -> Path:
     """Write ``report.html`` beside the picture that it embeds, and return its path.
 
     Args:
         directory: of the run.
         record: its ``run.json``.
+        episodes: of the run, in order.
         clips: the pictures that the run keeps.
         language: of the page's own words; sentences about the run are English.
     """
     say = speaker(language)
-    played = played_rollouts(directory.path, record, clips, say)
-    board = record["env"]["board"]
+    played = played_rollouts(episodes, clips, say, many_tasks=len(record.by_task) > 1)
+    board = record.env.board
+    rows = [known.row for known in episodes]
     page = fill(
         "rollout.html.j2",
         ("report.js", "player.js"),
         {
-            "fps": record["env"]["fps"],
-            "names": record["actions"]["names"],
-            "units": [unit_name(unit, say) for unit in record["actions"]["units"]],
+            "fps": record.env.fps,
+            "names": record.actions.names,
+            "units": [unit_name(unit, say) for unit in record.actions.units],
             "plane": {"x": 0, "y": 1, "width": board[0], "height": board[1]} if board else None,
-            "n_action_steps": record["policy"]["n_action_steps"],
+            "n_action_steps": record.policy.n_action_steps,
             "dims": [],
             "episodes": [episode.to_json() for episode in played],
         },
         language,
         record=record,
+        rows=rows,
         headline=headline(record),
         subject=subject(record),
         notice=forced_notice(record, say),
@@ -66,7 +75,7 @@ def write_rollout_page(
         throughput=throughput_line(record),
         picture=base64.b64encode((directory.path / PICTURE).read_bytes()).decode(),
         played=played,
-        videos=_videos(directory.path, record, say),
+        videos=_videos(directory.path, rows, say),
         provenance=_provenance(record, say),
         command=command(record),
         rate=rate,
@@ -75,54 +84,43 @@ def write_rollout_page(
     return directory.path / PAGE
 
 
-def _videos(path: Path, record: dict[str, Any], say: Say) -> list[dict[str, str]]:
+def _videos(path: Path, rows: Sequence[RolloutRow], say: Say) -> list[dict[str, str]]:
     shown, left = [], _MOST_EMBEDDED
-    for row in record["episodes"]:
-        if not row["video"] or not (path / row["video"]).is_file():
+    for row in rows:
+        if not row.video or not (path / row.video).is_file():
             continue
-        content = (path / row["video"]).read_bytes()
+        content = (path / row.video).read_bytes()
         left -= len(content)
-        src = row["video"]
+        src = row.video
         if left >= 0:
             src = "data:video/mp4;base64," + base64.b64encode(content).decode()
         title = say(
             "seed {seed}: {how}, max reward {reward}",
-            seed=row["seed"],
+            seed=row.seed,
             how=say(outcome(row)),
-            reward=number(row["max_reward"]),
+            reward=number(row.max_reward),
         )
         shown.append({"src": src, "title": title})
     return shown
 
 
-def _provenance(record: dict[str, Any], say: Say) -> list[tuple[str, str]]:
-    policy, env, where = record["policy"], record["env"], record["environment"]
-    versions = ", ".join(f"{k} {v}" for k, v in where["versions"].items() if v)
-    cameras = ", ".join(f"{k} {v[1]}×{v[2]}" for k, v in env["cameras"].items())
-    seen = record["dataset"]["episodes"]
+def _provenance(record: RolloutRecord, say: Say) -> list[tuple[str, str]]:
+    policy, env = record.policy, record.env
+    cameras = ", ".join(f"{k} {shape[1]}×{shape[2]}" for k, shape in env.cameras.items())
     return [
-        (
-            say("policy"),
-            say(
-                "{path} ({type}, {n} parameters)",
-                path=policy["path"],
-                type=policy["type"],
-                n=f"{policy['n_parameters']:,}",
-            ),
-        ),
-        (say("weights, sha256"), policy["sha256"] or say("none")),
+        policy_line(policy, say),
+        (say("weights, sha256"), policy.sha256 or say("none")),
         (
             say("simulator"),
             say(
                 "{name} at {fps} Hz; cameras {cameras}",
-                name=env["name"],
-                fps=f"{env['fps']:g}",
+                name=env.name,
+                fps=f"{env.fps:g}",
                 cameras=cameras or say("none"),
             ),
         ),
-        (say("seeds"), json.dumps(seen)),
-        (say("normalization"), record["actions"]["normalization"]["mode"]),
+        (say("seeds"), spans(record.dataset.episodes)),
+        (say("normalization"), record.actions.normalization.mode),
         *sampling_rows(policy, say),
-        (say("device"), f"{where['device_name']}, {where['dtype']}"),
-        (say("versions"), f"{versions}, Python {where['python']}"),
+        *machine_lines(record.environment, say),
     ]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from policyscope.runs.chosen import roles
 from policyscope.runs.clips import Clip
-from policyscope.runs.rollouts import StoredRollout, stored_rollouts
+from policyscope.runs.rollouts import StoredRollout
 from policyscope.views.language import Say
 from policyscope.views.player import PlayerEpisode, fitting
 from policyscope.views.words import number
@@ -21,29 +19,28 @@ _CLIP_BYTES = 7_000_000  # beside the picture and the videos
 
 
 def played_rollouts(
-    path: Path, record: dict[str, Any], clips: Sequence[Clip], say: Say
+    episodes: Sequence[StoredRollout], clips: Sequence[Clip], say: Say, *, many_tasks: bool
 ) -> list[PlayerEpisode]:
     """Episodes for the player, in the order of the run; those with a role come first to the room.
 
     Args:
-        path: of the run directory.
-        record: its ``run.json``.
+        episodes: of the run, in order.
         clips: the pictures that the run keeps.
         say: the page's language.
+        many_tasks: whether titles name the task.
     """
-    role = roles(record["episodes"])
+    role = roles([known.row for known in episodes])
     order = list(dict.fromkeys([*role, *(clip.episode for clip in clips)]))
     shown, unseen = fitting(order, clips, _CLIP_BYTES)
-    stored = dict(enumerate(stored_rollouts(path, record)))
-    room, episodes = _ACTION_BYTES, {}
-    for index in dict.fromkeys([*order, *stored]):
-        known = stored[index]
+    room, played = _ACTION_BYTES, {}
+    for index in dict.fromkeys([*order, *range(len(episodes))]):
+        known = episodes[index]
         size = 2 * (known.chunks.size + known.actions.size)
         if not len(known.actions) or size > room:
             continue
         room -= size
-        episodes[index] = replace(
-            _played(known, len(record["by_task"]) > 1, say),
+        played[index] = replace(
+            _played(known, many_tasks, say),
             role=role.get(index, ""),
             clips=tuple(
                 replace(clip, camera=say("the simulator's picture"))
@@ -51,26 +48,26 @@ def played_rollouts(
             ),
             left_out="" if index in shown else _why(index in unseen, say),
         )
-    return [episodes[index] for index in sorted(episodes)]
+    return [played[index] for index in sorted(played)]
 
 
 def _played(known: StoredRollout, many_tasks: bool, say: Say) -> PlayerEpisode:
     row, n_actions = known.row, len(known.actions)
     ahead = known.called_at[:, None] + np.arange(known.chunks.shape[1])
-    seed = say("seed {seed}", seed=row["seed"])
+    seed = say("seed {seed}", seed=row.seed)
     return PlayerEpisode(
-        index=row["episode"],
-        title=f"{row['task_group']} {row['task_id']}, {seed}" if many_tasks else seed,
-        task=row["task"],
+        index=row.episode,
+        title=f"{row.task_group} {row.task_id}, {seed}" if many_tasks else seed,
+        task=row.task,
         n_frames=n_actions + 1,
         asked=known.called_at,
         chunks=np.where((ahead <= n_actions)[..., None], known.chunks, np.nan)[:, None],
         executed=known.actions,
         errors={"reward": np.concatenate([[0.0], known.rewards])},
         facts={
-            say("success"): say({True: "yes", False: "no", None: "unknown"}[row["success"]]),
-            say("max reward"): number(row["max_reward"]),
-            say("return"): number(row["sum_reward"]),
+            say("success"): say({True: "yes", False: "no", None: "unknown"}[row.success]),
+            say("max reward"): number(row.max_reward),
+            say("return"): number(row.sum_reward),
         },
     )
 

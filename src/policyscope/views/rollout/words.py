@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from statistics import median
-from typing import Any
 
-from policyscope.views.words import number, tail
+from policyscope.runs.content import RolloutRecord
+from policyscope.runs.rows import RolloutRow
+from policyscope.runs.values import Rate
+from policyscope.views.words import number, who
 
 
 def percent(value: float | None) -> str:
@@ -13,80 +15,77 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.0f} %"
 
 
-def rate(success: dict[str, Any]) -> str:
+def rate(known: Rate) -> str:
     """k/n with the rate and its interval."""
-    if not success["n"]:
+    if known.ci_low is None or known.ci_high is None:
         return "unknown"
-    low, high = success["ci_low"], success["ci_high"]
     return (
-        f"{success['k']}/{success['n']}, {percent(success['rate'])} "
-        f"[{100 * low:.0f}, {100 * high:.0f}]"
+        f"{known.k}/{known.n}, {percent(known.rate)} "
+        f"[{100 * known.ci_low:.0f}, {100 * known.ci_high:.0f}]"
     )
 
 
-def outcome(row: dict[str, Any]) -> str:
+def outcome(row: RolloutRow) -> str:
     """How an episode ended: success, failure, or nobody knows."""
-    return {True: "success", False: "failure", None: "unknown"}[row["success"]]
+    return {True: "success", False: "failure", None: "unknown"}[row.success]
 
 
-def subject(record: dict[str, Any]) -> str:
+def subject(record: RolloutRecord) -> str:
     """What ran where."""
-    policy, env = record["policy"], record["env"]
-    seeds = record["dataset"]["episodes"]
+    policy, env = record.policy, record.env
+    seeds = record.dataset.episodes
     from_seed = f"seeds {seeds[0]}–{seeds[-1]}" if seeds else "no episodes"
-    if env["init_from"] == "dataset":
+    if env.init_from == "dataset":
         from_seed = f"starts of {len(seeds)} demonstrations"
-    named = policy["sha256"] is not None
-    who = f"{policy['type']} ({tail(policy['path'])})" if named else policy["type"]
     return (
-        f"{who} in {env['name']}: {len(record['episodes'])} episodes, {from_seed}, "
-        f"{policy['n_action_steps']} of {policy['chunk_size']} steps a chunk"
+        f"{who(policy)} in {env.name}: {record.n_episodes} episodes, {from_seed}, "
+        f"{policy.n_action_steps} of {policy.chunk_size} steps a chunk"
     )
 
 
-def headline(record: dict[str, Any]) -> str:
+def headline(record: RolloutRecord) -> str:
     """The result in one line."""
-    success = record["success"]
-    method = "Wilson" if success["method"] == "wilson" else "Clopper–Pearson"
-    macro = record["closed_loop"]["macro"]
+    success = record.success
+    method = "Wilson" if success.method == "wilson" else "Clopper–Pearson"
+    macro = record.closed_loop.macro
     mean = (
-        f"; mean of {macro['n_tasks']} tasks {percent(macro['rate'])} "
-        f"[{100 * macro['ci_low']:.0f}, {100 * macro['ci_high']:.0f}]"
+        f"; mean of {macro.n_tasks} tasks {percent(macro.rate)} "
+        f"[{100 * macro.ci_low:.0f}, {100 * macro.ci_high:.0f}]"
         if macro
         else ""
     )
-    if not success["n"]:
-        ran = [row for row in record["episodes"] if row["ended"] != "fault"]
+    if not success.n:
+        ran = record.closed_loop.ended.keys() - {"fault"}
         why = "the environment says nothing of it" if ran else "no episode ran"
         return f"Success unknown: {why}"
     return f"Success {rate(success)} (95 % interval, {method}){mean}"
 
 
-def detectable_line(record: dict[str, Any]) -> str:
+def detectable_line(record: RolloutRecord) -> str:
     """What difference this number of episodes could have shown."""
-    known, n = record["closed_loop"]["detectable"], record["success"]["n"]
+    known, n = record.closed_loop.detectable, record.success.n
     if not known:
         return ""
     ends = [
         text
         for text in (
-            f"at most {percent(known['lower'])}" if known["lower"] is not None else "",
-            f"at least {percent(known['higher'])}" if known["higher"] is not None else "",
+            f"at most {percent(known.lower)}" if known.lower is not None else "",
+            f"at least {percent(known.higher)}" if known.higher is not None else "",
         )
         if text
     ]
     if not ends:
         return f"With {n} episodes no other policy could be told apart from this one."
+    test = f"{known.test}'s test, " if known.test else ""
     return (
-        f"With {n} episodes each, another policy would show as different ({known['test']}'s test, "
-        f"power {percent(known['power'])}) if it succeeded in {' or '.join(ends)}."
+        f"With {n} episodes each, another policy would show as different ({test}"
+        f"power {percent(known.power)}) if it succeeded in {' or '.join(ends)}."
     )
 
 
-def time_line(record: dict[str, Any]) -> str:
+def time_line(record: RolloutRecord) -> str:
     """When episodes succeed, and how the others end."""
-    known = record["closed_loop"]["time_to_success"]
-    ended = record["closed_loop"]["ended"]
+    known, ended = record.closed_loop.time_to_success, record.closed_loop.ended
     names = {
         "success": "success",
         "time_limit": "time limit",
@@ -95,52 +94,52 @@ def time_line(record: dict[str, Any]) -> str:
         "non_finite_action": "NaN or inf in an action",
         "fault": "simulator failed",
     }
-    how = ", ".join(f"{names[key]} {n}" for key, n in ended.items())
+    how = ", ".join(f"{names.get(key, key)} {n}" for key, n in ended.items())
     when = (
-        f"Median time of {known['n_success']} successes {number(known['median_s'])} s. "
-        if known["median_s"] is not None
+        f"Median time of {known.n_success} successes {number(known['median_s'])} s. "
+        if known.median_s is not None
         else ""
     )
     return f"{when}Episodes ended by: {how}."
 
 
-def motion_line(record: dict[str, Any]) -> str:
+def motion_line(record: RolloutRecord) -> str:
     """Smoothness of the executed motion."""
-    known = record["smoothness"]
-    near = record.get("nearest") or []
+    known = record.smoothness
+    near = record.nearest or []
     like = (
         " Median distance to the nearest demonstration's path: "
-        f"DTW {number(median(row['dtw'] for row in near))} a step, "
-        f"Fréchet {number(median(row['frechet'] for row in near))}."
+        f"DTW {number(median(row.dtw for row in near))} a step, "
+        f"Fréchet {number(median(row.frechet for row in near))}."
         if near
         else ""
     )
     return (
-        f"Executed motion: path {number(known['path']['value'])}, log dimensionless jerk "
-        f"{number(known['ldlj']['value'])}; jump where chunks meet over a step within "
-        f"{number(known['boundary_jump'])}, disagreement of consecutive chunks "
-        f"{number(known['overlap_disagreement'])}.{like}"
+        f"Executed motion: path {number(known.path.value)}, log dimensionless jerk "
+        f"{number(known.ldlj.value)}; jump where chunks meet over a step within "
+        f"{number(known.boundary_jump)}, disagreement of consecutive chunks "
+        f"{number(known.overlap_disagreement)}.{like}"
     )
 
 
-def throughput_line(record: dict[str, Any]) -> str:
+def throughput_line(record: RolloutRecord) -> str:
     """Speed of the run, and of a control step as a robot would meet it."""
-    speed, latency = record["throughput"], record["latency"]
+    speed, latency = record.throughput, record.latency
     line = "Nothing was left to run."
-    if speed["episodes_per_min"]:
+    if speed.episodes_per_min:
         line = (
-            f"{number(speed['episodes_per_min'])} episodes/min with {speed['n_envs']} simulators, "
-            f"{number(speed['rows_per_call'])} of them a model call on average; "
-            f"{number(speed['wall_s'])} s, of which {number(speed['model_s'])} s policy."
+            f"{number(speed.episodes_per_min)} episodes/min with {speed.n_envs} simulators, "
+            f"{number(speed.rows_per_call)} of them a model call on average; "
+            f"{number(speed.wall_s)} s, of which {number(speed.model_s)} s policy."
         )
-    call = latency["end_to_end"]
+    call = latency.end_to_end
     if call:
-        line += f" A control step with an empty queue takes {number(call['p50_ms'])} ms (p50)"
-        budget = latency["budget"]
+        line += f" A control step with an empty queue takes {number(call.p50_ms)} ms (p50)"
+        budget = latency.budget
         line += (
-            f": {percent(budget['sync_miss_rate'])} miss the {number(budget['sync_ms'])} ms of a "
-            f"step at {budget['fps']:g} Hz."
-            if record["env"].get("fps_known", True)
+            f": {percent(budget.sync_miss_rate)} miss the {number(budget.sync_ms)} ms of a "
+            f"step at {budget.fps:g} Hz."
+            if record.env.fps_known
             else "; nobody says how long a step lasts."
         )
     return line

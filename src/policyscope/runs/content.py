@@ -1,0 +1,405 @@
+"""The records of runs: offline and closed loop, complete or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self, final
+
+from pydantic import ConfigDict, Field, model_validator
+
+from policyscope.errors import Finding
+from policyscope.runs.parts import SCOPES, Episodes, Finite, Flag, Number, Part, Scope, Whole
+from policyscope.runs.plans import OfflinePlan, RolloutPlan
+from policyscope.runs.rows import (
+    ActionRow,
+    DimRow,
+    EpisodeTable,
+    HorizonRow,
+    NearestRow,
+    RolloutRow,
+    RolloutTable,
+    RolloutTaskRow,
+    TaskRow,
+    in_scope,
+)
+from policyscope.runs.values import (
+    ClosedLoop,
+    Latency,
+    MotionSummary,
+    RolloutSpeed,
+    SampleScores,
+    Scopes,
+    Seams,
+    Similarity,
+    Skill,
+    Speed,
+    Success,
+)
+
+SCHEMA_VERSION: Literal[2] = 2
+
+Kind = Literal["offline", "rollout"]
+Status = Literal["complete", "partial", "refused"]
+Unfinished = Literal["partial", "refused"]
+ActionKind = Literal["absolute", "delta"]
+Split = Literal["held_out", "in_sample", "unknown"]
+
+
+@final
+class PolicyFacts(Part):
+    """Who was evaluated."""
+
+    path: str
+    type: str
+    sha256: str | None
+    n_parameters: Whole | None
+    chunk_size: Annotated[Whole, Field(ge=1)] | None
+    n_action_steps: Annotated[Whole, Field(ge=1)] | None
+    sampling: Literal["lerobot", "faster"] | None = None
+    """Whose code sampled: lerobot's own, or ours, with the same actions to float tolerance."""
+    draws: str | None = None
+    """How its noise is drawn."""
+    compiled: Flag | None = None
+    ensembling: Number = None
+    """Coefficient of the temporal ensemble that a robot runs, where it runs one."""
+    samples: Whole = 1
+    """Predictions a frame."""
+
+    @property
+    def chunk(self) -> int:
+        """Steps of a chunk, of a policy that was opened."""
+        assert self.chunk_size is not None, "every complete run has one"
+        return self.chunk_size
+
+    @property
+    def executed(self) -> int:
+        """Steps that a robot runs before it asks again, of a policy that was opened."""
+        assert self.n_action_steps is not None, "every complete run has it"
+        return self.n_action_steps
+
+
+@final
+class DatasetFacts(Part):
+    """On what it was evaluated; of a rollout, the episodes are seeds."""
+
+    repo_id: str
+    root: str | None = None
+    revision: str | None = None
+    episodes: Episodes
+    n_frames: Whole
+    fps: Annotated[Finite, Field(gt=0)]
+    robot_type: str | None = None
+    tasks: Sequence[str] = ()
+    split: Split
+
+
+@final
+class NormalizationFacts(Part):
+    """How the policy's outputs became native."""
+
+    mode: str
+    stats_id: str | None
+    source: Literal["checkpoint", "weights", "dataset", "none"]
+
+
+@final
+class Plane(Part):
+    """Two dims that are a place in the picture."""
+
+    x: Whole
+    y: Whole
+    width: Finite
+    height: Finite
+
+
+@final
+class ActionFacts(Part):
+    """What the numbers of an action mean."""
+
+    names: Sequence[str]
+    units: Sequence[str]
+    space: Literal["native"]
+    normalization: NormalizationFacts
+    kind: ActionKind
+    policy_dims: Sequence[Whole] | None = None
+    """The dims that were compared, of the policy."""
+    dataset_dims: Sequence[Whole] | None = None
+    image_plane: Plane | None = None
+
+
+@final
+class FindingRow(Part):
+    """What was noticed about the policy, the dataset or the predictions."""
+
+    code: str
+    severity: Literal["error", "warning", "info"]
+    message: str
+    fix: str
+    evidence: Mapping[str, Number] | None = None
+
+    @classmethod
+    def of(cls, finding: Finding) -> FindingRow:
+        """A finding as the record holds it."""
+        evidence = finding.evidence
+        return cls(
+            code=finding.code,
+            severity=finding.severity,
+            message=finding.message,
+            fix=finding.fix,
+            evidence=None if evidence is None else dict(evidence),
+        )
+
+
+@final
+class Environment(Part):
+    """Where and how a run was made."""
+
+    versions: Mapping[str, str | None]
+    python: str | None = None
+    platform: str | None = None
+    processor: str | None = None
+    device: str
+    device_name: str | None = None
+    n_threads: Whole | None = None
+    dtype: str | None = None
+    seed: int
+    command_line: Sequence[str]
+
+
+class Head(Part):
+    """What every record begins with, whatever became of the run."""
+
+    schema_version: Literal[2]
+    kind: Kind
+    status: Status
+    forced: Flag
+    """Computed in spite of findings of severity error."""
+    policy: PolicyFacts
+    dataset: DatasetFacts
+    actions: ActionFacts
+    inputs: Mapping[str, str] = {}
+    """Which of the policy's keys is fed by what."""
+    findings: Sequence[FindingRow]
+    environment: Environment
+
+    @property
+    def errors(self) -> list[FindingRow]:
+        """Findings of severity error."""
+        return [f for f in self.findings if f.severity == "error"]
+
+
+class OfflineHead(Head):
+    """An evaluation on recorded demonstrations."""
+
+    kind: Literal["offline"]
+
+
+@final
+class TaskFacts(Part):
+    """A task of a simulator."""
+
+    task_group: str
+    task_id: Whole
+    task: str
+    max_steps: Whole
+
+
+@final
+class EnvFacts(Part):
+    """The simulator of a closed-loop run."""
+
+    type: str
+    task: str | None = None
+    name: str
+    tasks: Sequence[TaskFacts]
+    fps: Annotated[Finite, Field(gt=0)]
+    fps_known: Flag = True
+    """Whether anybody says how long a step lasts; else nothing is in seconds."""
+    success: str = "any"
+    """When an episode counts as solved: if that is said at any step, or at its last one."""
+    settings: str | None = None
+    first_seed: Whole
+    init_from: Literal["seed", "dataset"]
+    cameras: Mapping[str, Sequence[Whole]] = {}
+    """Key → channels, height, width."""
+    board: tuple[Finite, Finite] | None = None
+    """Width and height where actions are positions on a board."""
+
+
+class RolloutHead(Head):
+    """An evaluation in simulation."""
+
+    kind: Literal["rollout"]
+    env: EnvFacts
+
+
+def _without_numbers(content: Any) -> Any:
+    found = {"summary", "success"} & content.keys() if isinstance(content, Mapping) else set()
+    if found:
+        raise ValueError(f"{found.pop()} in a run that is not complete")
+    return content
+
+
+_NO_NUMBERS = ConfigDict(
+    json_schema_extra={"not": {"anyOf": [{"required": ["summary"]}, {"required": ["success"]}]}}
+)
+
+
+@final
+class UnfinishedOffline(OfflineHead):
+    """A refused or interrupted run: it has a head and findings, and no numbers."""
+
+    model_config = _NO_NUMBERS
+    status: Unfinished
+    _check = model_validator(mode="before")(_without_numbers)
+
+    @classmethod
+    def of(cls, head: OfflineHead) -> UnfinishedOffline:
+        """The record of a run that has no more than a head."""
+        return cls(**dict(head))
+
+
+@final
+class UnfinishedRollout(RolloutHead):
+    """A refused or interrupted closed-loop run: no numbers."""
+
+    model_config = _NO_NUMBERS
+    status: Unfinished
+    _check = model_validator(mode="before")(_without_numbers)
+
+    @classmethod
+    def of(cls, head: RolloutHead) -> UnfinishedRollout:
+        """The record of a run that has no more than a head."""
+        return cls(**dict(head))
+
+
+class OfflineScores(Part):
+    """What a scorecard says of all episodes together."""
+
+    summary: Scopes
+    baselines: Mapping[str, Scopes]
+    skill: Mapping[str, Skill]
+    """Against each baseline."""
+    basis: Literal["native", "normalized"]
+    """What skill, relative errors and distances are computed in."""
+    by_dim: Sequence[DimRow]
+    by_horizon: Sequence[HorizonRow]
+    by_task: Sequence[TaskRow]
+    similarity: Similarity
+    smoothness: Seams
+    samples: SampleScores | None
+
+
+@final
+class OfflineRecord(OfflineScores, OfflineHead):
+    """A complete offline run."""
+
+    status: Literal["complete"]
+    plan: OfflinePlan
+    by_episode: EpisodeTable
+    latency: Latency
+    throughput: Speed
+
+    @classmethod
+    def of(
+        cls,
+        head: OfflineHead,
+        scores: OfflineScores,
+        *,
+        plan: OfflinePlan,
+        by_episode: EpisodeTable,
+        latency: Latency,
+        throughput: Speed,
+    ) -> OfflineRecord:
+        """The record of a run that came to its end."""
+        return cls(
+            **dict(head),
+            **dict(scores),
+            plan=plan,
+            by_episode=by_episode,
+            latency=latency,
+            throughput=throughput,
+        )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        """What readers rely on: a row for each dim and step, and a baseline that does nothing."""
+        dims = list(range(len(self.actions.names)))
+        steps = list(range(1, self.policy.chunk + 1))
+        if len(self.actions.units) != len(dims):
+            raise ValueError("expected a unit for each action dim")
+        if any([row.dim for row in self.dims(scope)] != dims for scope in SCOPES):
+            raise ValueError("expected a row for each action dim in by_dim")
+        if [row.step for row in self.by_horizon] != steps or self.policy.n_action_steps is None:
+            raise ValueError("expected a row for each step of a chunk in by_horizon")
+        if self.skill.keys() != self.baselines.keys() or "repeat_last" not in self.skill:
+            raise ValueError("expected the skill against each baseline, repeat_last among them")
+        return self
+
+    def dims(self, scope: Scope = "chunk") -> list[DimRow]:
+        """Rows of the table by dim, of one scope."""
+        return in_scope(self.by_dim, scope)
+
+    def tasks(self, scope: Scope = "chunk") -> list[TaskRow]:
+        """Rows of the table by task, of one scope."""
+        return in_scope(self.by_task, scope)
+
+
+class RolloutScores(Part):
+    """What all episodes say together."""
+
+    success: Success
+    closed_loop: ClosedLoop
+    by_task: Sequence[RolloutTaskRow]
+    smoothness: MotionSummary
+
+
+@final
+class RolloutRecord(RolloutScores, RolloutHead):
+    """A complete closed-loop run."""
+
+    status: Literal["complete"]
+    plan: RolloutPlan
+    episodes: Sequence[RolloutRow]
+    """Empty where `by_episode` says that they are beside the record."""
+    by_episode: RolloutTable | None = None
+    executed_actions: Sequence[ActionRow]
+    nearest: Sequence[NearestRow] | None = None
+    latency: Latency
+    throughput: RolloutSpeed
+
+    @property
+    def n_episodes(self) -> int:
+        """How many it lists, here or beside it."""
+        return self.by_episode.n_episodes if self.by_episode else len(self.episodes)
+
+    @classmethod
+    def of(
+        cls,
+        head: RolloutHead,
+        scores: RolloutScores,
+        *,
+        plan: RolloutPlan,
+        episodes: Sequence[RolloutRow],
+        executed_actions: Sequence[ActionRow],
+        nearest: Sequence[NearestRow] | None,
+        latency: Latency,
+        throughput: RolloutSpeed,
+    ) -> RolloutRecord:
+        """The record of a run that came to its end."""
+        return cls(
+            **dict(head),
+            **dict(scores),
+            plan=plan,
+            episodes=episodes,
+            executed_actions=executed_actions,
+            nearest=nearest,
+            latency=latency,
+            throughput=throughput,
+        )
+
+
+Offline = Annotated[OfflineRecord | UnfinishedOffline, Field(discriminator="status")]
+Rollout = Annotated[RolloutRecord | UnfinishedRollout, Field(discriminator="status")]
+AnyRecord = OfflineRecord | UnfinishedOffline | RolloutRecord | UnfinishedRollout
+Complete = OfflineRecord | RolloutRecord

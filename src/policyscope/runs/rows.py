@@ -1,0 +1,259 @@
+"""The rows of a record's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Literal, Protocol, final
+
+from pydantic import Field
+
+from policyscope.runs.parts import Columns, Finite, Flag, Metric, Number, Part, Scope, Whole
+from policyscope.runs.values import Rate
+
+
+class Scoped(Protocol):
+    """A row that stands in a table once for each scope."""
+
+    @property
+    def scope(self) -> Scope:
+        """Which steps it is about."""
+
+
+def in_scope[R: Scoped](rows: Iterable[R], scope: Scope) -> list[R]:
+    """The rows of one scope, in their order."""
+    return [row for row in rows if row.scope == scope]
+
+
+@final
+class DimRow(Columns):
+    """Errors of one dim of the actions."""
+
+    scope: Scope
+    dim: Whole
+    name: str
+    unit: str
+    mean: Finite
+    std: Finite
+    excluded: Flag
+    """Hardly varies: it has no normalized error."""
+    mae: Finite
+    mse: Finite
+    rmse: Finite
+    nmae: Number
+    nmse: Number
+    variance_ratio: Number
+    out_of_range_share: Number
+    saturated_share: Number
+
+    def error(self, metric: Metric) -> float | None:
+        """One of its errors."""
+        return self.column(metric)
+
+
+@final
+class HorizonRow(Columns):
+    """Errors at one step of the chunk; step 1 is executed first."""
+
+    step: Whole
+    seconds: Finite
+    mae: Number
+    mse: Number
+    rmse: Number
+    nmae: Number
+    nmse: Number
+    mae_ci_low: Number
+    mae_ci_high: Number
+    nmae_ci_low: Number
+    nmae_ci_high: Number
+    n_frames: Whole
+    relative: Number
+    relative_ci_low: Number
+    relative_ci_high: Number
+
+
+class GroupRow(Columns):
+    """Errors over the frames of one group, for each scope."""
+
+    scope: Scope
+    n_frames: Whole
+    mae: Number
+    mse: Number
+    nmae: Number
+    nmse: Number
+    task: str
+
+    def error(self, metric: Metric) -> float | None:
+        """One of its errors."""
+        return self.column(metric)
+
+
+@final
+class EpisodeRow(GroupRow):
+    """Errors of one episode; `task` is its first one."""
+
+    episode_index: Whole
+
+
+@final
+class TaskRow(GroupRow):
+    """Errors of one task."""
+
+    n_episodes: Whole
+
+
+@final
+class Spread(Part):
+    """The episodes at the ends and in the middle of one scope, ranked by `metric`."""
+
+    metric: Literal["mae", "nmae"]
+    best: EpisodeRow
+    median: EpisodeRow
+    worst: EpisodeRow
+
+
+def ranked(rows: Sequence[EpisodeRow]) -> list[EpisodeRow]:
+    """Episodes of one scope, best first: by native error where there is one."""
+    key = _ranked_by(rows)
+    return sorted(rows, key=lambda row: (row.error(key) or 0.0, row.episode_index))
+
+
+def _ranked_by(rows: Sequence[EpisodeRow]) -> Literal["mae", "nmae"]:
+    if not rows:
+        raise ValueError("expected episodes in each scope")
+    return "mae" if rows[0].mae is not None else "nmae"
+
+
+@final
+class EpisodeTable(Part):
+    """The table by episode: where it is, and what stands out in it."""
+
+    file: Literal["by_episode.parquet"] | None
+    """Beside the record; null in a run of version 0.1, whose rows stand here."""
+    n_episodes: Whole
+    step1: Spread
+    chunk: Spread
+    executed: Spread
+    rows: Sequence[EpisodeRow] | None = None
+
+    @classmethod
+    def of(
+        cls, rows: Sequence[EpisodeRow], *, file: Literal["by_episode.parquet"] | None
+    ) -> EpisodeTable:
+        """What the record says of a table.
+
+        Args:
+            rows: of all scopes.
+            file: where they are; None keeps them here.
+
+        Raises:
+            ValueError: a scope has none.
+        """
+        return cls(
+            file=file,
+            n_episodes=len({row.episode_index for row in rows}),
+            step1=_spread(in_scope(rows, "step1")),
+            chunk=_spread(in_scope(rows, "chunk")),
+            executed=_spread(in_scope(rows, "executed")),
+            rows=rows if file is None else None,
+        )
+
+
+def _spread(rows: Sequence[EpisodeRow]) -> Spread:
+    order = ranked(rows)
+    return Spread(
+        metric=_ranked_by(rows), best=order[0], median=order[len(order) // 2], worst=order[-1]
+    )
+
+
+# ── closed loop ───────────────────────────────────────────────────────
+
+
+@final
+class FaultRow(Part):
+    """A simulator that died or hung."""
+
+    kind: str
+    detail: str
+
+
+class OutcomeRow(Part):
+    """What came of one episode in simulation."""
+
+    episode: Whole
+    """Its place in the run."""
+    seed: Whole
+    task_group: str
+    task_id: Whole
+    task: str
+    success: Flag | None
+    """Null where the simulator never ran it."""
+    max_reward: Number
+    sum_reward: Number
+
+
+@final
+class RolloutRow(OutcomeRow):
+    """One episode of a closed-loop run."""
+
+    demonstration: Whole | None
+    """Where it starts, or what it replays."""
+    success_step: Whole | None = None
+    """The step of its first success; version 0.1 did not note it."""
+    max_coverage: Number
+    steps: Whole
+    ended: str
+    detail: str
+    n_calls: Whole
+    attempts: Whole
+    faults: Sequence[FaultRow]
+    sim_s: Finite
+    undrawn: str = ""
+    """Why there is no picture of it, where there is none."""
+    video: Annotated[str, Field(pattern=r"^videos/\d{6,}\.mp4$")] | None
+    """In the run directory; nothing outside it is ever shown."""
+
+
+@final
+class RolloutTable(Part):
+    """Where the episodes of a long closed-loop run are listed: beside the record."""
+
+    file: Literal["by_episode.parquet"]
+    n_episodes: Whole
+
+
+@final
+class RolloutTaskRow(Rate):
+    """Success in one task."""
+
+    task_group: str
+    task_id: Whole
+    task: str
+    max_reward: Number
+
+
+@final
+class ActionRow(Part):
+    """Executed actions of one dim, beside those that the policy was trained on."""
+
+    dim: Whole
+    name: str
+    mean: Finite
+    std: Finite
+    min: Finite
+    max: Finite
+    out_of_bounds_share: Number
+    trained_mean: Number
+    trained_std: Number
+    trained_min: Number
+    trained_max: Number
+    out_of_range_share: Number
+
+
+@final
+class NearestRow(Part):
+    """The demonstration whose path is nearest to an episode's."""
+
+    episode: Whole
+    demonstration: Whole
+    dtw: Finite
+    frechet: Finite
