@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -413,6 +414,15 @@ def test_statistics_that_cant_be(
         config = fakes.config_for(root, "hold_state", tmp_path / "o", episodes=episodes)
         found = {f.code: f.severity for f in read_offline(config).findings}
         assert found.get(code) == severity, found
+
+
+@pytest.mark.parametrize("root", ["/tmp/a\0b", "~nobody_at_all/x", "/tmp/" + "x" * 5000, "", "."])
+def test_roots_that_are_none(root: str, tmp_path: Path) -> None:
+    config = fakes.config_for(Path(root), "hold_state", tmp_path / "o")
+    unnamed = DatasetConfig(root=root)
+    for dataset in (config.dataset, unnamed):
+        with pytest.raises(InputError, match=r"--dataset\.root"):
+            read_offline(replace(config, dataset=dataset))
 
 
 def test_straight_statistics_are_believed(straight: Path, tmp_path: Path) -> None:

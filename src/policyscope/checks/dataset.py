@@ -14,7 +14,7 @@ from policyscope.data.info import INFO, STATS
 from policyscope.data.seen import Moments, Seen, together
 from policyscope.errors import Finding
 
-RECOMPUTE = "recompute the statistics with lerobot (lerobot.datasets.compute_stats)"
+RECOMPUTE = "recompute them: lerobot-edit-dataset --operation.type recompute_stats writes a copy"
 _SHIFT = (0.02, 1.0)  # of the larger standard deviation: a warning, an error
 _RATIO = (1.05, 10.0)  # of standard deviations
 _RATE_OFF = 0.1  # of the declared step

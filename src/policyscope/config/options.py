@@ -100,7 +100,11 @@ class OfflineOptions(PolicyOptions):
         """The dataset's repo id, or its folder's name where only a root was given."""
         if self.dataset.repo_id is not None:
             return self.dataset.repo_id
-        return Path(self.dataset.root or ".").resolve().name
+        root = Path(self.dataset.root or ".")
+        try:
+            return root.resolve().name
+        except (OSError, RuntimeError, ValueError):  # whoever opens it says what is wrong
+            return root.name
 
 
 def require_one_policy(policy: PolicyConfig) -> None:

@@ -204,7 +204,7 @@ def baseline_actions(
             "dataset statistics",
             expected="action.mean in meta/stats.json",
             found="none",
-            fix="recompute the statistics with lerobot (lerobot.datasets.compute_stats)",
+            fix="lerobot-edit-dataset --operation.type recompute_stats, which writes a copy",
         )
     mean = np.broadcast_to(np.asarray(stats[ACTION]["mean"], np.float64).reshape(-1), actions.shape)
     state = episode.state
