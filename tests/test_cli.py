@@ -70,7 +70,7 @@ def test_flags_reach_the_config(monkeypatch: pytest.MonkeyPatch) -> None:
     from policyscope.commands import cli
 
     seen: list[EvalConfig] = []
-    monkeypatch.setattr(cli, "_eval", lambda config: seen.append(config) or 0)
+    monkeypatch.setitem(cli._RUN, EvalConfig, lambda config: seen.append(config) or 0)
     words = (
         "eval --policy.path p --dataset.repo_id a/b --dataset.root d --dataset.episodes 185:206 "
         "--output_dir o --max_frames 9 --batch_size 7 --samples 2 --seed 3 --device cpu "

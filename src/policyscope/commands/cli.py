@@ -20,10 +20,12 @@ from policyscope.config import (
     BenchConfig,
     CheckConfig,
     CheckEnvConfig,
+    CompareConfig,
     DemoConfig,
     EvalConfig,
     Language,
     PageConfig,
+    PlanConfig,
     ReportConfig,
     RolloutConfig,
 )
@@ -59,6 +61,8 @@ units, against trivial baselines, with honest intervals.
   policyscope bench --policy.path DIR --dataset.repo_id lerobot/pusht
   policyscope rollout --policy.path DIR --env.type pusht --n_episodes 50
   policyscope report DIR
+  policyscope compare BASE RUN
+  policyscope plan --rate_from 0.6 --rate_to 0.8
 
 --debug shows the traceback of an error. Exit status: 0 done; 1 done, and a check failed;
 2 bad usage or input; 130 interrupted."""
@@ -91,6 +95,8 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "rollout": RolloutConfig,
     "check_env": CheckEnvConfig,
     "report": _Report,
+    "compare": CompareConfig,
+    "plan": PlanConfig,
 }
 
 
@@ -200,19 +206,7 @@ def _box(text: str) -> str:
 def _run(words: list[str]) -> int:
     require_known(words, _COMMANDS)
     command = _parsed(words)
-    if isinstance(command, EvalConfig):
-        return _eval(command)
-    if isinstance(command, DemoConfig):
-        return _demo(command)
-    if isinstance(command, RolloutConfig):
-        return _rollout(command)
-    if isinstance(command, CheckEnvConfig):
-        return _check_env(command)
-    if isinstance(command, CheckConfig):
-        return _check(command)
-    if isinstance(command, BenchConfig):
-        return _bench(command)
-    return _report(command)
+    return _RUN[type(command)](command)
 
 
 def _demo(demo: DemoConfig) -> int:
@@ -351,6 +345,43 @@ def _report(command: _Report) -> int:
     return 0
 
 
+def _compare(config: CompareConfig) -> int:
+    from pathlib import Path
+
+    from policyscope.commands.compare import compare
+    from policyscope.files import write_text
+    from policyscope.views.compared import files
+    from policyscope.views.compared.text import comparison_text
+    from policyscope.views.language import speaker
+
+    comparison = compare(config)
+    say = speaker(config.lang)
+    if config.junit is not None:
+        write_text(Path(config.junit).expanduser(), files.comparison_junit(comparison))
+    if config.format == "json":
+        print(files.comparison_json_text(comparison))
+    elif config.format == "markdown":
+        print(files.comparison_markdown(comparison, say), end="")
+    else:
+        _console().print(comparison_text(comparison, say))
+    return int(comparison.exit)
+
+
+def _plan(config: PlanConfig) -> int:
+    from policyscope.commands.plan import plan
+
+    plans = plan(config)
+    if config.json:
+        import json
+
+        print(json.dumps([vars(known) for known in plans], indent=1))
+    else:
+        from policyscope.views.compared.text import plan_text
+
+        _console().print(plan_text(plans))
+    return 0
+
+
 def _console(*, stderr: bool = False) -> Console:
     from policyscope.views.console import Terminal
 
@@ -371,3 +402,16 @@ def _quiet() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+_RUN: dict[type, Callable[[Any], int]] = {
+    DemoConfig: _demo,
+    EvalConfig: _eval,
+    CheckConfig: _check,
+    BenchConfig: _bench,
+    RolloutConfig: _rollout,
+    CheckEnvConfig: _check_env,
+    _Report: _report,
+    CompareConfig: _compare,
+    PlanConfig: _plan,
+}

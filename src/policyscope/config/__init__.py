@@ -6,6 +6,7 @@ elsewhere: by whoever opens it, or by `policyscope.checks`.
 """
 
 from policyscope.config.closed_loop import CheckEnvConfig, RolloutConfig
+from policyscope.config.comparing import CompareConfig, PlanConfig
 from policyscope.config.offline import BenchConfig, CheckConfig, EvalConfig
 from policyscope.config.options import OfflineOptions, PolicyOptions
 from policyscope.config.pages import DemoConfig, ReportConfig
@@ -15,6 +16,7 @@ __all__ = [
     "BenchConfig",
     "CheckConfig",
     "CheckEnvConfig",
+    "CompareConfig",
     "DatasetConfig",
     "DemoConfig",
     "EnvConfig",
@@ -22,6 +24,7 @@ __all__ = [
     "Language",
     "OfflineOptions",
     "PageConfig",
+    "PlanConfig",
     "PolicyConfig",
     "PolicyOptions",
     "ReportConfig",

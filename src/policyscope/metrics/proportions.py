@@ -37,12 +37,17 @@ class Proportion:
     low: float | None
     high: float | None
 
+    @property
+    def rate(self) -> float | None:
+        """k / n; None without episodes."""
+        return self.k / self.n if self.n else None
+
     def to_json(self) -> dict[str, Any]:
         """As ``run.json`` holds it."""
         return {
             "k": self.k,
             "n": self.n,
-            "rate": self.k / self.n if self.n else None,
+            "rate": self.rate,
             "ci_low": self.low,
             "ci_high": self.high,
         }
