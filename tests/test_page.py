@@ -372,3 +372,16 @@ def test_the_player_plays_a_rollout(browser: Any, tmp_path: Path, width: int) ->
     opened.until("page.player.frame === page.player.episode.n_frames - 1")
     opened.context.close()
     assert opened.wrong == []
+
+
+def test_the_error_strip_of_a_strided_run(browser: Any, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    evaluate(fakes.config_for(data, "repeat_last", out, stride=3))
+    opened = Opened(browser, render(ReportConfig(str(out))), 1280)
+    opened.until("document.querySelectorAll('svg path').length > 5")
+    paths = opened.page.evaluate(
+        "[...document.querySelectorAll('path')].map(p => p.getAttribute('d'))"
+    )
+    assert not [d for d in paths if d and "NaN" in d]
+    assert not opened.wrong
+    opened.context.close()

@@ -148,6 +148,14 @@ BAD_CHECKPOINTS: list[tuple[str, Damage, str]] = [
     ("no unnormalizer", drop_unnormalizer, "unnormalizer_missing"),
     ("no action statistics", without_action_stats, "action.mean and action.std"),
     (
+        "a normalizer that passes over the state",
+        edit_json(
+            "policy_preprocessor.json",
+            lambda c: [s["config"].update(features={}) for s in c["steps"] if s.get("state_file")],
+        ),
+        "input_not_normalized",
+    ),
+    (
         "truncated statistics",
         truncate("policy_postprocessor_step_*.safetensors"),
         "bytes that don't parse",

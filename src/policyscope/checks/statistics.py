@@ -29,7 +29,7 @@ def check_input_stats(
         return []  # reported already
     step = checkpoint.normalizer
     renamed = {policy: source for source, policy in checkpoint.renames.items()}
-    lacking = []
+    lacking, passed_over = [], []
     for key, kind in checkpoint.inputs.items():
         mode = checkpoint.mode_of(kind)
         source = alignment.feeds.get(key) or alignment.feeds.get(renamed.get(key, ""))
@@ -39,10 +39,14 @@ def check_input_stats(
             lacking += missing_stats({key: robot.stats.get(source, {})}, mode, key)
         else:
             lacking += missing_stats(step.stats if step else {}, mode, key)
+        if step is not None and not checkpoint.incomplete and not step.reaches(key):
+            passed_over.append(key)
+    found = [] if not passed_over else [_passed_over(passed_over)]
     if not lacking:
-        return []
+        return found
     where = "dataset's meta/stats.json" if config.stats == "dataset" else "preprocessor"
     return [
+        *found,
         Finding(
             "input_stats_missing",
             "error",
@@ -52,8 +56,19 @@ def check_input_stats(
             RECOMPUTE
             if config.stats == "dataset"
             else f"--stats dataset takes the dataset's own statistics, {IF_TRAINED}",
-        )
+        ),
     ]
+
+
+def _passed_over(keys: list[str]) -> Finding:
+    return Finding(
+        "input_not_normalized",
+        "error",
+        f"expected {', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''} among the features of "
+        "the checkpoint's normalizer; found a list without, so that lerobot would feed the network "
+        "inputs of another scale than in training.",
+        "save the processors again with lerobot's make_pre_post_processors",
+    )
 
 
 def check_dataset_stats(checkpoint: Checkpoint, robot: Robot) -> list[Finding]:

@@ -10,7 +10,7 @@ from typing import final
 from policyscope.actions.robots import Robot
 from policyscope.actions.spaces import ActionSchema
 from policyscope.config import PolicyOptions
-from policyscope.config.parsing import parse_rename_map
+from policyscope.config.parsing import is_count, parse_rename_map
 from policyscope.data.facts import STATE
 from policyscope.errors import Finding, UsageError
 from policyscope.policies.checkpoint import Checkpoint
@@ -121,7 +121,7 @@ def _parse_dims(text: str, names: tuple[str, ...], n: int) -> tuple[int, ...]:
     for part in (p.strip() for p in text.strip("[] ").split(",")):
         if part in names:
             dims.append(names.index(part))
-        elif part.isascii() and part.isdigit() and int(part) < n:
+        elif is_count(part) and int(part) < n:
             dims.append(int(part))
         else:
             raise UsageError(

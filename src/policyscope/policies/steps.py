@@ -78,6 +78,11 @@ class ProcessorStep:
         """The mode of a feature type; lerobot takes IDENTITY for one that the map leaves out."""
         return self.norm_map.get(feature_type, "IDENTITY")
 
+    def reaches(self, key: str) -> bool:
+        """Whether a normalizer changes an observation; it passes over what it does not list."""
+        lists = (self.config.get("features"), self.config.get("normalize_observation_keys"))
+        return all(listed is None or key in listed for listed in lists)
+
 
 def read_pipeline(folder: Folder, filename: str) -> tuple[ProcessorStep, ...] | None:
     """The steps of a saved processor, or None where the file is missing.

@@ -384,8 +384,10 @@ class Player {
     const bottom = Math.min(0, d3.min(values) ?? 0);
     const span = (d3.max(values) ?? 0) - bottom || 1;
     const n = Math.max(values.length - 1, 1);
-    const area = d3.area().x((_, i) => (1000 * i) / n).y0(100).y1((v) => 100 - (95 * (v - bottom)) / span);
-    box.innerHTML = `<svg viewBox="0 0 1000 100" preserveAspectRatio="none"><path d="${area([...values]) ?? ""}" fill="var(--policy)" fill-opacity=".35"/></svg>`;
+    // A run with a stride knows nothing of the frames between: lines lead over them.
+    const known = [...values].flatMap((v, i) => (Number.isFinite(v) ? [[i, v]] : []));
+    const area = d3.area().x(([i]) => (1000 * i) / n).y0(100).y1(([, v]) => 100 - (95 * (v - bottom)) / span);
+    box.innerHTML = `<svg viewBox="0 0 1000 100" preserveAspectRatio="none"><path d="${area(known) ?? ""}" fill="var(--policy)" fill-opacity=".35"/></svg>`;
     box.title = reward ? t("reward of each step") : t("error of the chunk of each frame");
   }
 
