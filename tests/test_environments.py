@@ -325,7 +325,7 @@ _WARN = {
 }
 _KEEP = ["OtherWord", "Endless", "Lost", "Reused", "Again", "Next", "Told", "Fraction", "Chatty"]
 _KEEP += ["Curses", "Falls", "Shrinking", "LateNan", "Loud"]
-_ALL = sorted({*_BREAK, *_CANT_OPEN, *_WARN, *_KEEP, "Stubborn", "Parent"})
+_ALL = sorted({*_BREAK, *_CANT_OPEN, *_WARN, *_KEEP, "Stubborn", "Parent", "Orphans"})
 
 
 def test_every_trait_is_tried() -> None:
@@ -581,11 +581,12 @@ def test_what_a_simulator_prints_stays_away(tmp_path: Path) -> None:
     assert "\x1b" not in done.stdout + done.stderr
 
 
-def test_processes_of_a_simulator_end_with_it(tmp_path: Path) -> None:
-    before = {p.pid for p in psutil.Process().children(recursive=True)}
-    run = run_of(tmp_path / "o", trait("Parent"))
-    assert run.record["success"]["k"] == 4
-    assert check_environment(env_config(trait("Parent"))) == []
+@pytest.mark.parametrize(("name", "k"), [("Parent", 4), ("Orphans", 3)])
+def test_processes_of_a_simulator_end_with_it(name: str, k: int, tmp_path: Path) -> None:
+    before = {p.pid for p in psutil.process_iter()}
+    run = run_of(tmp_path / "o", trait(name))
+    assert run.record["success"]["k"] == k
+    assert check_environment(env_config(trait(name))) == []
     time.sleep(0.5)
     left = [
         p

@@ -356,6 +356,15 @@ class Parent(Point):
         self._child.start()
 
 
+class Orphans(Parent):
+    """Starts a process of its own, and dies in the episode of seed 1001."""
+
+    def step(self, action: np.ndarray) -> Any:
+        if self._seed == 1001:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(action)
+
+
 class Loud(Point):
     """Writes to every output that it finds, escape sequences among it."""
 

@@ -212,8 +212,7 @@ class Pool:
 
 def _end(worker: Worker) -> None:
     worker.connection.close()
-    if worker.process.is_alive():
-        _kill_group(worker.process)
+    _kill_group(worker.process)
     worker.process.join()
     worker.process.close()
 
@@ -228,14 +227,16 @@ def _resident(pid: int) -> int:
 
 
 def _kill_group(process: Any) -> None:
-    """Kill a process and those that it has started: it leads their group unless it has just begun.
+    """Kill a process and those that it has started; it leads their group unless it has just begun.
 
-    Only while it is alive: afterwards its number may be somebody else's.
+    One that is dead may have left others: while these live, the number of their group is nobody
+    else's; when there are none, there is no such group.
     """
     with contextlib.suppress(OSError):
-        if os.getpgid(process.pid) == process.pid:
+        if not process.is_alive() or os.getpgid(process.pid) == process.pid:
             os.killpg(process.pid, signal.SIGKILL)
-    process.kill()
+    if process.is_alive():
+        process.kill()
 
 
 @contextlib.contextmanager

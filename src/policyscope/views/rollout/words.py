@@ -58,7 +58,8 @@ def headline(record: RolloutRecord) -> str:
         ran = record.closed_loop.ended.keys() - {"fault"}
         why = "the environment says nothing of it" if ran else "no episode ran"
         return f"Success unknown: {why}"
-    return f"Success {rate(success)} (95 % interval, {method}){mean}"
+    at = " at the last step" if record["env"].get("success") == "end" else ""
+    return f"Success{at} {rate(success)} (95 % interval, {method}){mean}"
 
 
 def detectable_line(record: RolloutRecord) -> str:
