@@ -89,7 +89,7 @@ class Seeker(Policy):
         for seed, step in zip(batch.episode_index, batch.frame_index, strict=True):
             if (int(seed), int(step)) == self._broken_at:
                 raise NonFiniteError("actions", expected="finite", found="nan", fix="train")
-        goal = batch.observations[-1]["info.goal"].numpy()
+        goal = batch.observations[-1]["info.goal"]
         chunks = np.repeat(goal[:, None], 4, axis=1)
         return Prediction(NativeActions(chunks, (UNDECLARED_UNIT,) * 2), 0.0)
 

@@ -619,7 +619,6 @@ def turned(orientation: int, *, squeeze: bool = False) -> Bend:
     ],
 )
 def test_pictures_as_lerobot_decodes_them(change: Bend, pictured: Path, tmp_path: Path) -> None:
-    import torch
     from lerobot.datasets import LeRobotDataset
 
     from policyscope.data.pictures import unit_range
@@ -634,7 +633,7 @@ def test_pictures_as_lerobot_decodes_them(change: Bend, pictured: Path, tmp_path
     batch = opened(root).batch(rows, keys=frozenset({fakes.IMAGE}))
     seen = unit_range(batch.observations[0][fakes.IMAGE])
     for (episode, frame, _), picture in zip(rows, seen, strict=True):
-        assert torch.equal(picture, theirs[episode, frame])
+        assert np.array_equal(picture, theirs[episode, frame])
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ import fakes
 from policyscope.commands.check import check
 from policyscope.config import DatasetConfig, EvalConfig, PolicyConfig
 from policyscope.data.frames import FrameBatch
+from policyscope.data.pictures import unit_range
 from policyscope.data.source import FrameSource
 
 SIZE = 48
@@ -148,7 +149,7 @@ def load_frames(name: str, root: Path, cache: Path) -> Frames:
         (camera,) = source.facts.robot.cameras
         rows = [(e, f, 0) for e in episodes for f in range(source.episode(e).length)]
         images = [
-            (_shrink(batch.observations[0][camera]) * 255).round().to(torch.uint8).numpy()
+            (_shrink(batch.observations[0][camera]) * 255).round().astype(np.uint8)
             for batch in source.batches(rows, batch_size=64, keys=frozenset({camera}))
         ]
         loaded = [source.episode(e) for e in episodes]
@@ -169,8 +170,9 @@ def load_frames(name: str, root: Path, cache: Path) -> Frames:
     )
 
 
-def _shrink(images: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.interpolate(images, (SIZE, SIZE), mode="area")
+def _shrink(images: np.ndarray) -> np.ndarray:
+    floats = torch.from_numpy(unit_range(images))
+    return torch.nn.functional.interpolate(floats, (SIZE, SIZE), mode="area").numpy()
 
 
 def train(name: str, kind: str, fold: str, frames: Frames, root: Path, out: Path) -> None:

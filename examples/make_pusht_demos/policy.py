@@ -51,10 +51,7 @@ class Planner(Policy):
         chunks = []
         for i, (seed, step) in enumerate(zip(batch.episode_index, batch.frame_index, strict=True)):
             state = State(
-                *(
-                    told[f"info.{key}"][i].numpy()
-                    for key in ("pos_agent", "vel_agent", "block_pose")
-                )
+                *(told[f"info.{key}"][i] for key in ("pos_agent", "vel_agent", "block_pose"))
             )
             expert = Expert(self._args, noise_seed(0, int(seed), int(step), 0))
             push = expert.plan(state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from policyscope.actions.spaces import FloatArray, NativeActions
 from policyscope.data.pictures import Loan
 
-if TYPE_CHECKING:
-    import torch
+Observation = Mapping[str, NDArray[Any]]
+"""What is seen at one step: dataset key → [B, …] float32; pictures [B, C, H, W], uint8 as they are
+stored or float32 in [0, 1]."""
 
 
 @final
@@ -66,8 +67,9 @@ class FrameBatch:
         frame_index: [B].
         sample: [B] which of the K predictions of the frame.
         task: B texts.
-        observations: one dict an observation step, oldest first; dataset key → [B, …] float32
-            tensor; pictures [B, C, H, W], uint8 as they are stored or float32 in [0, 1].
+        observations: one an observation step, oldest first.
+        staged: what a policy made of the observations ahead of time, of a form of its own; each
+            value's first axis is the batch.
         loan: the memory in which pictures lie, or None where it is nobody else's.
     """
 
@@ -75,8 +77,9 @@ class FrameBatch:
     frame_index: NDArray[np.int64]
     sample: NDArray[np.int64]
     task: tuple[str, ...]
-    observations: tuple[Mapping[str, torch.Tensor], ...]
+    observations: tuple[Observation, ...]
     loan: Loan | None = None
+    staged: tuple[Mapping[str, Any], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.task)
@@ -89,6 +92,9 @@ class FrameBatch:
             self.sample[rows],
             self.task[rows],
             tuple({k: v[rows] for k, v in step.items()} for step in self.observations),
+            staged=None
+            if self.staged is None
+            else tuple({k: v[rows] for k, v in step.items()} for step in self.staged),
         )
 
     def release(self) -> None:

@@ -5,14 +5,10 @@ from __future__ import annotations
 import math
 import threading
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-
-if TYPE_CHECKING:
-    import torch
-
 
 _CACHE = 1 << 20  # bytes
 _UNIT = np.arange(256, dtype=np.float32) / np.float32(255)
@@ -91,31 +87,26 @@ class Loan:
         self.give_back()
 
 
-def unit_range(pictures: torch.Tensor, loan: Loan | None = None) -> torch.Tensor:
+def unit_range(pictures: NDArray[Any], loan: Loan | None = None) -> NDArray[Any]:
     """uint8 pictures as float32 in [0, 1], bit for bit as lerobot makes them; floats pass.
 
     Args:
         pictures: [B, C, H, W] in any memory layout.
-        loan: where the result lies, on a CPU; None for memory of its own.
+        loan: where the result lies; None for memory of its own.
 
     Returns:
         [B, C, H, W], contiguous.
     """
-    import torch
-
-    if pictures.dtype != torch.uint8:
+    if pictures.dtype != np.uint8:
         return pictures
-    if pictures.device.type != "cpu":  # a divisor on the device: no multiplication by 1/255
-        divisor = torch.full((), 255.0, device=pictures.device)
-        return pictures.contiguous().float() / divisor
     import cv2
 
     b, c, h, w = pictures.shape
-    rows = np.ascontiguousarray(pictures.permute(0, 2, 3, 1).numpy()).reshape(b, h * w, c)
+    rows = np.ascontiguousarray(pictures.transpose(0, 2, 3, 1)).reshape(b, h * w, c)
     shape = (b, c, h * w)
     result = np.empty(shape, np.float32) if loan is None else loan.array(shape, np.float32)
     some = max(1, _CACHE // (c * h * w))  # pictures that stay in the cache between two steps
     for at in range(0, b, some):
         for channel, plane in enumerate(cv2.split(rows[at : at + some])):
             cv2.LUT(plane, _UNIT, dst=result[at : at + some, channel])
-    return torch.from_numpy(result.reshape(b, c, h, w))
+    return result.reshape(b, c, h, w)

@@ -170,8 +170,6 @@ class FrameSource:
         pinned: bool,
         lane: Lane,
     ) -> FrameBatch:
-        import torch
-
         episode_index, frame_index, sample = np.asarray(rows, dtype=np.int64).T
         wanted = np.maximum(frame_index + np.asarray(steps)[:, None], 0)  # [steps, rows]
         loan = self._buffers.setdefault(pinned, Buffers(pinned=pinned)).loan()
@@ -187,8 +185,7 @@ class FrameSource:
             sample,
             tuple(self.episode(e).tasks[f] for e, f, _ in rows),
             tuple(
-                {key: torch.from_numpy(value[step]) for key, value in values.items()}
-                for step in range(len(steps))
+                {key: value[step] for key, value in values.items()} for step in range(len(steps))
             ),
             loan,
         )

@@ -107,12 +107,8 @@ class PolicyBrain:
             rows = [w.history[max(0, len(w.history) - 1 + lag)] for w in wanted]
             observations.append(self._eyes.see(rows, tasks))
         told = [key for key in self.spec.keys if key.startswith(INFO)]
-        if told:
-            import torch
-
-            for key in told:
-                values = np.stack([w.info[key.removeprefix(INFO)] for w in wanted])
-                observations[-1][key] = torch.from_numpy(values)
+        for key in told:
+            observations[-1][key] = np.stack([w.info[key.removeprefix(INFO)] for w in wanted])
         return FrameBatch(
             np.array([w.episode.seed for w in wanted], dtype=np.int64),
             np.array([w.step for w in wanted], dtype=np.int64),

@@ -122,11 +122,11 @@ def _start(source: FrameSource, finder: PoseFinder, episode: int, key: str) -> t
         DatasetError: the picture is none of PushT's.
     """
     first = source.batch([(episode, 0, 0)], keys=frozenset({STATE, key})).observations[0]
-    agent = first[STATE][0].numpy().astype(np.float64)
+    agent = first[STATE][0].astype(np.float64)
     if key == _KEYPOINTS:
-        pose = finder.from_keypoints(first[key][0].numpy().reshape(-1, 2))
+        pose = finder.from_keypoints(first[key][0].reshape(-1, 2))
         return (*agent.tolist(), *pose.tolist())
-    stored = first[key][0].numpy().transpose(1, 2, 0)
+    stored = first[key][0].transpose(1, 2, 0)
     picture = stored / 255 if stored.dtype == np.uint8 else stored
     pose, residual = finder.from_picture(picture, agent)
     if residual > _MOST_RESIDUAL:

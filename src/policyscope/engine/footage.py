@@ -31,9 +31,9 @@ def pictures(
     for start in range(0, len(frames), _BLOCK):
         rows = [(episode, f, 0) for f in frames[start : start + _BLOCK]]
         block = source.batch(rows, keys=frozenset({camera})).observations[0][camera]
-        if block.is_floating_point():  # in [0, 1]
-            block = (block * 255).round().clamp(0, 255).byte()
-        yield from np.asarray(block.permute(0, 2, 3, 1).numpy())
+        if block.dtype != np.uint8:  # in [0, 1]
+            block = (block * 255).round().clip(0, 255).astype(np.uint8)
+        yield from block.transpose(0, 2, 3, 1)
 
 
 def footage(source: FrameSource, episode: int, frames: Sequence[int]) -> Footage:

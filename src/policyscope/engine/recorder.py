@@ -71,7 +71,7 @@ class Recorder:
     def see(self, moment: Moment, task: str) -> dict[str, Any]:
         """What the policy saw, as datasets hold it."""
         seen = self._eyes.see([moment.observation], [task])
-        return {key: _plain(value[0].numpy()) for key, value in seen.items()}
+        return {key: _plain(value[0]) for key, value in seen.items()}
 
     def ended(self, index: int, save: Callable[[], None]) -> None:
         """Save an episode, and those that waited for it: datasets keep the run's order."""

@@ -125,7 +125,10 @@ class Policy(ABC):
         return self.predict(batch)
 
     def stage(self, batch: FrameBatch) -> FrameBatch:
-        """Bring a batch to where the policy computes; called ahead of time, in another thread."""
+        """Bring a batch to where the policy computes; called ahead of time, in another thread.
+
+        What it makes of the observations goes into `FrameBatch.staged`.
+        """
         return batch
 
     def control_step(self, batch: FrameBatch) -> ControlStep | None:

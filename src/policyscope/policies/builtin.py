@@ -156,9 +156,9 @@ class Still(Policy):
     def predict(self, batch: FrameBatch) -> Prediction:
         """See `Policy.predict`."""
         start = time.perf_counter()
-        state = np.zeros((len(batch), len(self._units)))
+        state: FloatArray = np.zeros((len(batch), len(self._units)))
         for key in self._keys:
-            state = batch.observations[-1][key].numpy()
+            state = np.asarray(batch.observations[-1][key], dtype=np.float64)
         chunks = np.repeat(state[:, None, :], self.spec.chunk_size, axis=1)
         return Prediction(NativeActions(chunks, self._units), time.perf_counter() - start)
 

@@ -186,15 +186,11 @@ class LerobotPolicy(Policy):
         from lerobot.utils.constants import OBS_IMAGES
 
         self._policy.reset()
-        steps = batch.observations if all_steps else batch.observations[-1:]
         queues = getattr(self._policy, "_queues", None) or {}
         stacked: Tensors = {}
-        for step in steps:
-            feeds = self._alignment.feeds
-            seen = {
-                source: unit_range(step[source].to(self._device), loan)
-                for source in dict.fromkeys(feeds.values())
-            }
+        feeds = self._alignment.feeds
+        for i in range(0 if all_steps else -1, len(batch.observations) if all_steps else 0):
+            seen = {key: self._tensor(batch, i, key, loan) for key in dict.fromkeys(feeds.values())}
             raw = {key: seen[source] for key, source in feeds.items()}
             stacked = dict(self._pre({**raw, "task": list(batch.task)}))
             if OBS_IMAGES in queues and all_steps:
@@ -203,6 +199,21 @@ class LerobotPolicy(Policy):
             if all_steps:
                 populate_queues(queues, stacked, exclude_keys=[ACTION])
         return {key: value for key, value in stacked.items() if key != ACTION}
+
+    def _tensor(self, batch: FrameBatch, step: int, key: str, loan: Loan | None) -> torch.Tensor:
+        """What is seen at a step, where the policy computes; pictures as floats in [0, 1]."""
+        import torch
+
+        if self._device == "cpu":
+            return torch.from_numpy(unit_range(batch.observations[step][key], loan))
+        if batch.staged is not None:
+            there: torch.Tensor = batch.staged[step][key]
+        else:
+            there = torch.from_numpy(batch.observations[step][key]).to(self._device)
+        if there.dtype != torch.uint8:
+            return there
+        divisor = torch.full((), 255.0, device=there.device)  # no multiplication by 1/255
+        return there.contiguous().float() / divisor
 
     def _noise(self, batch: FrameBatch) -> torch.Tensor | None:
         if self._noise_shape is None:
@@ -259,12 +270,15 @@ class LerobotPolicy(Policy):
         import torch
 
         with torch.cuda.stream(self._copying()):
-            observations = tuple(
-                {key: value.to(self._device, non_blocking=True) for key, value in step.items()}
+            staged = tuple(
+                {
+                    key: torch.from_numpy(value).to(self._device, non_blocking=True)
+                    for key, value in step.items()
+                }
                 for step in batch.observations
             )
         self._copying().synchronize()  # of this thread alone
-        return dataclasses.replace(batch, observations=observations)
+        return dataclasses.replace(batch, staged=staged)
 
     def _copying(self) -> Any:
         import torch

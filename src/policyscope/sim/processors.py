@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from policyscope.actions.spaces import FloatArray
 from policyscope.sim.contract import Observation
@@ -35,8 +36,10 @@ class Eyes:
         else:
             self._before, self._after = env_config.get_env_processors()
 
-    def see(self, observations: Sequence[Observation], tasks: Sequence[str]) -> dict[str, Any]:
-        """Raw observations of B simulators as LeRobot tensors: key → [B, …].
+    def see(
+        self, observations: Sequence[Observation], tasks: Sequence[str]
+    ) -> dict[str, NDArray[Any]]:
+        """Raw observations of B simulators as LeRobot has them: key → [B, …].
 
         What lerobot's processors leave as something else, no policy reads.
         """
@@ -46,7 +49,7 @@ class Eyes:
         seen = preprocess_observation(stack(observations))
         seen = self._before({**seen, "task": list(tasks)})
         return {
-            key: value
+            key: value.numpy()
             for key, value in seen.items()
             if key.startswith("observation.") and isinstance(value, torch.Tensor)
         }

@@ -200,7 +200,7 @@ class LiveRollout(Watch):
         stream.set_time("call", sequence=self._calls)
         self._calls += 1
         for name, picture in pictures.items():
-            array = (picture.movedim(0, -1) * 255).round().byte().numpy()
+            array = (np.moveaxis(picture, 0, -1) * 255).round().astype(np.uint8)
             stream.log(f"{at}/{name}", rr.Image(array).compress(jpeg_quality=80))
             height, width = array.shape[:2]
             title = rr.Points2D(
