@@ -90,6 +90,24 @@ def findings_after(
         inputs: policy and simulator.
         stored: the episodes.
     """
+    findings = [*_ended_badly(rows), *_said(rows, inputs.findings)]
+    outside = [row for row in actions if (row.out_of_bounds_share or 0) > 0.05]
+    if outside and inputs.adapter.bounded:
+        told = ", ".join(f"{row.name} {row.out_of_bounds_share:.0%}" for row in outside[:4])
+        findings.append(
+            Finding(
+                "actions_out_of_bounds",
+                "warning",
+                f"expected actions within the simulator's bounds; found outside: {told}.",
+                "check the normalization statistics, and that this is the robot it was trained on",
+            )
+        )
+    findings += _shifted(actions)
+    return findings + _states_shifted(inputs, stored)
+
+
+def _ended_badly(rows: Sequence[RolloutRow]) -> list[Finding]:
+    """Episodes that never ran, simulators that failed on the way, actions that are no numbers."""
     findings = []
     lost = [row for row in rows if row.ended == "fault"]
     if lost:
@@ -126,20 +144,7 @@ def findings_after(
                 "the training diverged, or statistics hold zeros: take another checkpoint",
             )
         )
-    findings += _said(rows, inputs.findings)
-    outside = [row for row in actions if (row.out_of_bounds_share or 0) > 0.05]
-    if outside and inputs.adapter.bounded:
-        told = ", ".join(f"{row.name} {row.out_of_bounds_share:.0%}" for row in outside[:4])
-        findings.append(
-            Finding(
-                "actions_out_of_bounds",
-                "warning",
-                f"expected actions within the simulator's bounds; found outside: {told}.",
-                "check the normalization statistics, and that this is the robot it was trained on",
-            )
-        )
-    findings += _shifted(actions)
-    return findings + _states_shifted(inputs, stored)
+    return findings
 
 
 def _said(rows: Sequence[RolloutRow], known: Sequence[Finding]) -> list[Finding]:

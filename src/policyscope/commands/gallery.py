@@ -81,18 +81,21 @@ def show(
         write_clips(directory.path, clips)
     if config.record is not None:
         watch.stage("recording the rollouts")
-        root = Path(config.record).expanduser()
-        recorder = Recorder(
-            root,
-            repo_id=f"rollouts/{root.name}",
-            eyes=inputs.eyes,
-            schema=inputs.robot.actions,
-            fps=inputs.simulator.fps,
-            robot_type=inputs.adapter.robot_type,
-        )
+        recorder = _recorder(inputs, Path(config.record).expanduser())
         again([row.episode for row in rows if row.steps], recorder.episode)
         recorder.finish()
     return rows, _second_time(odd)
+
+
+def _recorder(inputs: ClosedLoopInputs, root: Path) -> Recorder:
+    return Recorder(
+        root,
+        repo_id=f"rollouts/{root.name}",
+        eyes=inputs.eyes,
+        schema=inputs.robot.actions,
+        fps=inputs.simulator.fps,
+        robot_type=inputs.adapter.robot_type,
+    )
 
 
 @final

@@ -44,7 +44,7 @@ from policyscope.runs.directory import EVAL_INFO, RunDirectory
 from policyscope.runs.plans import RolloutPlan
 from policyscope.runs.record import plain_json
 from policyscope.runs.rollouts import RolloutStore, StoredRollout
-from policyscope.runs.rows import ActionRow, RolloutRow
+from policyscope.runs.rows import ActionRow, NearestRow, RolloutRow
 from policyscope.runs.values import RolloutSpeed
 from policyscope.sim.contract import layout
 from policyscope.sim.pool import Pool
@@ -138,13 +138,10 @@ def _run(
     schema, spec = inputs.robot.actions, policy.spec
     store = RolloutStore(directory, schema, spec.normalization.stats_id)
     clock = Clock()
+    seen = layout(inputs.simulator.first.observations[0])
+    patience = config.env.timeout_s
     scheduler = Scheduler(
-        pool,
-        brain,
-        timeout_s=config.env.timeout_s,
-        clock=clock,
-        layout=layout(inputs.simulator.first.observations[0]),
-        look=watch.called,
+        pool, brain, timeout_s=patience, clock=clock, layout=seen, look=watch.called
     )
     watch.begin(len(episodes))
     for index in sorted(done):
@@ -159,11 +156,7 @@ def _run(
     stored = [store.episode(e.index) for e in episodes]
     rows = settled([episode.row for episode in stored])
     scores, executed = _scores(inputs, stored), _executed(inputs, stored)
-    nearest = None
-    if config.nearest:
-        watch.stage("comparing with demonstrations")
-        assert source is not None
-        nearest = nearest_table(source, stored)
+    nearest = _nearest(source, stored, watch) if config.nearest else None
     found = findings_after(rows, executed, inputs, stored)
     rows, odd = show(inputs, pool, directory, rows, episodes, stored, watch)
     store.merge([e.index for e in episodes])
@@ -178,6 +171,14 @@ def _run(
         latency=latency,
         throughput=_speed(clock, len(todo), brain, len(pool.workers)),
     )
+
+
+def _nearest(
+    source: FrameSource | None, stored: Sequence[StoredRollout], watch: Watch
+) -> list[NearestRow]:
+    watch.stage("comparing with demonstrations")
+    assert source is not None
+    return nearest_table(source, stored)
 
 
 def _scores(inputs: ClosedLoopInputs, stored: Sequence[StoredRollout]) -> RolloutScores:

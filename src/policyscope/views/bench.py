@@ -92,17 +92,7 @@ def draw_bench(record: BenchRecord, path: Path) -> None:
         figure = Figure(figsize=(12, 5), dpi=120, layout="constrained")
         FigureCanvasAgg(figure)
         rate, steps = figure.subplots(1, 2)
-        for road, colour, mark in zip(record.roads, _COLOURS, _MARKS, strict=False):
-            rows = [row for row in road.throughput if isinstance(row, BatchSpeed)]
-            sizes = [row.batch_size for row in rows]
-            label = road.name
-            rates = [row.samples_per_s for row in rows]
-            rate.plot(sizes, rates, color=colour, marker=mark, label=label)
-            known = road.latency.end_to_end
-            if known is not None:
-                ms = np.sort(known.samples_ms)
-                share = np.arange(1, len(ms) + 1) / len(ms)
-                steps.step(ms, share, where="post", color=colour, label=label)
+        _curves(record, rate, steps)
         rate.set(title="Throughput", xlabel="frames a model call", ylabel="frames a second")
         rate.set_xscale("log", base=2)
         rate.xaxis.set_major_formatter("{x:g}")
@@ -135,3 +125,21 @@ def draw_bench(record: BenchRecord, path: Path) -> None:
             ha="left",
         )
         save(figure, path)
+
+
+def _curves(record: BenchRecord, rate: Any, steps: Any) -> None:
+    """One line a road on both axes."""
+    for road, colour, mark in zip(record.roads, _COLOURS, _MARKS, strict=False):
+        rows = [row for row in road.throughput if isinstance(row, BatchSpeed)]
+        rate.plot(
+            [row.batch_size for row in rows],
+            [row.samples_per_s for row in rows],
+            color=colour,
+            marker=mark,
+            label=road.name,
+        )
+        known = road.latency.end_to_end
+        if known is not None:
+            ms = np.sort(known.samples_ms)
+            share = np.arange(1, len(ms) + 1) / len(ms)
+            steps.step(ms, share, where="post", color=colour, label=road.name)
