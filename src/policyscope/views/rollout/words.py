@@ -58,7 +58,7 @@ def headline(record: RolloutRecord) -> str:
         ran = record.closed_loop.ended.keys() - {"fault"}
         why = "the environment says nothing of it" if ran else "no episode ran"
         return f"Success unknown: {why}"
-    at = " at the last step" if record["env"].get("success") == "end" else ""
+    at = " at the last step" if record.env.success == "end" else ""
     return f"Success{at} {rate(success)} (95 % interval, {method}){mean}"
 
 
