@@ -20,11 +20,13 @@ from hypothesis import strategies as st
 import bend
 import fakes
 from bend import DATA, INDEX, INFO, STATE, STATS, TASKS, Bend, column, edit_json, edit_table
+from policyscope.checks import dataset
 from policyscope.checks.inputs import read_offline
 from policyscope.config import DatasetConfig
 from policyscope.config.parsing import parse_episodes
 from policyscope.data.decoders import StoredPictures
 from policyscope.data.files import Folder
+from policyscope.data.seen import Moments
 from policyscope.data.source import FrameSource
 from policyscope.errors import InputError, UsageError
 from policyscope.policies.split import label, trained_on
@@ -283,6 +285,10 @@ REFUSED: dict[str, tuple[Bend, str]] = {
         edit_table(DATA, lambda t: column(t, "task_index", [3] * len(t))),
         "found 3, which is not there",
     ),
+    "no number for a task": (
+        edit_table(DATA, lambda t: column(t, "task_index", [float("nan")] * len(t), pa.float64())),
+        "no whole numbers",
+    ),
     "no texts": (edit_table(TASKS, lambda t: t.drop_columns(["task"])), "one column of texts"),
     "two texts of one task": (
         edit_table(TASKS, lambda t: column(t, "task_index", [0, 0])),
@@ -420,9 +426,9 @@ def test_statistics_that_cant_be(
 def test_roots_that_are_none(root: str, tmp_path: Path) -> None:
     config = fakes.config_for(Path(root), "hold_state", tmp_path / "o")
     unnamed = DatasetConfig(root=root)
-    for dataset in (config.dataset, unnamed):
+    for data in (config.dataset, unnamed):
         with pytest.raises(InputError, match=r"--dataset\.root"):
-            read_offline(replace(config, dataset=dataset))
+            read_offline(replace(config, dataset=data))
 
 
 def test_straight_statistics_are_believed(straight: Path, tmp_path: Path) -> None:
@@ -1024,3 +1030,57 @@ def test_bent_metadata_gives_equal_numbers_or_one_line(
                 assert episode.tasks == known["tasks"]
     finally:
         shutil.rmtree(root.parent)
+
+
+# ── statistics against frames, by properties ──────────────────────────
+
+
+@st.composite
+def recordings(draw: st.DrawFn) -> tuple[np.ndarray, int]:
+    """[N, 2] numbers of any place and size, float32 or float64, and how many of them are chosen."""
+    n = draw(st.integers(2, 30))
+    scale, place = 10.0 ** draw(st.integers(-6, 6)), draw(st.sampled_from([0.0, 1.0, -80.0, 4.5e6]))
+    still = draw(st.booleans())
+    values = draw(st.lists(st.integers(-1000, 1000), min_size=2 * n, max_size=2 * n))
+    table = np.array(values).reshape(n, 2) / 1000 * scale + place
+    table[:, 1] = table[0, 1] if still else table[:, 1]
+    return table.astype(draw(st.sampled_from([np.float32, np.float64]))), draw(st.integers(1, n))
+
+
+@settings(max_examples=400, deadline=None)
+@given(recordings())
+def test_true_statistics_are_never_contradicted(recording: tuple[np.ndarray, int]) -> None:
+    """Whichever frames are chosen, and in whichever precision lerobot computed."""
+    table, chosen = recording
+    n = len(table)
+    whole = Moments.of(table.astype(np.float64))
+    some = Moments.of(table[:chosen].astype(np.float64))
+    for precision in (table.dtype, np.float64):
+        rough = table.astype(precision)
+        stored = [rough.mean(0), rough.std(0), rough.min(0), rough.max(0)]
+        declared = dataset._Declared(*(np.asarray(v, dtype=np.float64) for v in stored))
+        for dim in (0, 1):
+            said = dataset._contradiction(declared, some, dim, rest=n - chosen)
+            assert said == ("", 0.0), (said, table)
+    if chosen < n:
+        both = some + Moments.of(table[chosen:].astype(np.float64))
+        np.testing.assert_allclose(both.mean, whole.mean, rtol=1e-12, atol=1e-12)
+        size = np.abs(table).max(0).astype(np.float64)
+        assert (np.abs(both.std - whole.std) <= 1e-7 * size).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(recordings(), st.sampled_from([1e-3, 1e3]))
+def test_statistics_in_another_unit_are_contradicted(
+    recording: tuple[np.ndarray, int], factor: float
+) -> None:
+    table, chosen = recording
+    seen = Moments.of(table[:chosen].astype(np.float64))
+    if np.ptp(table[:chosen, 0]) <= 1e-3 * np.abs(table[:, 0]).max():
+        return  # what hardly moves may be anything's
+    values = table.astype(np.float64) * factor
+    stored = [values.mean(0), values.std(0), values.min(0), values.max(0)]
+    said = dataset._contradiction(dataset._Declared(*stored), seen, 0, rest=len(table) - chosen)
+    wide = factor > 1 and values[:, 0].min() <= table[:chosen, 0].min()
+    wide = wide and values[:, 0].max() >= table[:chosen, 0].max()
+    assert said[0] or (wide and chosen < len(table))

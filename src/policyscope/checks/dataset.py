@@ -19,7 +19,8 @@ _SHIFT = (0.02, 1.0)  # of the larger standard deviation: a warning, an error
 _RATIO = (1.05, 10.0)  # of standard deviations
 _RATE_OFF = 0.1  # of the declared step
 _STILL = 1e-10  # of the numbers' size: below, a dim does not move
-_ROUNDING = 1e-5  # of the numbers' size: statistics that were computed in float32
+_ROUNDING = 3e-5  # of the numbers' size: statistics that were computed in float32
+_NOTHING = 1e-30  # numbers so small have no squares
 _SLACK = 1e-3  # of the spread
 _NAMED = 4
 
@@ -232,7 +233,7 @@ def _contradiction(declared: _Declared, seen: Moments, dim: int, *, rest: int) -
     size = max(abs(mean), abs(own_mean))
     spread = max(std, own_std, _ROUNDING * size)
     words = f"mean {mean:.3g}, std {std:.3g}; the frames have {own_mean:.3g}, {own_std:.3g}"
-    if spread == 0:
+    if spread < _NOTHING:
         return "", 0.0
     if own_std > _STILL * size and std <= 1e-6 * own_std:
         return f"std {std:.3g} where the frames move by {own_std:.3g}", 1.0
@@ -242,7 +243,8 @@ def _contradiction(declared: _Declared, seen: Moments, dim: int, *, rest: int) -
         if beyond > _SLACK * spread:
             found = f"frames from {seen.low[dim]:.3g} to {seen.high[dim]:.3g}, declared from "
             return found + f"{low:.3g} to {high:.3g}", beyond / spread
-        widest = max((high - mean) * (mean - low), 0.0)  # Bhatia and Davis 2000
+        off = _ROUNDING * size  # of the mean, where it was computed in float32
+        widest = max((high - mean + off) * (mean - low + off), 0.0)  # Bhatia and Davis 2000
         if std**2 > widest + _SLACK * spread**2:
             return f"mean {mean:.3g} and std {std:.3g}, impossible in its own range", 1.0
     if (mean, std) == (0.0, 1.0) and (abs(own_mean) > 0.1 or not 0.5 < own_std < 2.0):

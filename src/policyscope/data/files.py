@@ -207,8 +207,12 @@ def whole_numbers(column: pa.ChunkedArray) -> NDArray[np.int64] | None:
     kind = column.type
     if column.null_count or not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         return None
-    values = column.to_numpy()
-    if pa.types.is_floating(kind) and not (np.abs(values) < 2**53).all():  # not NaN either
+    return as_whole(column.to_numpy())
+
+
+def as_whole(values: NDArray[Any]) -> NDArray[np.int64] | None:
+    """Numbers as whole ones; None where one of them is not, or is too large to tell."""
+    if values.dtype.kind == "f" and not (np.abs(values) < 2**53).all():  # NaN is not, either
         return None
     whole = values.astype(np.int64)
     return whole if np.array_equal(whole, values) else None

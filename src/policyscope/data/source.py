@@ -22,7 +22,7 @@ from policyscope.data.ahead import ahead, in_turn
 from policyscope.data.cameras import ALONE, Cameras, Lane
 from policyscope.data.columns import DataFiles, Rows, matrix
 from policyscope.data.facts import ACTION, STATE, DatasetFacts, read_facts
-from policyscope.data.files import Folder
+from policyscope.data.files import Folder, as_whole
 from policyscope.data.frames import Episode, FrameBatch, Row
 from policyscope.data.hub import fetch, locate
 from policyscope.data.index import TASKS
@@ -252,13 +252,14 @@ class FrameSource:
         known = self.facts.task_texts
         if not known and not self._folder.has(TASKS):  # none are declared either
             return ("",) * len(rows.rows)
-        numbers = matrix(rows.table.column("task_index"), (1,), "task_index", episode).reshape(-1)
-        unknown = [int(n) for n in np.unique(numbers) if int(n) not in known]
-        if unknown:
+        stored = matrix(rows.table.column("task_index"), (1,), "task_index", episode)
+        numbers = as_whole(stored[:, 0])
+        unknown = None if numbers is None else set(numbers.tolist()) - known.keys()
+        if numbers is None or unknown:
             raise DatasetError(
                 f"task_index of episode {episode}",
                 expected=f"numbers of {len(known)} tasks in meta/tasks.parquet",
-                found=f"{unknown[0]}, which is not there",
+                found=f"{min(unknown)}, which is not there" if unknown else "no whole numbers",
                 fix="add the task's text to meta/tasks.parquet, or record the dataset again",
             )
         return tuple(known[int(n)] for n in numbers)
