@@ -11,11 +11,11 @@ from policyscope.runs.clips import Clip
 from policyscope.runs.content import OfflineRecord
 from policyscope.runs.directory import PAGE, RunDirectory
 from policyscope.runs.parts import SCOPES, spans
-from policyscope.runs.rows import EpisodeRow
+from policyscope.runs.rows import EpisodeRow, ranked
 from policyscope.runs.values import Latency, Times
 from policyscope.views.html import command, fill, machine_lines, policy_line, sampling_rows
 from policyscope.views.language import Say, speaker
-from policyscope.views.offline.series import Series, collect
+from policyscope.views.offline.series import MOST_ROWS, Series, collect
 from policyscope.views.offline.words import (
     BASELINE_NAMES,
     SPLIT_NAMES,
@@ -51,11 +51,12 @@ def write_page(
         language: of the page.
     """
     say = speaker(language)
+    listed = ranked(rows)[-MOST_ROWS:] if len(rows) > MOST_ROWS else rows
     series = collect(directory, record, rows, chosen, clips, say)
     page = fill(
         "report.html.j2",
         ("report.js", "charts.js", "player.js"),
-        page_data(record, rows, series, say),
+        page_data(record, listed, series, say),
         language,
         record=record,
         headline=headline(record, say),
@@ -68,11 +69,11 @@ def write_page(
         main=main_baseline(record),
         dims=record.dims(),
         tasks=record.tasks(),
-        episodes=rows,
+        episodes=listed,
         latency=_latencies(record.latency),
         provenance=provenance(record, say),
         command=command(record),
-        left_out=_left_out(series, chosen, say),
+        left_out=_left_out(series, chosen, len(rows), say),
     )
     directory.write_text(PAGE, page)
     return directory.path / PAGE
@@ -121,7 +122,7 @@ def _latencies(latency: Latency) -> list[tuple[str, Times]]:
     return [(title, known) for title, known in kinds if known is not None]
 
 
-def _left_out(series: Series, chosen: dict[int, str], say: Say) -> list[str]:
+def _left_out(series: Series, chosen: dict[int, str], n: int, say: Say) -> list[str]:
     """What the page does not hold, in words."""
     with_pictures = [e.index for e in series.episodes if e.clips]
     lines = []
@@ -142,6 +143,14 @@ def _left_out(series: Series, chosen: dict[int, str], say: Say) -> list[str]:
                 "Actions of {n} episodes are left out to keep the page below 15 MB; they are in "
                 "predictions.parquet.",
                 n=len(series.without_actions),
+            )
+        )
+    if n > MOST_ROWS:
+        lines.append(
+            say(
+                "Errors of the {most} worst of {n} episodes; all are in by_episode.parquet.",
+                most=MOST_ROWS,
+                n=n,
             )
         )
     return lines

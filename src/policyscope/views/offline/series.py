@@ -24,6 +24,9 @@ _QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 _PAGE_BYTES = 10_200_000  # as text 4/3 of it: with libraries and tables, less than 15 MB
 _ACTION_BYTES = 3_000_000
 _MOST_SAMPLES = 8
+MOST_ROWS = 4000
+"""Episodes whose errors a page lists and draws: the worst of more."""
+_ROW_BYTES = 700  # of one of them, in table and data
 
 
 @final
@@ -68,7 +71,7 @@ def collect(
     counts = np.zeros((len(low), _CELLS, _CELLS), dtype=np.int64)
     played, left_out, used = _plan(record, rows, chosen)
     tasks = {row.episode_index: row.task for row in rows}
-    shown, unseen = fitting(chosen, clips, _PAGE_BYTES - used)
+    shown, unseen = fitting(chosen, clips, _PAGE_BYTES - used - _ROW_BYTES * min(len(rows), MOST_ROWS))
     progress: dict[str, list[tuple[FloatArray, FloatArray]]] = {}
     episodes = []
     for stored in directory.stored():
