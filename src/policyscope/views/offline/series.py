@@ -71,7 +71,9 @@ def collect(
     counts = np.zeros((len(low), _CELLS, _CELLS), dtype=np.int64)
     played, left_out, used = _plan(record, rows, chosen)
     tasks = {row.episode_index: row.task for row in rows}
-    shown, unseen = fitting(chosen, clips, _PAGE_BYTES - used - _ROW_BYTES * min(len(rows), MOST_ROWS))
+    shown, unseen = fitting(
+        chosen, clips, _PAGE_BYTES - used - _ROW_BYTES * min(len(rows), MOST_ROWS)
+    )
     progress: dict[str, list[tuple[FloatArray, FloatArray]]] = {}
     episodes = []
     for stored in directory.stored():
