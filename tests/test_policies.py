@@ -218,3 +218,25 @@ def test_executed_steps_are_the_users_choice(
     assert record["latency"]["queue_pop"]["n"] == 3
     with pytest.raises(PolicyscopeError, match=f"at most {chunk}"):
         evaluate(fakes.config_for(data, policy, tmp_path / "p", n_action_steps=chunk + 1))
+
+
+def test_observations_of_the_future_are_for_training_alone(data: Path, tmp_path: Path) -> None:
+    """TD-MPC declares the observations up to its horizon; its answer is of the current one."""
+    from lerobot.datasets import LeRobotDataset
+    from lerobot.policies.factory import get_policy_class, make_pre_post_processors
+
+    settings = {"use_mpc": False, "n_action_steps": 1}
+    made = fakes.write_policy(tmp_path / "tdmpc", data, "tdmpc", **settings)
+    out = tmp_path / "out"
+    run = evaluate(fakes.config_for(data, made, out, episodes="1", batch_size="4"))
+    assert run.record["policy"]["chunk_size"] == 1
+    policy = get_policy_class("tdmpc").from_pretrained(made)
+    pre, post = make_pre_post_processors(policy.config, pretrained_path=str(made))
+    items = LeRobotDataset("fake/data", root=data, episodes=[1], video_backend="pyav")
+    expected = []
+    for item in items:
+        policy.reset()
+        seen = {key: item[key] for key in policy.config.input_features}
+        expected.append(post(policy.select_action(pre(seen))).detach().numpy())
+    np.testing.assert_allclose(stored(out), np.stack(expected), atol=1e-4)
+    assert np.abs(np.diff(np.stack(expected), axis=0)).min() > 1e-3  # frames do differ

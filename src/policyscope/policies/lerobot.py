@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import inspect
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -83,7 +83,7 @@ class LerobotPolicy(Policy):
         normalization = normalization_of(checkpoint, stats, force=config.force)
         self._kind, read = checkpoint.kind, _reader(self._config)
         self._noise_shape = self._kind.noise(read)
-        steps = tuple(int(i) for i in self._config.observation_delta_indices or (0,))
+        steps = _seen_steps(self._config.observation_delta_indices)
         chunk_size = self._kind.chunk(read) or 1
         n_action_steps = _executed(checkpoint, config.n_action_steps, chunk_size)
         if hasattr(self._config, "chunk_size"):  # elsewhere it is the length of a prediction
@@ -351,6 +351,14 @@ def _reader(config: Any) -> Read:
         return getattr(config, name, None)
 
     return read
+
+
+def _seen_steps(declared: Iterable[int] | None) -> tuple[int, ...]:
+    """Which observations an answer needs, relative to the current one; oldest first.
+
+    TD-MPC and world models also declare coming ones: they learn from them, a robot has none.
+    """
+    return tuple(int(i) for i in declared or () if i <= 0) or (0,)
 
 
 def _executed(checkpoint: Checkpoint, wanted: int | None, chunk_size: int) -> int:
