@@ -53,7 +53,6 @@ def test_rename_map() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"policy": PolicyConfig()},
         {"policy": PolicyConfig(path="x", type="replay")},
         {"dataset": DatasetConfig()},
         {"batch_size": "0"},

@@ -19,7 +19,7 @@ from policyscope.errors import Finding, RefusedError, UsageError
 from policyscope.policies.alignment import Alignment, align
 from policyscope.policies.base import Policy
 from policyscope.policies.checkpoint import Checkpoint
-from policyscope.policies.open import open_for_dataset
+from policyscope.policies.open import open_for_dataset, require_keys
 from policyscope.policies.reading import read_checkpoint
 from policyscope.policies.split import held_out, leakage, trained_on
 from policyscope.sim.adapter import Adapter
@@ -61,15 +61,25 @@ class OfflineInputs:
         return open_for_dataset(config, self.checkpoint, self.source, self.alignment)
 
 
-def read_offline(config: OfflineOptions) -> OfflineInputs:
+def read_offline(config: OfflineOptions, *, scripted: Policy | None = None) -> OfflineInputs:
     """Read a policy's files and a dataset, and match the two.
+
+    Args:
+        config: what was asked for.
+        scripted: a policy object instead of a checkpoint or a built-in policy.
 
     Raises:
         InputError: something can't be read or makes no sense.
     """
-    checkpoint = read_checkpoint(config.policy) if config.policy.path is not None else None
+    checkpoint = None
+    if scripted is None:
+        require_one_policy(config.policy)
+        if config.policy.path is not None:
+            checkpoint = read_checkpoint(config.policy)
     source = FrameSource(config.dataset, repo_id=config.dataset_name)
     facts = source.facts
+    if scripted is not None:
+        require_keys(scripted, facts.robot)
     alignment = align(checkpoint, facts.robot, config)
     findings = preflight(checkpoint, facts, alignment, config)
     trained = trained_on(checkpoint, facts)

@@ -16,6 +16,7 @@ from policyscope.checks.postflight import postflight
 from policyscope.commands.check import declared_of
 from policyscope.commands.session import Evaluated, Run, Session, output_dir, policy_name, session
 from policyscope.config import EvalConfig
+from policyscope.config.options import require_one_policy
 from policyscope.data.facts import ACTION, dataset_revision
 from policyscope.engine.footage import footage, keep_clips
 from policyscope.engine.offline import Frames, plan_frames, predict_and_store, rows_of
@@ -28,6 +29,7 @@ from policyscope.metrics.scorecard import Scorecard
 from policyscope.metrics.sums import ScoredEpisode
 from policyscope.policies.base import Policy, PolicySpec
 from policyscope.policies.builtin import baseline_chunks
+from policyscope.policies.open import CheckedPolicy
 from policyscope.policies.split import label
 from policyscope.runs.arrays import write_arrays
 from policyscope.runs.chosen import named_episodes
@@ -48,12 +50,16 @@ from policyscope.runs.predictions import StoredEpisode
 from policyscope.runs.rows import EpisodeTable, in_scope
 
 
-def evaluate(config: EvalConfig, progress: Watch | None = None) -> Run[OfflineRecord]:
+def evaluate(
+    config: EvalConfig, progress: Watch | None = None, *, policy: Policy | None = None
+) -> Run[OfflineRecord]:
     """Evaluate a policy on recorded demonstrations and write a run directory.
 
     Args:
         config: what to do.
         progress: told while it runs.
+        policy: a policy object instead of the one that the config names; its answers are native
+            actions with the dims and units of the dataset's.
 
     Returns:
         The finished run.
@@ -63,25 +69,33 @@ def evaluate(config: EvalConfig, progress: Watch | None = None) -> Run[OfflineRe
         RefusedError: findings of severity error; ``run.json`` holds them.
         KeyboardInterrupt: the run was interrupted; ``--resume`` continues it.
     """
-    path = output_dir(config.output_dir, policy_name(config.policy))
-    with session(path, config) as held:
-        return _evaluated(config, held, progress or Watch())
+    if policy is None:
+        require_one_policy(config.policy)
+    name = policy_name(config.policy) if policy is None else policy.spec.type
+    with session(output_dir(config.output_dir, name), config) as held:
+        return _evaluated(config, held, progress or Watch(), policy)
 
 
-def _evaluated(config: EvalConfig, held: Session, watch: Watch) -> Run[OfflineRecord]:
+def _evaluated(
+    config: EvalConfig, held: Session, watch: Watch, scripted: Policy | None
+) -> Run[OfflineRecord]:
     if config.live:
         from policyscope.views.stream import LiveStream
 
         watch = LiveStream(held.directory.path, watch)
     watch.stage("reading policy and dataset")
-    inputs = read_offline(config)
+    inputs = read_offline(config, scripted=scripted)
     _require_every_frame(config, inputs)
     held.refuse(inputs.findings, partial(_unfinished, config, inputs, None))
-    plan = _plan(inputs, config)
+    plan = _plan(inputs, config, scripted)
     if (finished := held.finished(plan, OfflineRecord)) is not None:
         return finished
     watch.stage("loading the policy")
-    policy = inputs.open_policy(config)
+    policy = (
+        inputs.open_policy(config)
+        if scripted is None
+        else CheckedPolicy(scripted, inputs.alignment.schema)
+    )
     try:
         with held.running(plan, partial(_unfinished, config, inputs, policy)):
             return held.finish(_run(config, inputs, policy, plan, held.directory, watch))
@@ -320,15 +334,17 @@ def _head(
     )
 
 
-def _plan(inputs: OfflineInputs, config: EvalConfig) -> OfflinePlan:
+def _plan(inputs: OfflineInputs, config: EvalConfig, scripted: Policy | None) -> OfflinePlan:
     """What determines the predictions: a resumed run must agree on it."""
     checkpoint = inputs.checkpoint
+    named = config.policy.type if scripted is None else scripted.spec.path
+    chunk_size = config.policy.chunk_size if scripted is None else scripted.spec.chunk_size
     return OfflinePlan(
-        policy=checkpoint.sha256 if checkpoint else config.policy.type,
+        policy=checkpoint.sha256 if checkpoint else named,
         processors=checkpoint.processors_sha256 if checkpoint else None,
         forced=sorted(f.code for f in errors_in(inputs.findings)) if config.force else [],
         action_kind=config.action_kind,
-        chunk_size=None if checkpoint else config.policy.chunk_size,
+        chunk_size=None if checkpoint else chunk_size,
         dataset=dataset_revision(inputs.source.facts.root),
         episodes=inputs.episodes,
         max_frames=config.max_frames,

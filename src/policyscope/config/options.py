@@ -85,7 +85,8 @@ class OfflineOptions(PolicyOptions):
     """Whose normalization statistics the policy's processors use."""
 
     def __post_init__(self) -> None:
-        require_one_policy(self.policy)
+        if self.policy.path is not None and self.policy.type is not None:
+            require_one_policy(self.policy)
         if self.dataset.repo_id is None and self.dataset.root is None:
             raise UsageError(
                 "--dataset.repo_id / --dataset.root",

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import final
+
+import numpy as np
+
 from policyscope.actions.robots import Robot
+from policyscope.actions.spaces import ActionSchema
 from policyscope.config import OfflineOptions, PolicyOptions, RolloutConfig
+from policyscope.data.frames import FrameBatch
 from policyscope.data.source import FrameSource
-from policyscope.errors import UsageError
+from policyscope.errors import NonFiniteError, SpaceError, UsageError
 from policyscope.policies.alignment import Alignment
-from policyscope.policies.base import Policy
+from policyscope.policies.base import ControlStep, Policy, Prediction
 from policyscope.policies.builtin import BaselinePolicy, ReplayPolicy, Still
 from policyscope.policies.checkpoint import Checkpoint
 
@@ -90,3 +96,86 @@ def open_for_simulator(
         found=str(name),
         fix="--policy.type hold_state",
     )
+
+
+def require_keys(policy: Policy, robot: Robot) -> None:
+    """Raise unless the robot has what a policy object reads.
+
+    Raises:
+        UsageError: it has not.
+    """
+    lacking = sorted(policy.spec.keys - robot.features.keys())
+    if lacking:
+        raise UsageError(
+            f"keys of {policy.spec.path}",
+            expected=f"keys that the {robot.kind} has ({', '.join(robot.observed)})",
+            found=", ".join(lacking),
+            fix="name such keys in the policy's spec",
+        )
+
+
+@final
+class CheckedPolicy(Policy):
+    """A policy object of a user's, whose answers are looked at before anything is made of them.
+
+    Args:
+        policy: the object.
+        schema: names and units of the actions that it should answer with.
+
+    Raises:
+        UsageError: its spec makes no sense.
+    """
+
+    def __init__(self, policy: Policy, schema: ActionSchema) -> None:
+        self.spec, self._policy, self._schema = policy.spec, policy, schema
+        if not 1 <= self.spec.n_action_steps <= self.spec.chunk_size:
+            raise UsageError(
+                f"spec of {self.spec.path}",
+                expected="n_action_steps between 1 and chunk_size",
+                found=f"{self.spec.n_action_steps} of {self.spec.chunk_size}",
+                fix="correct the spec",
+            )
+
+    def predict(self, batch: FrameBatch) -> Prediction:
+        """See `Policy.predict`.
+
+        Raises:
+            SpaceError: another shape or other units than the spec and the data say.
+            NonFiniteError: NaN or inf.
+        """
+        prediction = self._policy.predict(batch)
+        actions, shape = prediction.actions, (len(batch), self.spec.chunk_size, self._schema.dim)
+        if actions.values.shape != shape or actions.units != self._schema.units:
+            raise SpaceError(
+                f"answer of {self.spec.path}",
+                expected=f"chunks of shape {list(shape)} in {', '.join(self._schema.units)}",
+                found=f"{list(actions.values.shape)} in {', '.join(actions.units)}",
+                fix="correct the policy, or the chunk_size of its spec",
+            )
+        if not np.isfinite(actions.values).all():
+            row = int(np.argwhere(~np.isfinite(actions.values))[0, 0])
+            raise NonFiniteError(
+                f"answer of {self.spec.path}",
+                expected="finite numbers",
+                found=f"NaN or inf in episode {batch.episode_index[row]}, frame "
+                f"{batch.frame_index[row]}",
+                fix="correct the policy",
+            )
+        return prediction
+
+    def stage(self, batch: FrameBatch) -> FrameBatch:
+        """See `Policy.stage`."""
+        return self._policy.stage(batch)
+
+    def control_step(self, batch: FrameBatch) -> ControlStep | None:
+        """See `Policy.control_step`."""
+        return self._policy.control_step(batch)
+
+    @property
+    def exact(self) -> bool:
+        """See `Policy.exact`."""
+        return self._policy.exact
+
+    def predict_plain(self, batch: FrameBatch) -> Prediction:
+        """See `Policy.predict_plain`."""
+        return self._policy.predict_plain(batch)
