@@ -157,11 +157,7 @@ def compare(
     found = [_measured(base, run) for run in runs]
     tests = [None if m is None else _test(m, metric) for m in found]
     adjusted = iter(holm([_p(t) for t in tests if t is not None]))
-    level = alpha / max(1, len(runs))  # margins of several runs hold together
-    strict = [
-        _measured(base, run, alpha=level) if m is not None and len(runs) > 1 else m
-        for run, m in zip(runs, found, strict=True)
-    ]
+    strict = _stricter(base, runs, found, alpha)
     compared = []
     for run, measured, tight, test in zip(runs, found, strict, tests, strict=True):
         told = differences(base.record, run.record)
@@ -249,6 +245,17 @@ def _measured(base: StoredRun, run: StoredRun, *, alpha: float = ALPHA) -> _Meas
         n_action_steps=min(a.policy.executed, b.policy.executed),
         alpha=alpha,
     )
+
+
+def _stricter(
+    base: StoredRun, runs: Sequence[StoredRun], found: Sequence[_Measured | None], alpha: float
+) -> list[_Measured | None]:
+    """The same numbers with intervals so wide that the margins of several runs hold together."""
+    level = alpha / max(1, len(runs))
+    return [
+        _measured(base, run, alpha=level) if m is not None and len(runs) > 1 else m
+        for run, m in zip(runs, found, strict=True)
+    ]
 
 
 def _outcomes(run: StoredRun) -> list[Outcome]:

@@ -108,7 +108,6 @@ def compare_offline(
     for a, b in _together(base, run):
         theirs.append(_sums(a, n_action_steps))
         ours.append(_sums(b, n_action_steps))
-    native = len(set(units)) == 1
     tables: list[Row] = []
     counts = np.stack([s.counts for s in ours])  # [G, H]
     scopes = _scope_steps(counts.shape[1], n_action_steps)
@@ -118,16 +117,11 @@ def compare_offline(
         table: Table, of: Literal["scope", "horizon"], things: FloatArray, labels: Sequence[str]
     ) -> None:
         a, b = (np.stack([getattr(s, of) for s in side]) for side in (theirs, ours))
-        for metric in METRICS:
-            if metric in ("mae", "mse") and not native:
-                continue
-            if metric in ("nmae", "nmse") and not varies.any():
-                continue
+        for metric in _meaning(units, varies):
             weights = _weights(metric, std, varies)
             kind = 0 if metric.endswith("mae") else 1
-            paired = paired_errors(
-                a[:, :, kind] @ weights, b[:, :, kind] @ weights, things, alpha=alpha
-            )
+            sums = (a[:, :, kind] @ weights, b[:, :, kind] @ weights)
+            paired = paired_errors(*sums, things, alpha=alpha)
             unit = ("std" if metric.startswith("n") else units[0]) + ("²" if kind else "")
             for i, label in enumerate(labels):
                 name = f"{label}.{metric}" if table == "scope" else metric
@@ -143,6 +137,14 @@ def compare_offline(
         for d, (name, unit) in enumerate(zip(names, units, strict=True))
     ]
     return OfflineComparison(tuple(tables), n_action_steps)
+
+
+def _meaning(
+    units: Sequence[str], varies: NDArray[np.bool_]
+) -> list[Literal["mae", "mse", "nmae", "nmse"]]:
+    """Metrics that mean something: native ones of one unit, normalized ones of dims that vary."""
+    native, normalized = len(set(units)) == 1, bool(varies.any())
+    return [m for m in METRICS if (normalized if m.startswith("n") else native)]
 
 
 def _together(
