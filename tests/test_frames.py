@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -185,6 +186,37 @@ def test_a_batch_that_is_kept_is_not_overwritten(data: Path) -> None:
         batch.release()
     for batch, copy in zip(kept, released, strict=True):
         assert np.array_equal(batch.observations[0][fakes.IMAGE], copy)
+
+
+@pytest.mark.parametrize("borrows", [False, True])
+def test_memory_is_used_again_only_where_a_policy_is_done_with_it(
+    borrows: bool, data: Path
+) -> None:
+    from policyscope.engine.offline import Clock, predict_rows
+    from policyscope.engine.progress import Watch
+    from policyscope.policies.builtin import ReplayPolicy
+
+    source = _open(data, [0, 1])
+    rows = [(e, f, 0) for e in (0, 1) for f in range(source.facts.lengths[e])]
+    known = source.batch(rows, keys=frozenset({fakes.IMAGE})).observations[0][fakes.IMAGE].copy()
+
+    class Keeps(ReplayPolicy):  # type: ignore[misc]
+        borrows = False
+        kept: list[np.ndarray] = []  # noqa: RUF012
+
+        def predict(self, batch):
+            self.kept.append(batch.observations[0][fakes.IMAGE])
+            return super().predict(batch)
+
+    policy = Keeps(source, dims=(0, 1))
+    policy.borrows, policy.kept = borrows, []
+    policy.spec = replace(policy.spec, keys=frozenset({fakes.IMAGE}))
+    for _ in predict_rows(policy, source, rows, batch_size=4, clock=Clock(), progress=Watch()):
+        pass
+    places = {picture.ctypes.data for picture in policy.kept}
+    assert (len(places) < len(policy.kept)) == borrows
+    if not borrows:
+        np.testing.assert_array_equal(np.concatenate(policy.kept), known)
 
 
 def test_history_repeats_the_first_frame(data: Path) -> None:

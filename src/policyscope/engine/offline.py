@@ -141,7 +141,8 @@ def predict_rows(
             progress.advance(int((part.sample == 0).sum()))
             yield done
             at, start = at + len(part), done.end
-        batch.release()  # not before: what did not fit is asked about again
+        if policy.borrows:
+            batch.release()  # not before: what did not fit is asked about again
 
 
 @final

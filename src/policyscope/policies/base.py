@@ -120,6 +120,14 @@ class Policy(ABC):
         """Whether `predict` takes the plain road: float32, not compiled."""
         return True
 
+    @property
+    def borrows(self) -> bool:
+        """Whether it is done with a batch's observations once it has answered.
+
+        Only then is their memory used again: a policy that keeps pictures keeps its own.
+        """
+        return False
+
     def predict_plain(self, batch: FrameBatch) -> Prediction:
         """As `predict`, in float32 and not compiled."""
         return self.predict(batch)

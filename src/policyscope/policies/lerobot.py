@@ -248,6 +248,11 @@ class LerobotPolicy(Policy):
         return answer
 
     @property
+    def borrows(self) -> bool:
+        """See `Policy.borrows`: its queues are emptied before they are filled again."""
+        return True
+
+    @property
     def exact(self) -> bool:
         """See `Policy.exact`."""
         return not self._autocast and not self._compiled

@@ -48,7 +48,8 @@ def ask(
     ):
         predicted.append(policy.predict(batch).actions.values)
         asked += len(batch)
-        batch.release()
+        if policy.borrows:
+            batch.release()
         if time.perf_counter() - begin > _PATIENCE_S and asked >= 3 * _BATCH:
             break
     return _against(source, alignment, rows[:asked], np.concatenate(predicted))
