@@ -17,6 +17,8 @@ from policyscope.config import DatasetConfig, EvalConfig, PolicyConfig
 
 HEAVY = ("torch", "lerobot", "transformers", "datasets", "matplotlib", "pandas")
 
+_MAIN = "from policyscope.commands.cli import main"
+
 
 def _modules_after(code: str) -> set[str]:
     program = f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\n"
@@ -38,6 +40,11 @@ def _modules_after(code: str) -> set[str]:
 )
 def test_nothing_heavy_is_imported_before_it_must(code: str) -> None:
     assert not {*HEAVY} & _modules_after(code)
+
+
+@pytest.mark.parametrize("code", ["import policyscope", f"{_MAIN}; main(['eval', '--help'])"])
+def test_help_needs_no_record(code: str) -> None:
+    assert not {"pydantic", "pyarrow"} & _modules_after(code)
 
 
 def test_rendering_needs_no_torch(data: Path, tmp_path: Path) -> None:

@@ -25,7 +25,9 @@ from policyscope.config.parsing import (
 from policyscope.data.source import FrameSource
 from policyscope.policies.reading import read_checkpoint
 from policyscope.runs.clips import read_clips
+from policyscope.runs.content import OfflineRecord
 from policyscope.runs.directory import RunDirectory
+from policyscope.runs.episodes import episode_rows
 
 FEW, MANY = 120, 300
 _tried = 0
@@ -163,7 +165,7 @@ def test_records(good: Path, tmp_path_factory: pytest.TempPathFactory, data: Any
     survives(lambda: ps.read_record(run))
 
 
-@pytest.mark.parametrize("name", ["predictions.parquet", "clips.parquet"])
+@pytest.mark.parametrize("name", ["predictions.parquet", "clips.parquet", "by_episode.parquet"])
 @given(data=st.data())
 @fuzz(FEW)
 def test_tables(name: str, good: Path, tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
@@ -171,6 +173,9 @@ def test_tables(name: str, good: Path, tmp_path_factory: pytest.TempPathFactory,
     spoil_bytes(run / name, data)
     survives(lambda: list(RunDirectory(run).stored()))
     survives(lambda: read_clips(run))
+    record = ps.read_record(run)
+    assert isinstance(record, OfflineRecord)
+    survives(lambda: episode_rows(run, record))
 
 
 @pytest.mark.parametrize(
