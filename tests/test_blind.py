@@ -8,9 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fakes
+from policyscope.commands.evaluate import evaluate
 from policyscope.config import DatasetConfig
 from policyscope.data.facts import ACTION
+from policyscope.data.source import FrameSource
+from policyscope.engine.blind import Learned, learn
 from policyscope.metrics.blind import BLIND, Blind, Demonstration, Scale
+from policyscope.runs.content import OfflineRecord
+from policyscope.views.language import speaker
+from policyscope.views.offline.words import blind_line
 
 H = 8
 
@@ -109,6 +116,45 @@ def test_alone_there_is_nothing_to_be_near_to() -> None:
         Blind(episodes, _scale(episodes), horizon=H).chunks(episodes[0])
 
 
+def test_what_is_learnt_from(data: Path) -> None:
+    """The training's episodes where they are known, else the evaluated ones, left out in turn."""
+    source = FrameSource(DatasetConfig(root=str(data)), repo_id="fake/data")
+    every = tuple(range(6))
+
+    def learnt(evaluated: tuple[int, ...], trained: frozenset[int] | None) -> Learned | None:
+        return learn(source, evaluated, trained=trained, horizon=H, action_kind="absolute")
+
+    known = learnt((5,), frozenset(range(5)))
+    assert known is not None
+    assert (known.on, known.episodes) == ("training", (0, 1, 2, 3, 4))
+    assert known.chunks(source, source.episode(5))["ridge_state"].shape[1:] == (H, 2)
+    alone = learnt(every, None)
+    assert alone is not None
+    assert (alone.on, alone.episodes) == ("left_out", every)
+    assert learnt(every, frozenset({0})) is not None  # one episode is too few: left out in turn
+    assert learnt((0, 1, 2), None) is None
+
+
+def test_a_run_holds_the_blind_baselines_and_says_them(data: Path, tmp_path: Path) -> None:
+    record = evaluate(fakes.config_for(data, "hold_state", tmp_path / "o")).record
+    assert isinstance(record, OfflineRecord)
+    blind = record.blind
+    assert blind is not None
+    assert blind.learnt_on == "left_out"
+    assert set(blind.skill) == set(blind.baselines) == set(BLIND)
+    assert not set(BLIND) & set(record.baselines)
+    ours = record.summary.chunk.mse.value
+    theirs = blind.baselines["ridge_state"].chunk.mse.value
+    assert ours is not None
+    assert theirs is not None
+    assert blind.skill["ridge_state"].chunk.value == pytest.approx(1 - ours / theirs)
+    line = blind_line(record)
+    assert "each of 6 episodes predicted from the others" in line
+    assert "; with the demonstrator's previous action " in line
+    assert blind_line(record, speaker("zh")).startswith("执行步上相对最佳")
+    assert blind_line(record.model_copy(update={"blind": None})) == ""
+
+
 @pytest.mark.parametrize(
     ("dataset", "tried"),
     [("pusht", (0, 100)), ("g1", (0, 7)), ("aloha-sim-transfer-cube", (2,))],
@@ -117,7 +163,6 @@ def test_real_demonstrations_agree_with_scikit_learn(
     shared: Path, dataset: str, tried: tuple[int, ...]
 ) -> None:
     """Every other episode is learnt from; all four, at the first, a middle and the last step."""
-    from policyscope.data.source import FrameSource
     from policyscope.policies.builtin import baseline_actions
 
     source = FrameSource(DatasetConfig(root=str(shared / "datasets" / dataset)), repo_id=dataset)

@@ -18,6 +18,7 @@ from policyscope.commands.session import Evaluated, Run, Session, output_dir, po
 from policyscope.config import EvalConfig
 from policyscope.config.options import require_one_policy
 from policyscope.data.facts import ACTION, dataset_revision
+from policyscope.engine.blind import Learned, learn
 from policyscope.engine.footage import footage, keep_clips
 from policyscope.engine.offline import Frames, plan_frames, predict_and_store, rows_of
 from policyscope.engine.progress import RunningScore, Watch
@@ -35,6 +36,7 @@ from policyscope.runs.arrays import write_arrays
 from policyscope.runs.chosen import named_episodes
 from policyscope.runs.content import (
     SCHEMA_VERSION,
+    BlindScores,
     DatasetFacts,
     FindingRow,
     OfflineHead,
@@ -150,8 +152,16 @@ def _run(
         progress=watch,
         tell=_told(config, inputs, spec, directory, watch),
     )
+    watch.stage("fitting baselines that see no picture")
+    learned = learn(
+        source,
+        episodes,
+        trained=inputs.trained,
+        horizon=spec.chunk_size,
+        action_kind=config.action_kind,
+    )
     watch.stage("computing metrics")
-    scores = _scorecard(config, inputs, policy, directory, episodes)
+    scores = _scorecard(config, inputs, policy, directory, episodes, learned)
     found = _found(config, inputs, policy, directory, frames, scores)
     by_episode = scores.by_episode()
     write_episodes(directory.path, by_episode)
@@ -171,6 +181,7 @@ def _run(
             n_frames=scores.n_frames,
         ),
         scores.tables(),
+        blind=_blind(scores, learned),
         plan=plan,
         by_episode=EpisodeTable.of(by_episode, file=BY_EPISODE),
         latency=latency,
@@ -191,7 +202,7 @@ def _told(
     running = RunningScore(alignment.schema, std[list(alignment.dataset_dims)])
 
     def tell(episode: int) -> None:
-        scored = _scored(directory.part(episode), inputs, config, spec)
+        scored = _scored(directory.part(episode), inputs, config, spec, None)
         watch.scored(running.add(scored, footage(source, episode, scored.frame_index.tolist())))
 
     return tell
@@ -223,6 +234,7 @@ def _scorecard(
     policy: Policy,
     directory: RunDirectory,
     episodes: list[int],
+    learned: Learned | None,
 ) -> Scorecard:
     facts, spec = inputs.source.facts, policy.spec
     dims = list(inputs.alignment.dataset_dims)
@@ -241,12 +253,16 @@ def _scorecard(
         ensembled=spec.ensembling is not None,
     )
     for index in episodes:
-        scores.add(_scored(directory.part(index), inputs, config, spec))
+        scores.add(_scored(directory.part(index), inputs, config, spec, learned))
     return scores
 
 
 def _scored(
-    stored: StoredEpisode, inputs: OfflineInputs, config: EvalConfig, spec: PolicySpec
+    stored: StoredEpisode,
+    inputs: OfflineInputs,
+    config: EvalConfig,
+    spec: PolicySpec,
+    learned: Learned | None,
 ) -> ScoredEpisode:
     episode = inputs.source.episode(stored.index)
     dims, units = list(inputs.alignment.dataset_dims), inputs.alignment.schema.units
@@ -257,6 +273,9 @@ def _scored(
         stats=inputs.source.facts.robot.stats,
         action_kind=config.action_kind,
     )
+    known = {name: chunks.values for name, chunks in baselines.items()}
+    if learned is not None:
+        known |= learned.chunks(inputs.source, episode)
     return ScoredEpisode(
         index=stored.index,
         frame_index=stored.frame_index,
@@ -265,12 +284,23 @@ def _scored(
         target=stored.target,
         is_pad=stored.is_pad,
         baselines={
-            name: NativeActions(chunks.values[at][:, :, dims], units)
-            for name, chunks in baselines.items()
+            name: NativeActions(chunks[at][:, :, dims], units) for name, chunks in known.items()
         },
         executed=()
         if spec.ensembling is None
         else tuple(executed(sample, spec.ensembling) for sample in stored.predicted),
+    )
+
+
+def _blind(scores: Scorecard, learned: Learned | None) -> BlindScores | None:
+    """The policy against baselines that learn and see no picture."""
+    if learned is None:
+        return None
+    return BlindScores(
+        learnt_on=learned.on,
+        n_episodes=len(learned.episodes),
+        baselines={name: scores.summary(name) for name in scores.blind},
+        skill=scores.skill(scores.blind),
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import final
 
 from numpy.typing import ArrayLike
 
 from policyscope.actions.spaces import ActionSchema
+from policyscope.metrics.blind import BLIND
 from policyscope.metrics.errors import ErrorSums
 from policyscope.metrics.estimates import Estimates
 from policyscope.metrics.samples import sample_scores
@@ -113,8 +114,13 @@ class Scorecard:
 
     @property
     def baselines(self) -> tuple[str, ...]:
-        """Names of the baselines that every episode has."""
-        return tuple(n for n in self._sums.who if n != POLICY)
+        """Names of the trivial baselines that every episode has."""
+        return tuple(n for n in self._sums.who if n != POLICY and n not in BLIND)
+
+    @property
+    def blind(self) -> tuple[str, ...]:
+        """Names of the learned baselines that see no picture, where there are any."""
+        return tuple(n for n in self._sums.who if n in BLIND)
 
     def tables(self) -> OfflineScores:
         """Everything that the record says of all episodes together."""
@@ -139,8 +145,12 @@ class Scorecard:
             executed=self._summary(name, "executed"),
         )
 
-    def skill(self) -> dict[str, Skill]:
-        """1 - MSE/MSE_baseline against each baseline: by scope, and by horizon step."""
+    def skill(self, names: Sequence[str] | None = None) -> dict[str, Skill]:
+        """1 - MSE/MSE_baseline against each baseline: by scope, and by horizon step.
+
+        Args:
+            names: of the baselines; the trivial ones where None.
+        """
         known = self._known.skill
         return {
             name: Skill(
@@ -149,7 +159,7 @@ class Scorecard:
                 executed=known(name, self._steps("executed")).measured(),
                 by_horizon=[known(name, slice(h, h + 1)).value for h in range(self.horizon)],
             )
-            for name in self.baselines
+            for name in (self.baselines if names is None else names)
         }
 
     def by_dim(self) -> list[DimRow]:

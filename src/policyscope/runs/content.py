@@ -273,6 +273,19 @@ class UnfinishedRollout(RolloutHead):
         return cls(**dict(head))
 
 
+@final
+class BlindScores(Part):
+    """The policy against baselines that learn and see no picture."""
+
+    learnt_on: Literal["training", "left_out"]
+    """The episodes of the policy's training, or the evaluated ones, each left out in turn."""
+    n_episodes: int
+    """That they learnt from."""
+    baselines: Mapping[str, Scopes]
+    skill: Mapping[str, Skill]
+    """Against each of them."""
+
+
 class OfflineScores(Part):
     """What a scorecard says of all episodes together."""
 
@@ -296,6 +309,8 @@ class OfflineRecord(OfflineScores, OfflineHead):
 
     status: Literal["complete"]
     plan: OfflinePlan
+    blind: BlindScores | None = None
+    """None where the dataset has no states to learn from, or too few episodes."""
     by_episode: EpisodeTable
     latency: Latency
     throughput: Speed
@@ -306,6 +321,7 @@ class OfflineRecord(OfflineScores, OfflineHead):
         head: OfflineHead,
         scores: OfflineScores,
         *,
+        blind: BlindScores | None,
         plan: OfflinePlan,
         by_episode: EpisodeTable,
         latency: Latency,
@@ -315,6 +331,7 @@ class OfflineRecord(OfflineScores, OfflineHead):
         return cls(
             **dict(head),
             **dict(scores),
+            blind=blind,
             plan=plan,
             by_episode=by_episode,
             latency=latency,

@@ -19,6 +19,7 @@ from policyscope.views.offline.series import MOST_ROWS, Series, collect
 from policyscope.views.offline.words import (
     BASELINE_NAMES,
     SPLIT_NAMES,
+    blind_line,
     error_metric,
     headline,
     main_baseline,
@@ -63,6 +64,7 @@ def write_page(
         subject=subject(record, say),
         notice=forced_notice(record, say),
         shape=shape_line(record, say),
+        blind=blind_line(record, say),
         scopes=[(scope, scope_titles(record, say)[scope]) for scope in SCOPES],
         unit=unit_name(error_metric(record)[1], say),
         metric=error_metric(record)[0],

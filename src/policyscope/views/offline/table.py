@@ -13,6 +13,7 @@ from policyscope.runs.values import Value
 from policyscope.views.offline.words import (
     BASELINE_NAMES,
     CAVEAT,
+    blind_line,
     error_metric,
     headline,
     main_baseline,
@@ -34,6 +35,9 @@ def run_table(record: OfflineRecord) -> RenderableType:
     parts += [Text(headline(record), style="bold"), _errors(record), _skills(record)]
     if len(record.actions.names) > 2 or error_metric(record)[0] == "nmae":
         parts.append(_dims(record))
+    blind = blind_line(record)
+    if blind:
+        parts.append(Text(f"\n{blind}"))
     parts += [Text(f"\n{shape_line(record)}"), _latency(record), Text(CAVEAT, style="dim")]
     if record.findings:
         parts.append(findings_text(record.findings))

@@ -23,6 +23,14 @@ BASELINE_NAMES = {
 }
 
 
+BLIND_NAMES = {
+    "ridge_state": "ridge regression on the state",
+    "ridge_state_action": "ridge regression on state and previous action",
+    "nearest_state": "the nearest frame by state",
+    "nearest_state_action": "the nearest frame by state and previous action",
+}
+
+
 SOURCE_NOTES = {
     "dataset": "statistics from the dataset (--stats dataset)",
     "weights": "statistics recovered from its weights",
@@ -85,6 +93,37 @@ def shape_line(record: OfflineRecord, say: Say = english) -> str:
         path=ratio(near.path_length_ratio.value),
         jump=ratio(seams.boundary_jump),
         demo=ratio(seams.boundary_jump_demo),
+    )
+
+
+def blind_line(record: OfflineRecord, say: Say = english) -> str:
+    """What the policy gains over the best baselines that learn and see no picture.
+
+    With and without the previous action, which is the demonstrator's and which no policy gets.
+    """
+    known = record.blind
+    if known is None:
+        return ""
+    shown = []
+    for names in (("ridge_state", "nearest_state"), ("ridge_state_action", "nearest_state_action")):
+        gains = {name: known.skill[name].executed for name in names}
+        valued = {name: gain.value for name, gain in gains.items() if gain.value is not None}
+        if valued:
+            best = min(valued, key=lambda name: valued[name])
+            shown.append(f"{interval(gains[best], ratio)} ({say(BLIND_NAMES[best])})")
+    if not shown:
+        return ""
+    how = (
+        "fitted on {n} training episodes"
+        if known.learnt_on == "training"
+        else "each of {n} episodes predicted from the others"
+    )
+    return say(
+        "Executed skill against the best baseline that learns and sees no picture, {how}: {gains}.",
+        how=say(how, n=known.n_episodes),
+        gains=say("{a}; with the demonstrator's previous action {b}", a=shown[0], b=shown[1])
+        if len(shown) > 1
+        else shown[0],
     )
 
 
