@@ -53,6 +53,8 @@ def metrics(run: Path) -> str:
     """What must not depend on how a run came about."""
     record = json.loads((run / "run.json").read_text())
     assert record["status"] == "complete"
+    for row in record.get("episodes", ()):
+        del row["sim_s"]  # seconds in the simulator
     return json.dumps({k: v for k, v in record.items() if k not in _TIMES}, sort_keys=True)
 
 
