@@ -168,7 +168,7 @@ def _episodes(
 
 
 def offline_errors(page: Page) -> None:
-    """Coverage of an error, of the ratio of two (and so of skill), and of their difference."""
+    """Coverage of one run's error, of the ratio of two runs, and of their difference."""
     rows = []
     for name, shape in _POPULATIONS.items():
         for n in SIZES:
@@ -188,7 +188,7 @@ def offline_errors(page: Page) -> None:
                     page.promise(f"{what}, {name}, {n} episodes", share, 0.93, 0.98)
     page.table(
         "Offline errors: coverage, %",
-        ["episodes", "n", "error", "ratio of two, skill", "difference of two"],
+        ["episodes", "n", "error", "ratio of two runs", "difference of two runs"],
         rows,
     )
 
