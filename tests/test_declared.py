@@ -338,6 +338,18 @@ def test_where_it_was_trained_is_not_opened(data: Path, made: Callable[..., Path
     assert codes(data, policy) == {}
 
 
+def test_opening_leaves_no_file_behind(
+    data: Path, made: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """lerobot's own road leaves a copy of config.json in the temporary folder each time."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    run(data, made("act"), tmp_path / "a")
+    run(data, sharded(made("act"), 2), tmp_path / "b")
+    assert list(temporary.iterdir()) == []
+
+
 # ── cameras ───────────────────────────────────────────────────────────
 
 THREE = {f"observation.images.camera{i}": 64 for i in (1, 2, 3)}
