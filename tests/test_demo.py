@@ -36,6 +36,9 @@ def test_demo_runs_without_network(tmp_path: Path, capsys: pytest.CaptureFixture
     # a policy that learned nothing would not be better than doing nothing
     assert record["skill"]["hold_state"]["chunk"]["ci_low"] > 0
     assert sorted(p.name for p in out.iterdir()) == [
+        ".policyscope",
+        ".policyscope.lock",
+        "by_episode.parquet",
         "clips.parquet",
         "predictions.parquet",
         "report.html",
