@@ -152,23 +152,14 @@ def _run(
         progress=watch,
         tell=_told(config, inputs, spec, directory, watch),
     )
-    watch.stage("fitting baselines that see no picture")
-    learned = learn(
-        source,
-        episodes,
-        trained=inputs.trained,
-        horizon=spec.chunk_size,
-        action_kind=config.action_kind,
-    )
     watch.stage("computing metrics")
-    scores = _scorecard(config, inputs, policy, directory, episodes, learned)
+    scores, blind = _scorecard(config, inputs, policy, directory, episodes)
     found = _found(config, inputs, policy, directory, frames, scores)
     by_episode = scores.by_episode()
     write_episodes(directory.path, by_episode)
     watch.stage("keeping pictures for the page")
     shown = in_scope(by_episode, "chunk")
     found += keep_clips(source, shown, config.stride, config.report, directory.path)
-    write_arrays(directory.path / SUMS, *pack(scores.sums))
     directory.merge(episodes)
     return OfflineRecord.of(
         _head(
@@ -181,7 +172,7 @@ def _run(
             n_frames=scores.n_frames,
         ),
         scores.tables(),
-        blind=_blind(scores, learned),
+        blind=blind,
         plan=plan,
         by_episode=EpisodeTable.of(by_episode, file=BY_EPISODE),
         latency=latency,
@@ -234,9 +225,16 @@ def _scorecard(
     policy: Policy,
     directory: RunDirectory,
     episodes: list[int],
-    learned: Learned | None,
-) -> Scorecard:
+) -> tuple[Scorecard, BlindScores | None]:
+    """Score what is stored, beside the blind baselines, and keep the sums with the run."""
     facts, spec = inputs.source.facts, policy.spec
+    learned = learn(
+        inputs.source,
+        episodes,
+        trained=inputs.trained,
+        horizon=spec.chunk_size,
+        action_kind=config.action_kind,
+    )
     dims = list(inputs.alignment.dataset_dims)
     stats = {
         name: np.asarray(values).reshape(-1)[dims]
@@ -254,7 +252,8 @@ def _scorecard(
     )
     for index in episodes:
         scores.add(_scored(directory.part(index), inputs, config, spec, learned))
-    return scores
+    write_arrays(directory.path / SUMS, *pack(scores.sums))
+    return scores, _blind(scores, learned)
 
 
 def _scored(
