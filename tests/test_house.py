@@ -14,7 +14,7 @@ HOUSE = Path(policyscope.__file__).parent
 MODULES = sorted(path.relative_to(HOUSE).as_posix() for path in HOUSE.rglob("*.py"))
 MODULE_LINES, FUNCTION_LINES = 450, 60
 
-TOO_LONG: dict[str, int] = {"commands/evaluate.py: _run": 69}
+TOO_LONG: dict[str, int] = {}
 """Modules and functions that are longer, and how long they may be: this only ever shrinks."""
 
 
