@@ -77,18 +77,18 @@ def found_in(tree: ast.AST, module: str) -> Iterator[tuple[str, str, str]]:
     yield from walk(tree, ())
 
 
-_NUMBERS = ("metrics",)
-"""Rooms that never see a name from a file: their getattr goes over fields of our own classes."""
+_NUMBERS = ("metrics", "views")
+"""Rooms that read no file of a stranger: their getattr goes over fields of our own classes."""
 
 
 def _in_source() -> set[tuple[str, str, str]]:
     return {
         place
         for file in sorted(SOURCE.rglob("*.py"))
-        if file.relative_to(SOURCE).parts[0] not in _NUMBERS
         for place in found_in(
             ast.parse(file.read_text(encoding="utf-8")), str(file.relative_to(SOURCE))
         )
+        if not (place[2] == "getattr" and file.relative_to(SOURCE).parts[0] in _NUMBERS)
     }
 
 

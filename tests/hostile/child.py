@@ -31,7 +31,7 @@ from hostile.cases import WORDS, Case, cases
 from hostile.faults import obey_permissions
 
 MEMORY = 4 << 30
-WATCHDOG_S, PATIENCE_S = 10, 40
+WATCHDOG_S, PATIENCE_S = 10, 120
 """Seconds of its own time, and of everybody's: a machine that is busy is no hang."""
 _SAID = re.compile(r"^(error|refused|interrupted|usage)\b|^[╭│╰]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")

@@ -40,8 +40,10 @@ def _write_bomb(file: Path) -> None:
     """Three hundred million equal numbers: kilobytes on disk, gigabytes in memory."""
     n = 300_000_000
     numbers = pa.DictionaryArray.from_arrays(np.zeros(n, np.int8), pa.array([7]))
-    pq.write_table(pa.table({"episode_index": numbers}), file, store_schema=False)
-    assert file.stat().st_size < 2**20 < pq.read_metadata(file).num_rows
+    pq.write_table(
+        pa.table({"episode_index": numbers}), file, compression="zstd", store_schema=False
+    )
+    assert file.stat().st_size < 2**21 < pq.read_metadata(file).num_rows
 
 
 def config(root: Path, out: Path, policy: Path | None, **settings: Any) -> ps.EvalConfig:

@@ -48,14 +48,16 @@ def _rendered(path: Path, record: OfflineRecord | RolloutRecord, config: ReportC
         _require_ours(path / name, sign, "run")
     if isinstance(record, RolloutRecord):
         episodes = list(stored_rollouts(path, rollout_rows(path, record)))
+        clips = read_clips(path)
         draw_rollout(directory, record, episodes)
-        return write_rollout_page(directory, record, episodes, read_clips(path), config.lang)
+        return write_rollout_page(directory, record, episodes, clips, config.lang)
     rows = episode_rows(path, record)
     chosen = chosen_episodes(rows, config.page.episodes)
     if config.page.episodes is not None:
         _fetch_pictures(path, record, rows, chosen)
+    clips = read_clips(path)  # what can't be read is said before anything is drawn
     draw_picture(directory, record, rows)
-    return write_page(directory, record, rows, chosen, read_clips(path), config.lang)
+    return write_page(directory, record, rows, chosen, clips, config.lang)
 
 
 def render_together(runs: tuple[str, ...], output: str, lang: Language = "en") -> Path:
