@@ -101,9 +101,9 @@ def test_on_a_terminal_and_in_a_log(text: str, terminal: bool) -> None:
     table = Table(title=Text(text))
     table.add_column(Text(text))
     table.add_row(Text(text), Text(text, style="red"))
-    row = {"code": text, "severity": "error", "message": text, "fix": text}
+    finding = Finding(text, "error", text, text)
     console.print(table)
-    console.print(findings_text([row]))
+    console.print(findings_text([finding]))
     console.print(text, markup=False, emoji=False)
     shown = file.getvalue()
     assert harmless(_OWN.sub("", shown) if terminal else shown)
