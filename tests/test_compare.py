@@ -67,13 +67,15 @@ def test_paired_numbers_are_those_of_a_plain_script(runs: dict[str, Path]) -> No
     assert float(row.paired.b) == pytest.approx(sum_b.sum() / n.sum())
     ratio = sum_b.sum() / sum_a.sum()
     influence = sum_b / sum_b.sum() - sum_a / sum_a.sum()
-    g = len(n)
-    se = np.sqrt(g / (g - 1) * (influence**2).sum())
-    t = stats.t.ppf(0.975, g - 1)
+    share = (sum_a / sum_a.sum() + sum_b / sum_b.sum()) / 2  # of all errors, in each episode
+    seen = 1 - 2 * share + (share**2).sum()
+    se = np.sqrt((influence**2 / seen).sum())
+    freedom = 1 / (share**2).sum() - 1  # Kish's number of episodes, less one
+    t = stats.t.ppf(0.975, freedom)
     assert float(row.paired.ratio) == pytest.approx(ratio)
     assert float(row.paired.ratio_low) == pytest.approx(ratio * np.exp(-t * se))
     assert float(row.paired.ratio_high) == pytest.approx(ratio * np.exp(t * se))
-    assert float(row.paired.p) == pytest.approx(2 * stats.t.sf(abs(np.log(ratio)) / se, g - 1))
+    assert float(row.paired.p) == pytest.approx(2 * stats.t.sf(abs(np.log(ratio)) / se, freedom))
 
 
 def test_numbers_are_those_of_the_records(runs: dict[str, Path]) -> None:

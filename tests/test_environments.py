@@ -795,7 +795,7 @@ def test_x_vla_has_processors_of_its_own_in_libero() -> None:
     keys = {key for key in wanted if key.startswith("observation.")}
     assert set(seen) == keys
     for key in keys:
-        torch.testing.assert_close(seen[key], wanted[key])
+        torch.testing.assert_close(torch.as_tensor(seen[key]), wanted[key])
     chunk = draw.normal(size=(5, 20)).astype(np.float32)
     taken = eyes.act(chunk)
     assert taken.shape == (5, 7)

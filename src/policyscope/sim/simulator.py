@@ -291,7 +291,7 @@ class Simulator:
     def _step(self, course: _Course, action: FloatArray, *, seen: bool, watched: bool) -> None:
         """Execute one action and note what came of it."""
         with self._named():
-            with self._drawn_if(seen), self._own_reset() as own:
+            with self._drawn_if(seen), self._own_reset(seen) as own:
                 answer = self.env.step(action.astype(self._action_type))
             raw, reward, terminated, truncated, info = contract.step_result(answer)
             observation = self._last(raw, info, own, seen)
@@ -348,8 +348,8 @@ class Simulator:
         if own.happened:
             for key in ("final_obs", "final_observation"):
                 if info.get(key) is not None:
-                    return contract.observation(info[key])
-            if contract.same(contract.observation(raw), own.first):
+                    return contract.observation(info[key], pictures=seen)
+            if contract.same(contract.observation(raw, pictures=seen), own.first):
                 return {}
         return self._seen(raw) if seen else contract.observation(raw, pictures=False)
 
@@ -374,8 +374,11 @@ class Simulator:
         return contextlib.nullcontext() if seen else self.adapter.unseen(self.env)
 
     @contextlib.contextmanager
-    def _own_reset(self) -> Iterator[_OwnReset]:
-        """Notes whether the environment resets itself meanwhile, and what it looked like before."""
+    def _own_reset(self, seen: bool) -> Iterator[_OwnReset]:
+        """Notes whether the environment resets itself meanwhile, and what it looked like before.
+
+        Pictures that nobody looks at may be left undrawn: then they are no part of anything.
+        """
         inner, own = self.env.unwrapped, _OwnReset()
         begin_next = inner.reset
 
@@ -386,7 +389,7 @@ class Simulator:
             if self.adapter.resets_itself:
                 return None, {}
             first = begin_next(*args, **kwargs)
-            own.first = contract.observation(contract.reset_result(first)[0])
+            own.first = contract.observation(contract.reset_result(first)[0], pictures=seen)
             return first
 
         if not hasattr(inner, "__dict__"):
