@@ -41,6 +41,14 @@ def test_a_new_directory_becomes_ours(tmp_path: Path) -> None:
     require_ours(tmp_path / "a" / "b")
 
 
+def test_a_directory_that_is_just_being_claimed_is_no_stranger_s(tmp_path: Path) -> None:
+    (tmp_path / LOCK).touch()
+    (tmp_path / f".{MARKER}.0123456789ab.tmp").write_text("{")
+    with claimed(tmp_path):
+        (tmp_path / "run.json").write_text("{}")
+    require_ours(tmp_path)
+
+
 def test_a_run_that_wrote_nothing_leaves_nothing(tmp_path: Path) -> None:
     with claimed(tmp_path / "a" / "b"):
         assert (tmp_path / "a" / "b").is_dir()

@@ -55,6 +55,8 @@ def metrics(run: Path) -> str:
     assert record["status"] == "complete"
     for row in record.get("episodes", ()):
         del row["sim_s"]  # seconds in the simulator
+    for row in record.get("episodes", ()):
+        del row["sim_s"]
     return json.dumps({k: v for k, v in record.items() if k not in _TIMES}, sort_keys=True)
 
 

@@ -176,7 +176,8 @@ def _strange(path: Path) -> str:
     if strange:
         shown = ", ".join(strange[:_MOST_SHOWN]) + (", ..." if len(strange) > _MOST_SHOWN else "")
         return _kind(path) or f"files that are not policyscope's ({shown})"
-    if set(names) <= {LOCK} or _proven(path):
+    begun = re.compile(rf"{re.escape(LOCK)}|\.{re.escape(MARKER)}\.[0-9a-f]{{12}}\.tmp")
+    if all(begun.fullmatch(name) for name in names) or _proven(path):
         return ""
     return f"files that only look like policyscope's ({', '.join(names[:_MOST_SHOWN])})"
 
