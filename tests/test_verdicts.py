@@ -65,8 +65,9 @@ def test_why_nothing_is_decided() -> None:
     assert not_comparable().verdict is Verdict.NOT_COMPARABLE
 
 
-def test_holm_agrees_with_statsmodels() -> None:
+def test_holm_agrees_with_statsmodels(monkeypatch: pytest.MonkeyPatch) -> None:
     multi = pytest.importorskip("statsmodels.stats.multitest")
+    monkeypatch.setattr("gc.collect", lambda *_: 0)  # it collects at each call, for seconds
     draw = np.random.default_rng(0)
     for _ in range(200):
         p = draw.beta(0.3, 1.0, size=int(draw.integers(1, 12))).round(2)

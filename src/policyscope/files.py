@@ -138,7 +138,7 @@ class Door:
                         found=f"one of {needed:,}",
                     )
                 yield table
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # names of columns, too
             found = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             raise self.refuse(file, expected="a whole Parquet file", found=found) from error
 
