@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -54,9 +55,9 @@ def metrics(run: Path) -> str:
     record = json.loads((run / "run.json").read_text())
     assert record["status"] == "complete"
     for row in record.get("episodes", ()):
-        del row["sim_s"]  # seconds in the simulator
+        row.pop("sim_s", None)  # seconds in the simulator
     for row in record.get("episodes", ()):
-        del row["sim_s"]
+        row.pop("sim_s", None)
     return json.dumps({k: v for k, v in record.items() if k not in _TIMES}, sort_keys=True)
 
 
@@ -70,7 +71,7 @@ def same(run: Path, other: Path) -> None:
     """Equal numbers, equal rows, and nothing left of the way there."""
     assert metrics(run) == metrics(other)
     for mine, theirs in zip(tables(run), tables(other), strict=True):
-        assert mine.equals(theirs)
+        assert repr(mine.to_pylist()) == repr(theirs.to_pylist())  # NaN is NaN here
     assert not (run / "parts").exists()
     assert not list(run.rglob("*.tmp*"))
 
@@ -146,12 +147,9 @@ def test_rollouts_killed_at_random(
 def _children(pid: int) -> list[int]:
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == pid:
-            found += [int(status.parent.name), *_children(int(status.parent.name))]
+        with contextlib.suppress(OSError):
+            if int(status.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(status.parent.name))
     return found
 
 
@@ -164,10 +162,10 @@ def test_single_workers_killed_at_random(
     run = lines.run(*closed_loop(out))
     while run.poll() is None:
         if killed < 3 and list(out.glob("parts/episode-*")):
-            workers = [p for p in _children(run.pid) if not _children(p)]
-            workers = [p for p in workers if b"multiprocessing" in _command(p)]
-            if len(workers) >= 2:
-                os.kill(draw.choice(workers[1:]), signal.SIGKILL)
+            workers = [worker for server in _children(run.pid) for worker in _children(server)]
+            if workers:  # children of the server that forks them
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(draw.choice(workers), signal.SIGKILL)
                 killed += 1
                 time.sleep(0.3)
         time.sleep(0.02)
@@ -176,13 +174,6 @@ def test_single_workers_killed_at_random(
     mine, theirs = (json.loads((o / "run.json").read_text()) for o in (out, whole_rollout))
     for key in ("seed", "success", "max_reward", "sum_reward", "steps"):
         assert [e[key] for e in mine["episodes"]] == [e[key] for e in theirs["episodes"]]
-
-
-def _command(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 # ── two runs, one directory ───────────────────────────────────────────
