@@ -256,10 +256,11 @@ def test_one_frame_late_is_worse_by_the_paired_test_alone(shared: Path, tmp_path
             latency_calls=0,
         )
     )
-    compared = _compared(run.directory, _late(run.directory, tmp_path / "b")).runs[0]
-    cell = compared.offline.row("executed.mae").paired
+    late = _late(run.directory, tmp_path / "b")
+    compared = _compared(run.directory, late, metric="chunk.mae").runs[0]
+    cell = compared.offline.row("chunk.mae").paired
     assert compared.decision.verdict is Verdict.WORSE
     assert int(cell.n_episodes) == 21
     assert 1.03 < float(cell.ratio) < 1.09
-    alone = run.record["summary"]["executed"]["mae"]
+    alone = run.record["summary"]["chunk"]["mae"]
     assert float(cell.b) < alone["ci_high"]  # which an unpaired look would have passed over

@@ -124,7 +124,7 @@ def test_offline_runs_killed_at_random(
     same(out, whole)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(2, 12))
 def test_offline_runs_killed_at_many_more(
     seed: int, lines: Zygote, demonstrations: Path, whole: Path, tmp_path: Path
@@ -134,7 +134,7 @@ def test_offline_runs_killed_at_many_more(
     same(out, whole)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(4))
 def test_rollouts_killed_at_random(
     seed: int, lines: Zygote, whole_rollout: Path, tmp_path: Path
@@ -223,14 +223,14 @@ def test_two_offline_runs_want_one_directory(
     _offline_pairs(lines, demonstrations, {0: whole, 1: other}, tmp_path, range(3))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_twenty_pairs_of_offline_runs(
     lines: Zygote, demonstrations: Path, whole: Path, other: Path, tmp_path: Path
 ) -> None:
     _offline_pairs(lines, demonstrations, {0: whole, 1: other}, tmp_path, range(3, 23))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_twenty_pairs_of_rollouts(
     lines: Zygote, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -63,7 +63,7 @@ def test_a_share_of_all_hostile_inputs(
     assert _judge(_tried(good, tmp_path, EVERY), capsys) >= 300
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_all_hostile_inputs(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _judge(_tried(good, tmp_path, 1), capsys) == sum(1 for _ in cases())
 
