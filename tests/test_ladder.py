@@ -126,3 +126,19 @@ def test_the_expert_has_no_memory_and_knows_the_simulator(monkeypatch: pytest.Mo
         ours.step(end)
     np.testing.assert_allclose(ours.pose[:2], pose[:2] + turn @ moved[n, :2], atol=0.6)
     assert ours.pose[2] - pose[2] == pytest.approx(moved[n, 2], abs=0.01)
+
+
+@pytest.mark.slow
+def test_what_was_trained_pushes_the_block_home(tmp_path: Path) -> None:
+    """77 of 100 seeds: fewer than two of six are one chance in 320."""
+    run = rollout(
+        RolloutConfig(
+            policy=PolicyConfig(path=str(RECIPE / "act-keypoints")),
+            env=EnvConfig(type="pusht", settings=KEYPOINTS),
+            n_episodes=6,
+            video="none",
+            latency_calls=0,
+            output_dir=str(tmp_path / "o"),
+        )
+    )
+    assert run.record.success.k >= 2
