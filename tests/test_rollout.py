@@ -107,8 +107,10 @@ def stored(run: Any) -> list[StoredRollout]:
 def nothing_left() -> Iterator[None]:
     """No test may leave a simulator, a zombie or shared memory behind."""
     before = set(Path("/dev/shm").iterdir()) if Path("/dev/shm").is_dir() else set()
+    others = set(psutil.Process().children(recursive=True))  # of tests before
     yield
-    left = [p for p in psutil.Process().children(recursive=True) if not _of_multiprocessing(p)]
+    children = set(psutil.Process().children(recursive=True)) - others
+    left = [p for p in children if not _of_multiprocessing(p)]
     _, alive = psutil.wait_procs(left, timeout=5)
     assert not alive
     after = set(Path("/dev/shm").iterdir()) if Path("/dev/shm").is_dir() else set()
