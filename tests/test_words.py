@@ -118,3 +118,17 @@ def test_numbers_that_make_no_sense(settings: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="--env") as error:
         EnvConfig(**settings)  # type: ignore[arg-type]
     assert error.value.expected != error.value.found
+
+
+def test_a_flag_is_known_by_the_name_that_it_is_shown_under(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """``from`` is no Python name, so the field has another."""
+    with pytest.raises(SystemExit) as over:
+        main(["plan", "--from", "0.6", "--to", "0.8"])
+    assert over.value.code == 0
+    assert "48" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as over:
+        main(["plan", "--from", "2", "--to", "0.8"])
+    assert over.value.code == 2
+    assert "--from: expected a rate" in capsys.readouterr().err

@@ -62,7 +62,7 @@ units, against trivial baselines, with honest intervals.
   policyscope rollout --policy.path DIR --env.type pusht --n_episodes 50
   policyscope report DIR
   policyscope compare BASE RUN
-  policyscope plan --rate_from 0.6 --rate_to 0.8
+  policyscope plan --from 0.6 --to 0.8
 
 --debug shows the traceback of an error. Exit status: 0 done; 1 done, and a check failed;
 2 bad usage or input; 130 interrupted."""

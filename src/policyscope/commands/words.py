@@ -81,10 +81,12 @@ def flags_of(kind: Any, prefix: str = "") -> tuple[dict[str, Flag], bool]:
     for name, hint in typing.get_type_hints(kind, include_extras=True).items():
         if name not in {f.name for f in dataclasses.fields(kind)}:
             continue
+        flag = name
         if typing.get_origin(hint) is Annotated:
             if set(hint.__metadata__) & set(typing.cast(Any, _FREE).__metadata__):
                 free = True
                 continue
+            flag = next((m.name for m in hint.__metadata__ if getattr(m, "name", None)), name)
             hint = hint.__origin__
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):
             flags |= flags_of(hint, f"{prefix}{name}.")[0]
@@ -92,11 +94,11 @@ def flags_of(kind: Any, prefix: str = "") -> tuple[dict[str, Flag], bool]:
         hint = _without_none(hint)
         default = next(f.default for f in dataclasses.fields(kind) if f.name == name)
         if hint is bool:
-            word = f"{prefix}no_{name}" if default is True else prefix + name
+            word = f"{prefix}no_{flag}" if default is True else prefix + flag
             flags[f"--{word}"] = Flag("none", bool)
         else:
             many = typing.get_origin(hint) in (tuple, list, set, frozenset, dict)
-            flags[f"--{prefix}{name}"] = Flag("many" if many else "one", hint)
+            flags[f"--{prefix}{flag}"] = Flag("many" if many else "one", hint)
     return flags, free
 
 

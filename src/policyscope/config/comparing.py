@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Annotated, Literal, final
 
 import tyro
 
@@ -60,14 +60,14 @@ class CompareConfig:
 class PlanConfig:
     """How many episodes does a difference in success rate need?
 
-    policyscope plan --rate_from 0.6 --rate_to 0.8
+    policyscope plan --from 0.6 --to 0.8
 
-    policyscope plan --rate_from 0.8 --rate_to 0.8 --margin 0.1
+    policyscope plan --from 0.8 --to 0.8 --margin 0.1
     """
 
-    rate_from: float
+    rate_from: Annotated[float, tyro.conf.arg(name="from")]
     """Success rate of A, or the rate to compare with."""
-    rate_to: float
+    rate_to: Annotated[float, tyro.conf.arg(name="to")]
     """Assumed success rate of B."""
     margin: float | None = None
     """Ask 'is B at most this much worse?' instead of 'is B different?'."""
