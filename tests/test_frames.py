@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from policyscope.config import DatasetConfig
 from policyscope.data.ahead import ahead
 from policyscope.data.decoders import PyavDecoder
 from policyscope.data.facts import dataset_revision
+from policyscope.data.kept import KeptPictures
 from policyscope.data.pictures import Buffers, unit_range
 from policyscope.data.source import FrameSource
 
@@ -254,3 +256,34 @@ def test_names(names, expected: tuple[str, ...], tmp_path: Path) -> None:
 def test_revision_follows_the_metadata(data: Path, tmp_path: Path) -> None:
     assert dataset_revision(data) == dataset_revision(data)
     assert dataset_revision(data) != dataset_revision(tmp_path)
+
+
+# ── pictures that stay at hand ────────────────────────────────────────
+
+
+def test_kept_pictures_are_decoded_once_within_their_bound() -> None:
+    decoded: list[int] = []
+
+    def decode(frames: np.ndarray) -> Iterator[np.ndarray]:
+        memory = np.zeros((2, 2, 3), np.uint8)  # the same for each, as decoders have it
+        for frame in frames.tolist():
+            decoded.append(frame)
+            memory[:] = frame
+            yield memory
+
+    def seen(kept: KeptPictures, episode: int, *frames: int) -> list[int]:
+        pictures = list(kept.through("top", episode, np.array(frames), decode))
+        return [int(p[0, 0, 0]) for p in pictures]
+
+    kept = KeptPictures(most=5 * 12)  # five pictures
+    assert seen(kept, 0, 0, 2) == [0, 2]
+    assert seen(kept, 0, 0, 1, 2, 3) == [0, 1, 2, 3]
+    assert decoded == [0, 2, 1, 3]
+    assert seen(kept, 1, 7, 8) == [7, 8]  # does not fit beside the first episode
+    assert seen(kept, 1, 7, 8) == [7, 8]
+    assert decoded == [0, 2, 1, 3, 7, 8]
+    assert seen(kept, 0, 3) == [3]
+    assert decoded[6:] == [3]
+    assert seen(kept, 2, *range(9)) == list(range(9))  # larger than all that may be kept
+    assert seen(kept, 2, *range(9)) == list(range(9))
+    assert decoded[7:] == [*range(9), *range(5, 9)]

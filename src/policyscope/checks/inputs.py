@@ -61,12 +61,18 @@ class OfflineInputs:
         return open_for_dataset(config, self.checkpoint, self.source, self.alignment)
 
 
-def read_offline(config: OfflineOptions, *, scripted: Policy | None = None) -> OfflineInputs:
+def read_offline(
+    config: OfflineOptions,
+    *,
+    scripted: Policy | None = None,
+    source: FrameSource | None = None,
+) -> OfflineInputs:
     """Read a policy's files and a dataset, and match the two.
 
     Args:
         config: what was asked for.
         scripted: a policy object instead of a checkpoint or a built-in policy.
+        source: the dataset, where it is open already.
 
     Raises:
         InputError: something can't be read or makes no sense.
@@ -76,7 +82,7 @@ def read_offline(config: OfflineOptions, *, scripted: Policy | None = None) -> O
         require_one_policy(config.policy)
         if config.policy.path is not None:
             checkpoint = read_checkpoint(config.policy)
-    source = FrameSource(config.dataset, repo_id=config.dataset_name)
+    source = source or FrameSource(config.dataset, repo_id=config.dataset_name)
     facts = source.facts
     if scripted is not None:
         require_keys(scripted, facts.robot)
@@ -90,7 +96,8 @@ def read_offline(config: OfflineOptions, *, scripted: Policy | None = None) -> O
     )
     source.load(episodes)
     leak = leakage(trained, episodes)
-    findings = (*findings, *check_demonstrations(source.facts, source.seen))
+    seen = {e: source.seen[e] for e in episodes}  # others may have been read for another policy
+    findings = (*findings, *check_demonstrations(source.facts, seen))
     findings = (*findings, leak) if leak else findings
     return OfflineInputs(checkpoint, source, alignment, episodes, trained, findings)
 

@@ -7,23 +7,23 @@ from functools import partial
 
 import numpy as np
 
-from policyscope.actions.robots import image_plane
 from policyscope.actions.spaces import NativeActions
 from policyscope.checks.detector.findings import examine
 from policyscope.checks.detector.probe import stored
-from policyscope.checks.inputs import OfflineInputs, read_offline
+from policyscope.checks.inputs import OfflineInputs
 from policyscope.checks.postflight import postflight
 from policyscope.commands.check import declared_of
-from policyscope.commands.session import Evaluated, Run, Session, output_dir, policy_name, session
+from policyscope.commands.preparation import Prepared, head, prepare, unfinished
+from policyscope.commands.session import Run, Session, output_dir, policy_name, session
 from policyscope.config import EvalConfig
 from policyscope.config.options import require_one_policy
-from policyscope.data.facts import ACTION, dataset_revision
+from policyscope.data.facts import ACTION
 from policyscope.engine.blind import Learned, learn
 from policyscope.engine.footage import footage, keep_clips
-from policyscope.engine.offline import Frames, plan_frames, predict_and_store, rows_of
+from policyscope.engine.offline import Frames, predict_and_store, rows_of
 from policyscope.engine.progress import RunningScore, Watch
 from policyscope.engine.timing import chosen_batch_size, cost_of_speed, measure_latency
-from policyscope.errors import Finding, UsageError, errors_in
+from policyscope.errors import Finding
 from policyscope.metrics.ensembling import executed
 from policyscope.metrics.packed import pack
 from policyscope.metrics.scorecard import Scorecard
@@ -31,25 +31,14 @@ from policyscope.metrics.sums import ScoredEpisode
 from policyscope.policies.base import Policy, PolicySpec
 from policyscope.policies.builtin import baseline_chunks
 from policyscope.policies.open import CheckedPolicy
-from policyscope.policies.split import label
 from policyscope.runs.arrays import write_arrays
 from policyscope.runs.chosen import named_episodes
-from policyscope.runs.content import (
-    SCHEMA_VERSION,
-    BlindScores,
-    DatasetFacts,
-    FindingRow,
-    OfflineHead,
-    OfflineRecord,
-    Status,
-    Unfinished,
-    UnfinishedOffline,
-)
+from policyscope.runs.content import BlindScores, OfflineRecord
 from policyscope.runs.directory import BY_EPISODE, SUMS, RunDirectory
 from policyscope.runs.episodes import write_episodes
-from policyscope.runs.plans import OfflinePlan
 from policyscope.runs.predictions import StoredEpisode
 from policyscope.runs.rows import EpisodeTable, in_scope
+from policyscope.runs.values import Speed
 
 
 def evaluate(
@@ -86,72 +75,66 @@ def _evaluated(
 
         watch = LiveStream(held.directory.path, watch)
     watch.stage("reading policy and dataset")
-    inputs = read_offline(config, scripted=scripted)
-    _require_every_frame(config, inputs)
-    held.refuse(inputs.findings, partial(_unfinished, config, inputs, None))
-    plan = _plan(inputs, config, scripted)
-    if (finished := held.finished(plan, OfflineRecord)) is not None:
+    run = carry_out(prepare(config, scripted=scripted), held, watch)
+    assert run is not None, "nothing told it to stop early"
+    return run
+
+
+def carry_out(
+    prepared: Prepared, held: Session, watch: Watch, *, until: int | None = None
+) -> Run[OfflineRecord] | None:
+    """Do what was prepared, in a directory that is held.
+
+    Args:
+        prepared: the evaluation.
+        held: its directory.
+        watch: told while it runs.
+        until: predict so many of the plan's rows at least, then stop as if interrupted; the next
+            call goes on. None goes on to the end.
+
+    Returns:
+        The finished run; None where it stopped early.
+
+    Raises:
+        RefusedError: findings of severity error; ``run.json`` holds them.
+    """
+    inputs, scripted = prepared.inputs, prepared.scripted
+    held.refuse(inputs.findings, partial(unfinished, prepared, None))
+    if (finished := held.finished(prepared.plan, OfflineRecord)) is not None:
         return finished
     watch.stage("loading the policy")
     policy = (
-        inputs.open_policy(config)
+        inputs.open_policy(prepared.config)
         if scripted is None
         else CheckedPolicy(scripted, inputs.alignment.schema)
     )
     try:
-        with held.running(plan, partial(_unfinished, config, inputs, policy)):
-            return held.finish(_run(config, inputs, policy, plan, held.directory, watch))
+        with held.running(prepared.plan, partial(unfinished, prepared, policy)):
+            record = _run(prepared, policy, held.directory, watch, until)
+            return None if record is None else held.finish(record)
     finally:
         watch.close()
 
 
-def _require_every_frame(config: EvalConfig, inputs: OfflineInputs) -> None:
-    """An ensemble is over the chunks of consecutive frames."""
-    ensembles = inputs.checkpoint is not None and inputs.checkpoint.ensembling is not None
-    if ensembles and config.stride > 1:
-        raise UsageError(
-            "--stride",
-            expected="1: with temporal ensembling a robot asks for a chunk at every frame, and "
-            "what it runs is the mean of them",
-            found=str(config.stride),
-            fix="--stride 1, with --max_frames for fewer frames",
-        )
-
-
 def _run(
-    config: EvalConfig,
-    inputs: OfflineInputs,
-    policy: Policy,
-    plan: OfflinePlan,
-    directory: RunDirectory,
-    watch: Watch,
-) -> OfflineRecord:
-    spec, source = policy.spec, inputs.source
-    frames = plan_frames(
-        source, inputs.episodes, max_frames=config.max_frames, stride=config.stride
-    )
+    prepared: Prepared, policy: Policy, directory: RunDirectory, watch: Watch, until: int | None
+) -> OfflineRecord | None:
+    config, inputs, frames = prepared.config, prepared.inputs, prepared.frames
     episodes = [e for e, _ in frames]
     if config.report.episodes is not None:  # said now, not after hours
         named_episodes(config.report.episodes, episodes)
+    if until is not None and until < len(rows_of(frames, config.samples)):
+        _predict(prepared, policy, directory, watch, until)
+        return None
     watch.stage("timing single calls")
     latency = measure_latency(
-        policy, source, episodes[0], calls=config.latency_calls, fps=source.facts.robot.fps
-    )
-    watch.stage("choosing a batch size")
-    rows = rows_of(frames, config.samples)
-    batch_size = chosen_batch_size(config.batch_size, policy, source, rows, directory)
-    watch.begin(sum(len(chosen) for _, chosen in frames))
-    clock = predict_and_store(
         policy,
-        source,
-        frames,
-        directory,
-        inputs.alignment,
-        samples=config.samples,
-        batch_size=batch_size,
-        progress=watch,
-        tell=_told(config, inputs, spec, directory, watch),
+        inputs.source,
+        episodes[-1 if directory.finished() else 0],  # of a run that goes on, what comes next
+        calls=config.latency_calls,
+        fps=inputs.source.facts.robot.fps,
     )
+    speed = _predict(prepared, policy, directory, watch, None)
     watch.stage("computing metrics")
     scores, blind = _scorecard(config, inputs, policy, directory, episodes)
     found = _found(config, inputs, policy, directory, frames, scores)
@@ -159,13 +142,12 @@ def _run(
     write_episodes(directory.path, by_episode)
     watch.stage("keeping pictures for the page")
     shown = in_scope(by_episode, "chunk")
-    found += keep_clips(source, shown, config.stride, config.report, directory.path)
+    found += keep_clips(inputs.source, shown, config.stride, config.report, directory.path)
     directory.merge(episodes)
     return OfflineRecord.of(
-        _head(
-            config,
-            inputs,
-            spec,
+        head(
+            prepared,
+            policy.spec,
             "complete",
             found=found,
             episodes=episodes,
@@ -173,11 +155,35 @@ def _run(
         ),
         scores.tables(),
         blind=blind,
-        plan=plan,
+        plan=prepared.plan,
         by_episode=EpisodeTable.of(by_episode, file=BY_EPISODE),
         latency=latency,
-        throughput=clock.speed(batch_size),
+        throughput=speed,
     )
+
+
+def _predict(
+    prepared: Prepared, policy: Policy, directory: RunDirectory, watch: Watch, until: int | None
+) -> Speed:
+    """Predict what is not stored yet, up to a row of the plan or to its end."""
+    config, inputs, frames = prepared.config, prepared.inputs, prepared.frames
+    watch.stage("choosing a batch size")
+    rows = rows_of(frames, config.samples)
+    batch_size = chosen_batch_size(config.batch_size, policy, inputs.source, rows, directory)
+    watch.begin(sum(len(chosen) for _, chosen in frames))
+    clock = predict_and_store(
+        policy,
+        inputs.source,
+        frames,
+        directory,
+        inputs.alignment,
+        samples=config.samples,
+        batch_size=batch_size,
+        progress=watch,
+        tell=_told(config, inputs, policy.spec, directory, watch),
+        until=until,
+    )
+    return clock.speed(batch_size)
 
 
 def _told(
@@ -300,94 +306,4 @@ def _blind(scores: Scorecard, learned: Learned | None) -> BlindScores | None:
         n_episodes=len(learned.episodes),
         baselines={name: scores.summary(name) for name in scores.blind},
         skill=scores.skill(scores.blind),
-    )
-
-
-def _unfinished(
-    config: EvalConfig, inputs: OfflineInputs, policy: Policy | None, status: Unfinished
-) -> UnfinishedOffline:
-    spec = policy.spec if policy is not None else None
-    return UnfinishedOffline.of(_head(config, inputs, spec, status, episodes=inputs.episodes))
-
-
-def _head(
-    config: EvalConfig,
-    inputs: OfflineInputs,
-    spec: PolicySpec | None,
-    status: Status,
-    *,
-    episodes: Sequence[int],
-    n_frames: int = 0,
-    found: Sequence[Finding] = (),
-) -> OfflineHead:
-    """What the record of a run begins with.
-
-    Args:
-        config: what was asked for.
-        inputs: policy and dataset.
-        spec: of the opened policy; None where it was not opened.
-        status: what became of the run.
-        episodes: that were evaluated, or were to be.
-        n_frames: that were evaluated.
-        found: beyond the findings of the preflight.
-    """
-    facts, alignment = inputs.source.facts, inputs.alignment
-    robot, who = facts.robot, Evaluated(config.policy, inputs.checkpoint, spec)
-    return OfflineHead(
-        schema_version=SCHEMA_VERSION,
-        kind="offline",
-        status=status,
-        forced=bool(config.force and errors_in(inputs.findings)),
-        policy=who.facts(config.samples),
-        dataset=DatasetFacts(
-            repo_id=robot.name,
-            root=str(facts.root),
-            revision=dataset_revision(facts.root),
-            episodes=episodes,
-            n_frames=n_frames,
-            fps=robot.fps,
-            robot_type=robot.robot_type,
-            tasks=robot.tasks,
-            split=label(inputs.trained, inputs.episodes),
-        ),
-        actions=who.actions(
-            alignment.schema,
-            config.action_kind,
-            policy_dims=alignment.policy_dims,
-            dataset_dims=alignment.dataset_dims,
-            plane=image_plane(robot.name, alignment.schema.units),
-        ),
-        inputs=alignment.feeds,
-        findings=[FindingRow.of(f) for f in (*inputs.findings, *found)],
-        environment=who.environment(config.seed),
-    )
-
-
-def _plan(inputs: OfflineInputs, config: EvalConfig, scripted: Policy | None) -> OfflinePlan:
-    """What determines the predictions: a resumed run must agree on it."""
-    checkpoint = inputs.checkpoint
-    named = config.policy.type if scripted is None else scripted.spec.path
-    chunk_size = config.policy.chunk_size if scripted is None else scripted.spec.chunk_size
-    return OfflinePlan(
-        policy=checkpoint.sha256 if checkpoint else named,
-        processors=checkpoint.processors_sha256 if checkpoint else None,
-        forced=sorted(f.code for f in errors_in(inputs.findings)) if config.force else [],
-        action_kind=config.action_kind,
-        chunk_size=None if checkpoint else chunk_size,
-        dataset=dataset_revision(inputs.source.facts.root),
-        episodes=inputs.episodes,
-        max_frames=config.max_frames,
-        stride=config.stride,
-        dtype=config.dtype,
-        compile=config.compile,
-        video_backend=config.dataset.video_backend,
-        samples=config.samples,
-        seed=config.seed,
-        n_action_steps=config.n_action_steps,
-        sampling=config.policy.sampling,
-        stats=config.stats,
-        policy_dims=inputs.alignment.policy_dims,
-        dataset_dims=inputs.alignment.dataset_dims,
-        units=inputs.alignment.schema.units,
-        feeds=inputs.alignment.feeds,
     )

@@ -22,6 +22,7 @@ from policyscope.data.files import Folder, unreadable
 from policyscope.data.frames import Episode, Row
 from policyscope.data.index import EpisodeIndex
 from policyscope.data.info import Feature
+from policyscope.data.kept import KeptPictures
 from policyscope.data.pictures import Loan
 from policyscope.errors import DatasetError
 
@@ -51,6 +52,7 @@ class Cameras:
         features: of all cameras.
         backend: ``pyav`` or ``torchcodec``, for videos.
         episode: reads an episode, whose timestamps and rows say where its frames are.
+        kept: where decoded pictures stay at hand; None where each is asked for once.
     """
 
     def __init__(
@@ -61,11 +63,12 @@ class Cameras:
         *,
         backend: Literal["pyav", "torchcodec"],
         episode: Callable[[int], Episode],
+        kept: KeptPictures | None = None,
     ) -> None:
         self._folder, self._index, self._backend = folder, index, backend
         self._features = {key: f for key, f in features.items() if f.is_camera}
         self._videos = {key for key, f in self._features.items() if f.dtype == "video"}
-        self._episode = episode
+        self._episode, self._kept = episode, kept
         self._decoders: dict[tuple[str, int], tuple[str, Decoder]] = {}
         self._stored: dict[tuple[str, int], tuple[str, StoredPictures]] = {}
 
@@ -122,12 +125,22 @@ class Cameras:
         left = iter(at)
         for episode in np.unique(unique[:, 0]).tolist():
             wanted = unique[unique[:, 0] == episode, 1]
-            for picture in self._decoded(key, episode, wanted, lane):
+            for picture in self._at_hand(key, episode, wanted, lane):
                 first, *others = next(left)
                 places[first] = picture
                 for other in others:
                     places[other] = places[first]
         return np.moveaxis(values, -1, 2)
+
+    def _at_hand(
+        self, key: str, episode: int, frames: NDArray[np.int64], lane: Lane
+    ) -> Iterator[Picture]:
+        """The pictures of rising frames, as kept or decoded now."""
+        if self._kept is None:
+            return self._decoded(key, episode, frames, lane)
+        return self._kept.through(
+            key, episode, frames, lambda missing: self._decoded(key, episode, missing, lane)
+        )
 
     def _decoded(
         self, key: str, episode: int, frames: NDArray[np.int64], lane: Lane

@@ -26,6 +26,7 @@ from policyscope.data.files import Folder, as_whole
 from policyscope.data.frames import Episode, FrameBatch, Row
 from policyscope.data.hub import fetch, locate
 from policyscope.data.index import TASKS
+from policyscope.data.kept import KeptPictures
 from policyscope.data.pictures import Buffers
 from policyscope.data.seen import Seen, see
 from policyscope.errors import DatasetError, NonFiniteError
@@ -36,6 +37,11 @@ _EPISODES = 64  # kept at hand
 @final
 class FrameSource:
     """A LeRobot dataset, opened for reading.
+
+    Args:
+        config: which dataset.
+        repo_id: what it is called.
+        kept: where decoded pictures stay at hand for whoever asks for them again.
 
     Attributes:
         facts: what it says about itself.
@@ -48,8 +54,10 @@ class FrameSource:
     facts: DatasetFacts
     seen: dict[int, Seen]
 
-    def __init__(self, config: DatasetConfig, *, repo_id: str) -> None:
-        self._config, self._name = config, repo_id
+    def __init__(
+        self, config: DatasetConfig, *, repo_id: str, kept: KeptPictures | None = None
+    ) -> None:
+        self._config, self._name, self._kept = config, repo_id, kept
         self._episodes: OrderedDict[int, Episode] = OrderedDict()
         self._others: OrderedDict[tuple[int, str], NDArray[np.float32]] = OrderedDict()
         # Several lanes read episodes, and the loop asks for demonstrations meanwhile. Re-entrant,
@@ -73,6 +81,7 @@ class FrameSource:
             self.facts.features,
             backend=self._config.video_backend,
             episode=self.episode,
+            kept=self._kept,
         )
 
     def load(self, episodes: Sequence[int]) -> None:

@@ -276,6 +276,7 @@ def predict_and_store(
     batch_size: int,
     progress: Watch,
     tell: Callable[[int], None] = lambda _: None,
+    until: int | None = None,
 ) -> Clock:
     """Predict what is not on disk yet; about every second, what is there is written.
 
@@ -292,6 +293,7 @@ def predict_and_store(
         batch_size: predictions a model call.
         progress: told while it runs.
         tell: told each episode that is on disk.
+        until: stop with the batch that reaches this row of the plan; None goes on to the end.
 
     Returns:
         Where the time of this try went.
@@ -307,6 +309,8 @@ def predict_and_store(
     stored = list(directory.held(whole))
     start = stored[-1].end if stored else whole
     progress.advance(start // samples)
+    if until is not None:  # whole batches, as an unbroken run makes them
+        rows = rows[: start + -(-max(0, until - start) // batch_size) * batch_size]
     clock, began = Clock(), time.perf_counter()
     fresh = predict_rows(
         policy, source, rows, start=start, batch_size=batch_size, clock=clock, progress=progress

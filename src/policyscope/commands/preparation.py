@@ -1,0 +1,173 @@
+"""An evaluation before any weights are loaded: its inputs, its plan, the head of its record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+from policyscope.actions.robots import image_plane
+from policyscope.checks.inputs import OfflineInputs, read_offline
+from policyscope.commands.session import Evaluated
+from policyscope.config import EvalConfig
+from policyscope.data.facts import dataset_revision
+from policyscope.data.source import FrameSource
+from policyscope.engine.offline import Frames, plan_frames
+from policyscope.errors import Finding, UsageError, errors_in
+from policyscope.policies.base import Policy, PolicySpec
+from policyscope.policies.split import label
+from policyscope.runs.content import (
+    SCHEMA_VERSION,
+    DatasetFacts,
+    FindingRow,
+    OfflineHead,
+    Status,
+    Unfinished,
+    UnfinishedOffline,
+)
+from policyscope.runs.plans import OfflinePlan
+
+
+@final
+@dataclass(frozen=True)
+class Prepared:
+    """An evaluation before any weights are loaded.
+
+    Attributes:
+        config: what was asked for.
+        inputs: policy and dataset.
+        scripted: a policy object instead of the one that the config names.
+        plan: what determines the predictions.
+    """
+
+    config: EvalConfig
+    inputs: OfflineInputs
+    scripted: Policy | None
+    plan: OfflinePlan
+
+    @property
+    def frames(self) -> list[Frames]:
+        """Which frames of which episodes, in order."""
+        config, inputs = self.config, self.inputs
+        return plan_frames(
+            inputs.source, inputs.episodes, max_frames=config.max_frames, stride=config.stride
+        )
+
+
+def prepare(
+    config: EvalConfig, *, scripted: Policy | None = None, source: FrameSource | None = None
+) -> Prepared:
+    """Read a policy's files and a dataset, and say what determines the run.
+
+    Args:
+        config: what to do.
+        scripted: a policy object instead of the one that the config names.
+        source: the dataset, where it is open already.
+
+    Raises:
+        InputError: something can't be read or makes no sense.
+    """
+    inputs = read_offline(config, scripted=scripted, source=source)
+    _require_every_frame(config, inputs)
+    return Prepared(config, inputs, scripted, _plan(inputs, config, scripted))
+
+
+def _require_every_frame(config: EvalConfig, inputs: OfflineInputs) -> None:
+    """An ensemble is over the chunks of consecutive frames."""
+    ensembles = inputs.checkpoint is not None and inputs.checkpoint.ensembling is not None
+    if ensembles and config.stride > 1:
+        raise UsageError(
+            "--stride",
+            expected="1: with temporal ensembling a robot asks for a chunk at every frame, and "
+            "what it runs is the mean of them",
+            found=str(config.stride),
+            fix="--stride 1, with --max_frames for fewer frames",
+        )
+
+
+def _plan(inputs: OfflineInputs, config: EvalConfig, scripted: Policy | None) -> OfflinePlan:
+    """What determines the predictions: a resumed run must agree on it."""
+    checkpoint = inputs.checkpoint
+    named = config.policy.type if scripted is None else scripted.spec.path
+    chunk_size = config.policy.chunk_size if scripted is None else scripted.spec.chunk_size
+    return OfflinePlan(
+        policy=checkpoint.sha256 if checkpoint else named,
+        processors=checkpoint.processors_sha256 if checkpoint else None,
+        forced=sorted(f.code for f in errors_in(inputs.findings)) if config.force else [],
+        action_kind=config.action_kind,
+        chunk_size=None if checkpoint else chunk_size,
+        dataset=dataset_revision(inputs.source.facts.root),
+        episodes=inputs.episodes,
+        max_frames=config.max_frames,
+        stride=config.stride,
+        dtype=config.dtype,
+        compile=config.compile,
+        video_backend=config.dataset.video_backend,
+        samples=config.samples,
+        seed=config.seed,
+        n_action_steps=config.n_action_steps,
+        sampling=config.policy.sampling,
+        stats=config.stats,
+        policy_dims=inputs.alignment.policy_dims,
+        dataset_dims=inputs.alignment.dataset_dims,
+        units=inputs.alignment.schema.units,
+        feeds=inputs.alignment.feeds,
+    )
+
+
+def unfinished(prepared: Prepared, policy: Policy | None, status: Unfinished) -> UnfinishedOffline:
+    """The record of a run that has no numbers."""
+    spec = policy.spec if policy is not None else None
+    return UnfinishedOffline.of(head(prepared, spec, status, episodes=prepared.inputs.episodes))
+
+
+def head(
+    prepared: Prepared,
+    spec: PolicySpec | None,
+    status: Status,
+    *,
+    episodes: Sequence[int],
+    n_frames: int = 0,
+    found: Sequence[Finding] = (),
+) -> OfflineHead:
+    """What the record of a run begins with.
+
+    Args:
+        prepared: the evaluation.
+        spec: of the opened policy; None where it was not opened.
+        status: what became of the run.
+        episodes: that were evaluated, or were to be.
+        n_frames: that were evaluated.
+        found: beyond the findings of the preflight.
+    """
+    config, inputs = prepared.config, prepared.inputs
+    facts, alignment = inputs.source.facts, inputs.alignment
+    robot, who = facts.robot, Evaluated(config.policy, inputs.checkpoint, spec)
+    return OfflineHead(
+        schema_version=SCHEMA_VERSION,
+        kind="offline",
+        status=status,
+        forced=bool(config.force and errors_in(inputs.findings)),
+        policy=who.facts(config.samples),
+        dataset=DatasetFacts(
+            repo_id=robot.name,
+            root=str(facts.root),
+            revision=dataset_revision(facts.root),
+            episodes=episodes,
+            n_frames=n_frames,
+            fps=robot.fps,
+            robot_type=robot.robot_type,
+            tasks=robot.tasks,
+            split=label(inputs.trained, inputs.episodes),
+        ),
+        actions=who.actions(
+            alignment.schema,
+            config.action_kind,
+            policy_dims=alignment.policy_dims,
+            dataset_dims=alignment.dataset_dims,
+            plane=image_plane(robot.name, alignment.schema.units),
+        ),
+        inputs=alignment.feeds,
+        findings=[FindingRow.of(f) for f in (*inputs.findings, *found)],
+        environment=who.environment(config.seed),
+    )
