@@ -32,8 +32,12 @@ def write_dataset(
     tasks: tuple[str, ...] = ("push the block",),
     video: bool = False,
     robot_type: str | None = None,
+    solved_at: tuple[int | None, ...] | None = None,
 ) -> Path:
-    """A LeRobot v3.0 dataset of smooth random motions, in lerobot's own hand."""
+    """A LeRobot v3.0 dataset of smooth random motions, in lerobot's own hand.
+
+    `solved_at` is the frame of each episode from which on ``next.success`` is true, or None.
+    """
     from lerobot.datasets import LeRobotDataset
 
     state_dim = dim if state_dim is None else state_dim
@@ -47,6 +51,9 @@ def write_dataset(
             "shape": (size, size, 3),
             "names": ["height", "width", "channel"],
         }
+    if solved_at is not None:
+        features["next.success"] = {"dtype": "bool", "shape": (1,), "names": None}
+        features["next.reward"] = {"dtype": "float32", "shape": (1,), "names": None}
     dataset = LeRobotDataset.create(
         "fake/data", fps=fps, features=features, root=root, robot_type=robot_type, use_videos=video
     )
@@ -59,6 +66,10 @@ def write_dataset(
                 "action": walk[t + 1, :dim] * 10 + 100,
                 "task": tasks[episode % len(tasks)],
             }
+            if solved_at is not None:
+                first = solved_at[episode]
+                frame["next.success"] = np.array([first is not None and t >= first])
+                frame["next.reward"] = np.array([t / 10], np.float32)
             for camera in cameras:
                 frame[camera] = draw.integers(0, 255, (size, size, 3), dtype=np.uint8)
             dataset.add_frame(frame)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from policyscope.commands.check import check
     from policyscope.commands.evaluate import evaluate
+    from policyscope.commands.importing import import_run
     from policyscope.commands.report import render, render_together
     from policyscope.commands.rollout import rollout
     from policyscope.commands.session import Run
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         DatasetConfig,
         EnvConfig,
         EvalConfig,
+        ImportConfig,
         PageConfig,
         PolicyConfig,
         ReportConfig,
@@ -56,6 +58,7 @@ _HOME = {
     "EnvConfig": "config",
     "EvalConfig": "config",
     "Finding": "errors",
+    "ImportConfig": "config",
     "InputError": "errors",
     "NativeActions": "actions.spaces",
     "NormalizedActions": "actions.spaces",
@@ -71,6 +74,7 @@ _HOME = {
     "check": "commands.check",
     "check_environment": "sim.conformance",
     "evaluate": "commands.evaluate",
+    "import_run": "commands.importing",
     "mae": "metrics",
     "mse": "metrics",
     "read_eval_info": "metrics.tally",
@@ -87,6 +91,7 @@ __all__ = [
     "EnvConfig",
     "EvalConfig",
     "Finding",
+    "ImportConfig",
     "InputError",
     "NativeActions",
     "NormalizedActions",
@@ -102,6 +107,7 @@ __all__ = [
     "check",
     "check_environment",
     "evaluate",
+    "import_run",
     "mae",
     "mse",
     "read_eval_info",

@@ -53,6 +53,7 @@ ROLLOUT = (*ROLLOUT, "--env.task", "fake_envs:fake_envs/Point-v0", "--n_episodes
 ROLLOUT = (*ROLLOUT, "--n_envs", "1", "--latency_calls", "0", "--video", "none")
 RESUME = (*EVAL, "--dataset.root", "{data}", *_DATA, "--output_dir", "{}", "--resume")
 REPORT = ("report", "{}")
+IMPORT = ("import", "{}", "--output_dir", "{out}", "--overwrite")
 
 _FIELDS: dict[str, dict[str, list[tuple[str | int, ...]]]] = {
     "policy": {
@@ -209,6 +210,22 @@ _FIELDS: dict[str, dict[str, list[tuple[str | int, ...]]]] = {
             ("executed_actions",),
         ],
     },
+    "lerobots": {
+        "eval_info.json": [
+            (),
+            ("per_task",),
+            ("per_task", 0),
+            ("per_task", 0, "task_group"),
+            ("per_task", 0, "task_id"),
+            ("per_task", 0, "metrics"),
+            ("per_task", 0, "metrics", "successes"),
+            ("per_task", 0, "metrics", "successes", 0),
+            ("per_task", 0, "metrics", "max_rewards", 0),
+            ("overall",),
+            ("overall", "pc_success"),
+            ("overall", "n_success"),
+        ]
+    },
     "part": {"parts/plan.json": [(), ("policy",), ("episodes",), ("units",)]},
     "rollout_part": {"parts/plan.json": [(), ("episodes",)]},
 }
@@ -233,6 +250,8 @@ _FILES: dict[str, list[str]] = {
     "video": ["videos/*/*/*.mp4"],
     "run": ["run.json", "predictions.parquet", "clips.parquet", "by_episode.parquet"],
     "rollout": ["run.json", "predictions.parquet", "steps.parquet"],
+    "lerobots": ["eval_info.json"],
+    "table": ["labels.csv"],
     "part": ["parts/plan.json", "parts/episode-*.parquet"],
     "rollout_part": ["parts/plan.json", "parts/episode-*.parquet", "parts/calls-*.parquet"],
 }
@@ -243,6 +262,8 @@ WORDS: dict[str, tuple[str, ...]] = {
     "video": (*EVAL_DATA, "--overwrite"),
     "run": REPORT,
     "rollout": REPORT,
+    "lerobots": IMPORT,
+    "table": ("import", "{}/labels.csv", *IMPORT[2:]),
     "part": RESUME,
     "rollout_part": (*ROLLOUT, "--output_dir", "{}", "--resume"),
 }

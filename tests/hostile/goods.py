@@ -32,6 +32,7 @@ def write(folder: Path) -> None:
     (folder / "right.json").write_text(json.dumps(right))
     (folder / "run-act").rename(folder / "run")
     _rollout(folder / "rollout")
+    _elsewhere(folder)
     _unfinished(folder, data)
     _write_bomb(folder / "bomb.parquet")
 
@@ -91,6 +92,18 @@ class _Stop:
 
 def _rollout(out: Path) -> None:
     ps.rollout(rollout_config(out))
+
+
+def _elsewhere(folder: Path) -> None:
+    """What other tools and people write."""
+    metrics = {"successes": [True, False], "max_rewards": [1.0, 0.5], "sum_rewards": [3.0, 1.0]}
+    task = {"task_group": "pusht", "task_id": 0, "metrics": metrics}
+    content = {"per_task": [task], "overall": {"pc_success": 50.0, "n_success": 1}}
+    (folder / "lerobots").mkdir()
+    (folder / "lerobots" / "eval_info.json").write_text(json.dumps(content))
+    (folder / "table").mkdir()
+    text = "episode,success,notes,task\n0,yes,fine,push\n1,no,,push\n"
+    (folder / "table" / "labels.csv").write_text(text)
 
 
 def _unfinished(folder: Path, data: Path) -> None:

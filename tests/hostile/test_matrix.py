@@ -80,6 +80,7 @@ def test_every_fault_and_every_file_is_in_the_matrix() -> None:
         "config.json", "policy_preprocessor.json", "policy_postprocessor.json", "safetensors",
         "train_config.json", "info.json", "stats.json", "tasks.parquet", "meta/episodes",
         "data/", "mp4", "run.json", "predictions.parquet", "clips.parquet", "steps.parquet",
-        "plan.json", "episode-", "calls-", "eval --", "check --", "report ", "rollout --", "bench ",
+        "plan.json", "eval_info.json", "labels.csv", "episode-",
+        "calls-", "eval --", "check --", "report ", "rollout --", "bench ",
     ):  # fmt: skip
         assert any(file in name for name in names), file

@@ -10,11 +10,14 @@ from policyscope.runs.content import Complete, OfflineRecord, RolloutRecord
 
 type _Of = Callable[[Any], Any]
 
+UNKNOWN = "unknown"
+"""What an imported run does not say: named as a difference, and no reason to refuse."""
+
 _HEAD: tuple[tuple[str, _Of], ...] = (
     ("kind of run", lambda r: r.kind),
-    ("control rate", lambda r: r.dataset.fps),
-    ("names of the action dims", lambda r: tuple(r.actions.names)),
-    ("units of the action dims", lambda r: tuple(r.actions.units)),
+    ("control rate", lambda r: _said(r, "control rate", r.dataset.fps)),
+    ("names of the action dims", lambda r: _said(r, "actions", tuple(r.actions.names))),
+    ("units of the action dims", lambda r: _said(r, "actions", tuple(r.actions.units))),
     ("kind of actions", lambda r: r.actions.kind),
 )
 _OFFLINE: tuple[tuple[str, _Of], ...] = (
@@ -25,10 +28,10 @@ _OFFLINE: tuple[tuple[str, _Of], ...] = (
     ("stride", lambda r: r.plan.stride),
 )
 _ROLLOUT: tuple[tuple[str, _Of], ...] = (
-    ("environment", lambda r: r.env.name),
-    ("environment settings", lambda r: r.env.settings),
-    ("tasks", lambda r: tuple((t.task_group, t.task_id) for t in r.env.tasks)),
-    ("time limits", lambda r: tuple(t.max_steps for t in r.env.tasks)),
+    ("environment", lambda r: _said(r, "environment", r.env.name)),
+    ("environment settings", lambda r: _said(r, "environment", r.env.settings)),
+    ("tasks", lambda r: _said(r, "tasks", tasks(r))),
+    ("time limits", lambda r: _said(r, "time limits", tuple(t.max_steps for t in r.env.tasks))),
     ("where episodes start", lambda r: r.env.init_from),
 )
 _SAID: tuple[tuple[str, _Of], ...] = (
@@ -40,6 +43,18 @@ _SAID: tuple[tuple[str, _Of], ...] = (
     ("dtype", lambda r: r.environment.dtype),
     ("version of lerobot", lambda r: r.environment.versions.get("lerobot")),
 )
+
+
+def _said(record: Complete, what: str, value: Any) -> Any:
+    """A value of a record, or `UNKNOWN` where it was imported from something that has none."""
+    made = record.imported if isinstance(record, RolloutRecord) else None
+    return UNKNOWN if made is not None and what in made.unknown else value
+
+
+def tasks(record: RolloutRecord) -> tuple[Any, ...]:
+    """The tasks of a closed-loop run; recordings and tables of labels have texts, no suites."""
+    texts = record.imported is not None and record.imported.form != "eval_info"
+    return tuple(t.task if texts else (t.task_group, t.task_id) for t in record.env.tasks)
 
 
 @final
@@ -67,6 +82,10 @@ def differences(base: Complete, run: Complete) -> tuple[Difference, ...]:
 
 def same_run(base: Complete, run: Complete) -> bool:
     """Whether both did the very same thing: same policy, same plan, same head."""
+    if isinstance(base, RolloutRecord) and isinstance(run, RolloutRecord):
+        a, b = base.imported, run.imported
+        if a is not None or b is not None:
+            return a is not None and b is not None and a.sha256 == b.sha256
     return base.kind == run.kind and base.plan == run.plan and base.policy == run.policy
 
 
@@ -81,8 +100,8 @@ def _found(
 ) -> Iterator[Difference]:
     for what, of in checks:
         a, b = of(base), of(run)
-        if a != b:
-            yield Difference(what, *_shown(a, b), blocking)
+        if a != b or (blocking and UNKNOWN in (a, b)):
+            yield Difference(what, *_shown(a, b), blocking and UNKNOWN not in (a, b))
 
 
 def _shown(a: Any, b: Any) -> tuple[str, str]:
@@ -99,4 +118,4 @@ def _listed(all_of_it: tuple[Any, ...], only: list[Any]) -> str:
     return f"{len(all_of_it)}" + (f" ({shown} only here)" if only else "")
 
 
-__all__ = ["Difference", "RolloutRecord", "differences", "same_run"]
+__all__ = ["UNKNOWN", "Difference", "RolloutRecord", "differences", "same_run"]

@@ -11,7 +11,7 @@ from typing import Literal, final
 
 import numpy as np
 
-from policyscope.checks.comparable import Difference, differences, same_run
+from policyscope.checks.comparable import UNKNOWN, Difference, differences, same_run
 from policyscope.errors import UsageError
 from policyscope.metrics.compared import (
     METRICS,
@@ -231,7 +231,9 @@ def _measured(base: StoredRun, run: StoredRun, *, alpha: float = ALPHA) -> _Meas
     if any(d.blocking for d in differences(a, b)):
         return None
     if isinstance(a, RolloutRecord) and isinstance(b, RolloutRecord):
-        return compare_closed_loop(_outcomes(base), _outcomes(run), alpha=alpha)
+        apart = all(d.what != "tasks" or UNKNOWN not in (d.base, d.run) for d in differences(a, b))
+        sides = (_outcomes(side, by_task=apart) for side in (base, run))
+        return compare_closed_loop(*sides, alpha=alpha)
     assert isinstance(a, OfflineRecord)
     assert isinstance(b, OfflineRecord)
     dims = a.dims("chunk")
@@ -258,7 +260,12 @@ def _stricter(
     ]
 
 
-def _outcomes(run: StoredRun) -> list[Outcome]:
+def _outcomes(run: StoredRun, *, by_task: bool) -> list[Outcome]:
+    """The episodes of a run; those of all tasks together where one side does not name its tasks.
+
+    Raises:
+        UsageError: some did not run.
+    """
     assert isinstance(run.record, RolloutRecord)
     rows = rollout_rows(run.path, run.record)
     lost = [row for row in rows if row.success is None]
@@ -269,8 +276,14 @@ def _outcomes(run: StoredRun) -> list[Outcome]:
             found=f"{len(lost)} whose simulator failed (seed {lost[0].seed})",
             fix="run it again with --overwrite",
         )
+    mixed = not by_task and len({(row.task_group, row.task_id) for row in rows}) > 1
     return [
-        Outcome((row.task_group, row.task_id), row.seed, bool(row.success), row.max_reward)
+        Outcome(
+            (row.task_group, row.task_id) if by_task else ("", 0),
+            None if mixed else row.seed,
+            bool(row.success),
+            row.max_reward,
+        )
         for row in rows
     ]
 

@@ -23,6 +23,7 @@ from policyscope.config import (
     CompareConfig,
     DemoConfig,
     EvalConfig,
+    ImportConfig,
     Language,
     PageConfig,
     PlanConfig,
@@ -63,6 +64,7 @@ units, against trivial baselines, with honest intervals.
   policyscope report DIR
   policyscope compare BASE RUN
   policyscope plan --from 0.6 --to 0.8
+  policyscope import eval_info.json
 
 --debug shows the traceback of an error. Exit status: 0 done; 1 done, and a check failed;
 2 bad usage or input; 130 interrupted."""
@@ -97,6 +99,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "report": _Report,
     "compare": CompareConfig,
     "plan": PlanConfig,
+    "import": ImportConfig,
 }
 
 
@@ -272,6 +275,20 @@ def _rollout(config: RolloutConfig) -> int:
     return 1 if run.record.errors else 0
 
 
+def _import(config: ImportConfig) -> int:
+    _quiet()
+    from policyscope.commands.importing import import_run
+    from policyscope.commands.report import render
+    from policyscope.views.rollout.table import rollout_table
+
+    run = import_run(config)
+    page = render(ReportConfig(str(run.directory), lang=config.lang))
+    out = _console()
+    out.print(rollout_table(run.record))
+    out.print(f"{page}, beside report.png, run.json, eval_info.json", markup=False)
+    return 0
+
+
 def _check_env(command: CheckEnvConfig) -> int:
     _quiet()
     from policyscope.sim.conformance import check_environment
@@ -414,4 +431,5 @@ _RUN: dict[type, Callable[[Any], int]] = {
     _Report: _report,
     CompareConfig: _compare,
     PlanConfig: _plan,
+    ImportConfig: _import,
 }

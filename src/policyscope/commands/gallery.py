@@ -17,7 +17,7 @@ from policyscope.engine.replay import Moment, OpenSink, Replayed, Sink, replay
 from policyscope.errors import Finding, UsageError
 from policyscope.metrics.nearest import nearest_demonstration
 from policyscope.runs.chosen import choose, roles
-from policyscope.runs.clips import Clip, GrowingClip, write_clips
+from policyscope.runs.clips import SIMULATOR, Clip, GrowingClip, write_clips
 from policyscope.runs.directory import VIDEOS, RunDirectory
 from policyscope.runs.rollouts import StoredRollout
 from policyscope.runs.rows import NearestRow, RolloutRow
@@ -74,7 +74,7 @@ def show(
 
             growing = None
             if planned.index in kept:
-                growing = GrowingClip(planned.index, "simulator", len(known.actions) + 1)
+                growing = GrowingClip(planned.index, SIMULATOR, len(known.actions) + 1)
             return _Film(video, drawn, growing, clips)
 
         again(shown, film)

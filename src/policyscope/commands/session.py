@@ -120,7 +120,8 @@ class Session:
         record = read_record(self.directory.path)
         if not isinstance(record, OfflineRecord | RolloutRecord):
             return None
-        require_same_plan(record.plan.to_json(), plan.to_json(), self.directory.path)
+        held = {} if record.plan is None else record.plan.to_json()
+        require_same_plan(held, plan.to_json(), self.directory.path)
         assert isinstance(record, kind), "plans of two kinds differ"
         self.directory.close()  # a run killed at its very end may have left its parts
         return Run(self.directory.path, record)

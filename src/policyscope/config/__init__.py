@@ -7,6 +7,7 @@ elsewhere: by whoever opens it, or by `policyscope.checks`.
 
 from policyscope.config.closed_loop import CheckEnvConfig, RolloutConfig
 from policyscope.config.comparing import CompareConfig, PlanConfig
+from policyscope.config.importing import ImportConfig, ImportedEnv, ImportedPolicy
 from policyscope.config.offline import BenchConfig, CheckConfig, EvalConfig
 from policyscope.config.options import OfflineOptions, PolicyOptions
 from policyscope.config.pages import DemoConfig, ReportConfig
@@ -21,6 +22,9 @@ __all__ = [
     "DemoConfig",
     "EnvConfig",
     "EvalConfig",
+    "ImportConfig",
+    "ImportedEnv",
+    "ImportedPolicy",
     "Language",
     "OfflineOptions",
     "PageConfig",

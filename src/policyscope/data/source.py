@@ -71,6 +71,7 @@ class FrameSource:
         self.seen = {}
         self.facts, info, self._index = read_facts(folder, self._config.action_units)
         self._files = DataFiles(folder, info, self._index)
+        self._declared = frozenset(info.features)
         self.facts = replace(self.facts, spare_rows=self._files.spare_rows())
         if self._index.tasks is None:
             self.facts = replace(self.facts, episode_tasks=self._first_tasks())
@@ -200,6 +201,20 @@ class FrameSource:
         )
 
     # ── columns ───────────────────────────────────────────────────────
+
+    def said(self, episode: int, key: str) -> NDArray[Any] | None:
+        """[T] what the recording says at each frame, for example ``next.success``.
+
+        Returns:
+            None where the dataset declares no such feature.
+
+        Raises:
+            DatasetError: it declares one, and its files have another number of values, or none.
+        """
+        if key not in self._declared:
+            return None
+        rows = self._files.read(episode, [key])
+        return matrix(rows.table.column(key), (1,), key, episode)[:, 0]
 
     def _recall(
         self, key: str, episodes: NDArray[np.int64], frames: NDArray[np.int64]

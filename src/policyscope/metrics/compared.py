@@ -219,13 +219,13 @@ class Outcome:
 
     Attributes:
         task: its suite, number and text.
-        seed: of the environment.
+        seed: of the environment; None where nobody noted it.
         success: whether it succeeded.
         max_reward: the highest reward, or None.
     """
 
     task: tuple[str, int]
-    seed: int
+    seed: int | None
     success: bool
     max_reward: float | None
 
@@ -260,7 +260,7 @@ def compare_closed_loop(
         OutputError: one run lacks some of the other's seeds: a comparison on the rest would
             compare what is left, not what was asked.
     """
-    a, b = ({(o.task, o.seed): o for o in side} for side in (base, run))
+    a, b = _keyed(base, -1), _keyed(run, -2)
     shared = a.keys() & b.keys()
     if shared and a.keys() != b.keys():
         lacking = sorted(a.keys() ^ b.keys())[0]
@@ -287,6 +287,13 @@ def compare_closed_loop(
 
 
 type _Outcomes = dict[tuple[tuple[str, int], int], Outcome]
+
+
+def _keyed(side: Sequence[Outcome], first: int) -> _Outcomes:
+    """Episodes by task and seed; by numbers that no seed is where one has none."""
+    if any(o.seed is None for o in side):
+        return {(o.task, first - 2 * i): o for i, o in enumerate(side)}
+    return {(o.task, o.seed): o for o in side if o.seed is not None}
 
 
 def _rates(

@@ -10,8 +10,6 @@ from typing import Any, Literal, final
 import numpy as np
 
 from policyscope.actions.spaces import FloatArray
-from policyscope.errors import OutputError
-from policyscope.files import Door
 from policyscope.metrics.closed_loop import (
     mean_over_episodes,
     motion,
@@ -22,12 +20,12 @@ from policyscope.metrics.power import detectable
 from policyscope.metrics.proportions import Proportion, proportion
 from policyscope.metrics.verdict import settled
 from policyscope.runs.content import RolloutScores
+from policyscope.runs.eval_info import read_episodes
 from policyscope.runs.parts import Part
 from policyscope.runs.rollouts import StoredRollout
 from policyscope.runs.rows import ActionRow, OutcomeRow, RolloutRow, RolloutTaskRow
 from policyscope.runs.values import ClosedLoop, Detectable, MacroRate, Success, TimeToSuccess
 
-_LEROBOTS = Door(OutputError, "give the file, or the --output_dir of lerobot-eval")
 Method = Literal["wilson", "exact"]
 
 
@@ -65,7 +63,8 @@ def tally(
         if len(e.actions) > 1
     ]
     k = sum(bool(row.success) for row in known)
-    times = time_to_success([row.success_step for row in known], fps=fps)
+    timed = all(row.success_step is not None for row in known if row.success)
+    times = time_to_success([row.success_step for row in known], fps=fps if timed else None)
     found = detectable(k / len(known), len(known)).to_json() if known else None
     return RolloutScores(
         success=_success(ran, method),
@@ -78,7 +77,7 @@ def tally(
                 [row.max_coverage for row in ran if row.max_coverage is not None],
                 within=(0.0, 1.0),
             ).measured(),
-            time_to_success=TimeToSuccess.model_validate(times.to_json()),
+            time_to_success=TimeToSuccess.model_validate({**times.to_json(), "n_success": k}),
             detectable=None if found is None else Detectable.model_validate(found),
             macro=_macro(by_task),
             ended=Counter(row.ended for row in rows),
@@ -193,7 +192,7 @@ def _share_outside(values: FloatArray, low: float, high: float) -> float:
 # ── lerobot's eval_info.json ──────────────────────────────────────────
 
 
-def eval_info(listed: Sequence[RolloutRow], *, wall_s: float) -> dict[str, Any]:
+def eval_info(listed: Sequence[RolloutRow], *, wall_s: float | None) -> dict[str, Any]:
     """The results of a run's episodes as ``lerobot-eval`` writes them."""
     tasks: dict[tuple[str, int], list[RolloutRow]] = defaultdict(list)
     for row in listed:
@@ -210,7 +209,8 @@ def eval_info(listed: Sequence[RolloutRow], *, wall_s: float) -> dict[str, Any]:
             "video_paths": [row.video for row in rows if row.video],
             "predicted_video_paths": [],
         }
-        per_task.append({"task_group": group, "task_id": task_id, "metrics": metrics})
+        entry = {"task_group": group, "task_id": task_id, "metrics": metrics}
+        per_task.append(entry | {"n_episodes": len(rows)} | _counts(rows))
     every = [row for rows in tasks.values() for row in rows]
     return {
         "per_task": per_task,
@@ -218,21 +218,31 @@ def eval_info(listed: Sequence[RolloutRow], *, wall_s: float) -> dict[str, Any]:
         "overall": {
             **_aggregate(every),
             "eval_s": wall_s,
-            "eval_ep_s": wall_s / max(1, len(every)),
+            "eval_ep_s": None if wall_s is None else wall_s / max(1, len(every)),
         },
     }
 
 
 def _aggregate(rows: Sequence[RolloutRow]) -> dict[str, Any]:
-    share = _mean([row.success for row in rows])
     return {
         "avg_sum_reward": _mean([row.sum_reward for row in rows]),
         "avg_max_reward": _mean([row.max_reward for row in rows]),
-        "pc_success": None if share is None else 100 * share,
         "n_episodes": len(rows),
+        **_counts(rows),
         "video_paths": [row.video for row in rows if row.video],
         "predicted_video_paths": [],
     }
+
+
+def _counts(rows: Sequence[RolloutRow]) -> dict[str, Any]:
+    """Successes with lerobot's interval, Wilson's at 95 %, whatever the run's own is."""
+    known = [row.success for row in rows if row.success is not None]
+    if not known or len(known) < len(rows):
+        return {"n_success": None, "pc_success": None, "pc_success_ci95": [None, None]}
+    rate = proportion(sum(known), len(known), method="wilson")
+    ends = [None if end is None else 100 * end for end in (rate.low, rate.high)]
+    share = 100 * sum(known) / len(known)
+    return {"n_success": sum(known), "pc_success": share, "pc_success_ci95": ends}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -243,7 +253,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 @final
 class EvalInfo(Part):
-    """What ``lerobot-eval`` wrote, with the interval that it leaves out."""
+    """What ``lerobot-eval`` wrote, with intervals."""
 
     success: Success
     by_task: Sequence[RolloutTaskRow]
@@ -255,39 +265,13 @@ def read_eval_info(path: Path, *, start_seed: int = 1000, method: Method = "wils
 
     Args:
         path: ``eval_info.json``, or the directory that holds it.
-        start_seed: ``--seed`` of that run (its file does not hold it; lerobot's default is 1000).
+        start_seed: ``--seed`` of that run, where its file holds no seeds (lerobot's default).
         method: of the interval.
 
     Raises:
         OutputError: no such file, or not one of lerobot's.
     """
-    file = path / "eval_info.json" if path.is_dir() else path
-    rows: list[OutcomeRow] = []
-    try:
-        content = _LEROBOTS.object(file)
-        for task in content["per_task"]:
-            known = task["metrics"]
-            columns = (known["successes"], known["max_rewards"], known["sum_rewards"])
-            for i, (success, best, total) in enumerate(zip(*columns, strict=True)):
-                rows.append(
-                    OutcomeRow(
-                        episode=len(rows),
-                        seed=start_seed + i,
-                        task_group=str(task["task_group"]),
-                        task_id=int(task["task_id"]),
-                        task="",
-                        success=None if success is None else bool(success),
-                        max_reward=None if best is None else float(best),
-                        sum_reward=None if total is None else float(total),
-                    )
-                )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise OutputError(
-            str(file),
-            expected="the eval_info.json of lerobot-eval 0.4 or newer",
-            found=f"{type(error).__name__}: {error}",
-            fix="give the file, or the --output_dir of lerobot-eval",
-        ) from error
+    rows = [e.row(i) for i, e in enumerate(read_episodes(path, start_seed=start_seed))]
     return EvalInfo(success=_success(rows, method), by_task=_by_task(rows, method), episodes=rows)
 
 

@@ -72,4 +72,4 @@ def roles(rows: Sequence[RolloutRow]) -> dict[int, str]:
 
 
 def _ran(rows: Sequence[RolloutRow]) -> list[RolloutRow]:
-    return [row for row in rows if row.ended != "fault" and row.steps > 0]
+    return [row for row in rows if row.ended != "fault" and row.steps]

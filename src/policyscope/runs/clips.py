@@ -24,6 +24,8 @@ from policyscope.runs.directory import CLIPS
 from policyscope.runs.tables import OURS
 
 LONGEST_SIDE = 320
+SIMULATOR = "simulator"
+"""What stands for the camera of a simulator's own picture."""
 _SHEET_SIDE = 8
 _QUALITY = 72
 _PIXELS = 18_000_000  # of one episode over all its cameras: what a browser must hold decoded

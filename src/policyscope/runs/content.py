@@ -120,7 +120,7 @@ class ActionFacts(Part):
     units: Sequence[str]
     space: Literal["native"]
     normalization: NormalizationFacts
-    kind: ActionKind
+    kind: ActionKind | Literal["unknown"]
     policy_dims: Sequence[Whole] | None = None
     """The dims that were compared, of the policy."""
     dataset_dims: Sequence[Whole] | None = None
@@ -162,7 +162,8 @@ class Environment(Part):
     device_name: str | None = None
     n_threads: Whole | None = None
     dtype: str | None = None
-    seed: int
+    seed: int | None
+    """Of the policy's noise; null where nobody noted it."""
     command_line: Sequence[str]
 
 
@@ -201,7 +202,8 @@ class TaskFacts(Part):
     task_group: str
     task_id: Whole
     task: str
-    max_steps: Whole
+    max_steps: Whole | None
+    """Null where nobody noted it."""
 
 
 @final
@@ -218,19 +220,34 @@ class EnvFacts(Part):
     success: str = "any"
     """When an episode counts as solved: if that is said at any step, or at its last one."""
     settings: str | None = None
-    first_seed: Whole
-    init_from: Literal["seed", "dataset"]
+    first_seed: Whole | None
+    init_from: Literal["seed", "dataset", "unknown"]
     cameras: Mapping[str, Sequence[Whole]] = {}
     """Key → channels, height, width."""
     board: tuple[Finite, Finite] | None = None
     """Width and height where actions are positions on a board."""
 
 
+@final
+class Imported(Part):
+    """Where a closed-loop run comes from that somebody else made."""
+
+    form: Literal["eval_info", "labels", "recording"]
+    """lerobot's ``eval_info.json``, a table of labels, or a dataset with ``next.success``."""
+    source: str
+    sha256: str
+    """Of that file; of a recording, of its metadata and its labels."""
+    unknown: Sequence[str]
+    """What it does not say."""
+
+
 class RolloutHead(Head):
-    """An evaluation in simulation."""
+    """An evaluation in simulation, or on a robot."""
 
     kind: Literal["rollout"]
     env: EnvFacts
+    imported: Imported | None = None
+    """None where we ran it ourselves."""
 
 
 def _without_numbers(content: Any) -> Any:
@@ -376,14 +393,15 @@ class RolloutRecord(RolloutScores, RolloutHead):
     """A complete closed-loop run."""
 
     status: Literal["complete"]
-    plan: RolloutPlan
+    plan: RolloutPlan | None
+    """None of an imported run, which nobody goes on with; so are its times."""
     episodes: Sequence[RolloutRow]
     """Empty where `by_episode` says that they are beside the record."""
     by_episode: RolloutTable | None = None
     executed_actions: Sequence[ActionRow]
     nearest: Sequence[NearestRow] | None = None
-    latency: Latency
-    throughput: RolloutSpeed
+    latency: Latency | None
+    throughput: RolloutSpeed | None
 
     @property
     def n_episodes(self) -> int:
@@ -396,12 +414,12 @@ class RolloutRecord(RolloutScores, RolloutHead):
         head: RolloutHead,
         scores: RolloutScores,
         *,
-        plan: RolloutPlan,
+        plan: RolloutPlan | None,
         episodes: Sequence[RolloutRow],
         executed_actions: Sequence[ActionRow],
-        nearest: Sequence[NearestRow] | None,
-        latency: Latency,
-        throughput: RolloutSpeed,
+        nearest: Sequence[NearestRow] | None = None,
+        latency: Latency | None,
+        throughput: RolloutSpeed | None,
     ) -> RolloutRecord:
         """The record of a run that came to its end."""
         return cls(

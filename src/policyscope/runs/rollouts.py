@@ -129,12 +129,25 @@ class RolloutStore:
 def stored_rollouts(directory: Path, rows: Sequence[RolloutRow]) -> Iterator[StoredRollout]:
     """The episodes of a finished run, from its two tables and the rows of its record.
 
+    An imported run whose steps nobody counted has no tables, and episodes without steps.
+
     Raises:
         OutputError: a table is missing, broken, or does not fit the record.
     """
+    if all(row.steps is None for row in rows):
+        yield from map(outcome_alone, rows)
+        return
     steps, calls = read_table(directory / STEPS), read_table(directory / PREDICTIONS)
     for index, row in enumerate(rows):
         yield _stored(row, steps.where("episode", index), calls.where("episode", index))
+
+
+def outcome_alone(row: RolloutRow) -> StoredRollout:
+    """An episode of which nothing but its outcome is known."""
+    nothing, never = np.zeros((0, 0)), np.zeros(0, dtype=np.int64)
+    return StoredRollout(
+        row, nothing, np.zeros(0), nothing, {}, never, np.zeros((0, 1, 0)), np.zeros(0)
+    )
 
 
 def _row(steps: Stamped, index: int) -> RolloutRow:

@@ -181,12 +181,13 @@ class OutcomeRow(Part):
 
     episode: Whole
     """Its place in the run."""
-    seed: Whole
+    seed: Whole | None
+    """Null where nobody noted it."""
     task_group: str
     task_id: Whole
     task: str
     success: Flag | None
-    """Null where the simulator never ran it."""
+    """Null where the simulator never ran it, or nobody says."""
     max_reward: Number
     sum_reward: Number
 
@@ -200,17 +201,22 @@ class RolloutRow(OutcomeRow):
     success_step: Whole | None = None
     """The step of its first success; version 0.1 did not note it."""
     max_coverage: Number
-    steps: Whole
+    steps: Whole | None
+    """Null where nobody counted them; then there are none in ``steps.parquet`` either."""
     ended: str
     detail: str
-    n_calls: Whole
+    n_calls: Whole | None
     attempts: Whole
     faults: Sequence[FaultRow]
-    sim_s: Finite
+    sim_s: Number
     undrawn: str = ""
     """Why there is no picture of it, where there is none."""
     video: Annotated[str, Field(pattern=r"^videos/\d{6,}\.mp4$")] | None
     """In the run directory; nothing outside it is ever shown."""
+    recorded: Whole | None = None
+    """Of an imported run: the episode of the recording that it is."""
+    note: str = ""
+    """What somebody wrote down about it."""
 
 
 @final

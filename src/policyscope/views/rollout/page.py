@@ -17,6 +17,7 @@ from policyscope.views.html import command, fill, machine_lines, policy_line, sa
 from policyscope.views.language import Say, speaker
 from policyscope.views.rollout.player import played_rollouts
 from policyscope.views.rollout.words import (
+    called,
     detectable_line,
     headline,
     motion_line,
@@ -79,6 +80,8 @@ def write_rollout_page(
         provenance=_provenance(record, say),
         command=command(record),
         rate=rate,
+        called=called,
+        noted=any(row.note for row in rows),
     )
     directory.write_text(PAGE, page)
     return directory.path / PAGE
@@ -95,13 +98,25 @@ def _videos(path: Path, rows: Sequence[RolloutRow], say: Say) -> list[dict[str, 
         if left >= 0:
             src = "data:video/mp4;base64," + base64.b64encode(content).decode()
         title = say(
-            "seed {seed}: {how}, max reward {reward}",
-            seed=row.seed,
+            "{name}: {how}, max reward {reward}",
+            name=called(row, say),
             how=say(outcome(row)),
             reward=number(row.max_reward),
         )
         shown.append({"src": src, "title": title})
     return shown
+
+
+def _origin(record: RolloutRecord, say: Say) -> list[tuple[str, str]]:
+    """Which episodes they are, and of an imported run, where it comes from."""
+    made = record.imported
+    if made is None:
+        return [(say("seeds"), spans(record.dataset.episodes))]
+    unknown = ", ".join(say(what) for what in made.unknown)
+    return [
+        (say("imported from"), f"{made.source} (sha256 {made.sha256})"),
+        (say("not known"), unknown or say("none")),
+    ]
 
 
 def _provenance(record: RolloutRecord, say: Say) -> list[tuple[str, str]]:
@@ -111,15 +126,17 @@ def _provenance(record: RolloutRecord, say: Say) -> list[tuple[str, str]]:
         policy_line(policy, say),
         (say("weights, sha256"), policy.sha256 or say("none")),
         (
-            say("simulator"),
+            say("environment" if record.imported else "simulator"),
             say(
                 "{name} at {fps} Hz; cameras {cameras}",
                 name=env.name,
                 fps=f"{env.fps:g}",
                 cameras=cameras or say("none"),
-            ),
+            )
+            if env.fps_known or not record.imported
+            else env.name,
         ),
-        (say("seeds"), spans(record.dataset.episodes)),
+        *_origin(record, say),
         (say("normalization"), record.actions.normalization.mode),
         *sampling_rows(policy, say),
         *machine_lines(record.environment, say),

@@ -59,10 +59,11 @@ def _frames(ax: Axes, path: Path, listed: Sequence[RolloutRow]) -> None:
     rows = [row for row in listed if (path / FRAMES / f"{row.episode:06d}.png").is_file()]
     more = len(rows) - _MOST_FRAMES
     rows = rows[:_MOST_FRAMES]
+    if not rows:
+        _nothing(ax, "Last frame of each episode")
+        return
     ax.set_title("Last frame of each episode" + (f" (first {_MOST_FRAMES})" if more > 0 else ""))
     ax.set_axis_off()
-    if not rows:
-        return
     pictures = [Image.open(path / FRAMES / f"{row.episode:06d}.png") for row in rows]
     width, height = pictures[0].size
     shape = height / width * 0.62  # the panel is taller than wide
@@ -87,7 +88,7 @@ def _frames(ax: Axes, path: Path, listed: Sequence[RolloutRow]) -> None:
         ax.text(
             box[0] + 0.02,
             box[3] + 0.02,
-            f"{row.seed}",
+            f"{row.episode if row.seed is None else row.seed}",
             fontsize=7,
             va="top",
             color="white",
@@ -97,16 +98,31 @@ def _frames(ax: Axes, path: Path, listed: Sequence[RolloutRow]) -> None:
     ax.set_ylim(lines * height / width, 0)
 
 
+def _nothing(ax: Axes, title: str) -> None:
+    """A panel that says that there is nothing to draw."""
+    ax.set_title(title)
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, "not recorded", transform=ax.transAxes, ha="center", color="#888888")
+
+
 def _curve(ax: Axes, record: RolloutRecord) -> None:
     curve = record.closed_loop.time_to_success.curve
-    end = max(task.max_steps for task in record.env.tasks) / record.env.fps
+    limit = max((task.max_steps or 0 for task in record.env.tasks), default=0) / record.env.fps
+    end = max([limit, *curve.time_s]) or 1.0
     if curve.time_s:
         time = [*curve.time_s, end]
         share, low, high = ([*ys, ys[-1]] for ys in (curve.share, curve.low, curve.high))
         ax.step(time, share, where="post", color=_GOOD, lw=2.2)
         ax.fill_between(time, low, high, step="post", color=_GOOD, alpha=0.18, lw=0)
     else:
-        ax.text(0.5, 0.5, "no rate of control", transform=ax.transAxes, ha="center", color=_INK)
+        ax.text(
+            0.5,
+            0.5,
+            "nobody noted the times" if record.imported else "no rate of control",
+            transform=ax.transAxes,
+            ha="center",
+            color=_INK,
+        )
     ax.set_ylim(0, 1)
     ax.set_xlim(0, end)
     ax.set_title("Succeeded by then (95 % interval)")
@@ -125,7 +141,10 @@ def _curve(ax: Axes, record: RolloutRecord) -> None:
 
 def _rewards(ax: Axes, rows: Sequence[RolloutRow], mean: Value) -> None:
     known = [(row.max_reward, row) for row in rows if row.max_reward is not None]
-    ordered = sorted(known, key=lambda pair: (-pair[0], pair[1].seed))
+    if not known:
+        _nothing(ax, "Highest reward of each episode")
+        return
+    ordered = sorted(known, key=lambda pair: (-pair[0], pair[1].episode))
     colours = [_COLOURS[outcome(row)] for _, row in ordered]
     ax.bar(range(len(ordered)), [reward for reward, _ in ordered], color=colours, width=0.8)
     if mean.value is not None:
@@ -153,6 +172,9 @@ def _rewards(ax: Axes, rows: Sequence[RolloutRow], mean: Value) -> None:
 def _paths(ax: Axes, record: RolloutRecord, episodes: Sequence[StoredRollout]) -> None:
     """Where the robot went: over the board where there is one, else reward over time."""
     board = record.env.board
+    if not any(np.isfinite(e.rewards).any() or e.states.size for e in episodes):
+        _nothing(ax, "Reward over time")
+        return
     if board is None or any(e.states.shape[1] < 2 for e in episodes):
         for e in episodes:
             seconds = np.arange(1, len(e.rewards) + 1) / record.env.fps
@@ -190,6 +212,9 @@ def _tee(pose: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _actions(ax: Axes, rows: Sequence[ActionRow]) -> None:
+    if not rows:
+        _nothing(ax, "Executed actions")
+        return
     trained = any(r.trained_std for r in rows)
     title = "Executed actions against training" if trained else "Executed actions"
     ax.set_title(f"{title}: mean ± std")

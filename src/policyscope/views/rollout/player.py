@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from policyscope.runs.chosen import roles
-from policyscope.runs.clips import Clip
+from policyscope.runs.clips import SIMULATOR, Clip
 from policyscope.runs.rollouts import StoredRollout
 from policyscope.views.language import Say
 from policyscope.views.player import PlayerEpisode, fitting
+from policyscope.views.rollout.words import called
 from policyscope.views.words import number
 
 _ACTION_BYTES = 3_000_000
@@ -44,6 +45,8 @@ def played_rollouts(
             role=role.get(index, ""),
             clips=tuple(
                 replace(clip, camera=say("the simulator's picture"))
+                if clip.camera == SIMULATOR
+                else clip
                 for clip in shown.get(index, ())
             ),
             left_out="" if index in shown else _why(index in unseen, say),
@@ -54,10 +57,10 @@ def played_rollouts(
 def _played(known: StoredRollout, many_tasks: bool, say: Say) -> PlayerEpisode:
     row, n_actions = known.row, len(known.actions)
     ahead = known.called_at[:, None] + np.arange(known.chunks.shape[1])
-    seed = say("seed {seed}", seed=row.seed)
+    name = called(row, say)
     return PlayerEpisode(
         index=row.episode,
-        title=f"{row.task_group} {row.task_id}, {seed}" if many_tasks else seed,
+        title=f"{row.task_group} {row.task_id}, {name}" if many_tasks else name,
         task=row.task,
         n_frames=n_actions + 1,
         asked=known.called_at,

@@ -31,7 +31,8 @@ def rollout_table(record: RolloutRecord) -> RenderableType:
     parts += [Text(headline(record), style="bold"), Text(detectable_line(record)), _rewards(record)]
     if len(record.by_task) > 1:
         parts.append(_tasks(record))
-    parts += [Text(time_line(record)), Text(motion_line(record)), Text(throughput_line(record))]
+    lines = (time_line(record), motion_line(record), throughput_line(record))
+    parts += [Text(line) for line in lines if line]
     if record.findings:
         parts.append(findings_text(record.findings))
     return Group(*parts)

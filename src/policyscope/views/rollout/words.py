@@ -7,7 +7,10 @@ from statistics import median
 from policyscope.runs.content import RolloutRecord
 from policyscope.runs.rows import RolloutRow
 from policyscope.runs.values import Rate
-from policyscope.views.words import number, who
+from policyscope.views.language import Say, english
+from policyscope.views.words import number, tail, who
+
+UNKNOWN = "unknown"
 
 
 def percent(value: float | None) -> str:
@@ -30,9 +33,22 @@ def outcome(row: RolloutRow) -> str:
     return {True: "success", False: "failure", None: "unknown"}[row.success]
 
 
+def called(row: RolloutRow, say: Say = english) -> str:
+    """What to call an episode: by its seed, else by its place in the recording or the run."""
+    if row.seed is not None:
+        return say("seed {seed}", seed=row.seed)
+    return say("episode {index}", index=row.episode if row.recorded is None else row.recorded)
+
+
 def subject(record: RolloutRecord) -> str:
     """What ran where."""
     policy, env = record.policy, record.env
+    if record.imported is not None:
+        made = policy.type if policy.path == policy.type else f"{policy.type} ({tail(policy.path)})"
+        made = "a policy that nobody names" if made == UNKNOWN else made
+        where = "" if env.name == UNKNOWN else f" in {env.name}"
+        source = tail(record.imported.source)
+        return f"{made}{where}: {record.n_episodes} episodes, imported from {source}"
     seeds = record.dataset.episodes
     from_seed = f"seeds {seeds[0]}–{seeds[-1]}" if seeds else "no episodes"
     if env.init_from == "dataset":
@@ -56,7 +72,8 @@ def headline(record: RolloutRecord) -> str:
     )
     if not success.n:
         ran = record.closed_loop.ended.keys() - {"fault"}
-        why = "the environment says nothing of it" if ran else "no episode ran"
+        why = "nobody says" if record.imported else "the environment says nothing of it"
+        why = why if ran else "no episode ran"
         return f"Success unknown: {why}"
     at = " at the last step" if record.env.success == "end" else ""
     return f"Success{at} {rate(success)} (95 % interval, {method}){mean}"
@@ -101,12 +118,16 @@ def time_line(record: RolloutRecord) -> str:
         if known.median_s is not None
         else ""
     )
+    if record.imported and ended.keys() <= {"unknown"}:
+        return when
     return f"{when}Episodes ended by: {how}."
 
 
 def motion_line(record: RolloutRecord) -> str:
     """Smoothness of the executed motion."""
     known = record.smoothness
+    if record.imported and known.path.value is None:
+        return ""
     near = record.nearest or []
     like = (
         " Median distance to the nearest demonstration's path: "
@@ -126,6 +147,8 @@ def motion_line(record: RolloutRecord) -> str:
 def throughput_line(record: RolloutRecord) -> str:
     """Speed of the run, and of a control step as a robot would meet it."""
     speed, latency = record.throughput, record.latency
+    if speed is None or latency is None:
+        return ""
     line = "Nothing was left to run."
     if speed.episodes_per_min:
         line = (
