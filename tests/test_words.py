@@ -30,32 +30,12 @@ from policyscope.errors import UsageError
         ("rollout --success ende", "one of any, end", "'ende'", "--success end"),
         ("rollout --resume=yes", "no value", "'yes'", "--resume"),
         # lerobot's own
-        ("rollout --eval.use_async_envs=true", "its flags", "--eval.use_async_envs", "--n_envs"),
-        ("rollout --eval.n_episodes 3", "its flags", "--eval.n_episodes", "--n_episodes N"),
-        ("rollout --eval.batch_size 3", "its flags", "--eval.batch_size", "--n_envs N"),
-        ("rollout --policy.device cuda", "its flags", "--policy.device", "--device"),
+        ("check --eval.n_episodes 3", "its flags", "--eval.n_episodes", "policyscope rollout"),
+        ("rollout --eval.recording true", "its flags", "--eval.recording", "--record DIR"),
         ("eval --policy.use_amp=true", "its flags", "--policy.use_amp", "--dtype bfloat16"),
         ("rollout --policy.use_amp=true", "its flags", "--policy.use_amp", "policyscope eval"),
         ("eval --policy.num_steps 4", "its flags", "--policy.num_steps", "config.json"),
         ("rollout --env.fps 20", "its flags", "--env.fps", "--env.control_hz"),
-        (
-            "rollout --env.observation_height 128",
-            "its flags",
-            "--env.observation_height",
-            """--env.settings '{"observation_height": 128}'""",
-        ),
-        (
-            "rollout --env.obs_type=pixels",
-            "its flags",
-            "--env.obs_type",
-            """--env.settings '{"obs_type": "pixels"}'""",
-        ),
-        (
-            "check_env --env.control_mode absolute",
-            "its flags",
-            "--env.control_mode",
-            """--env.settings '{"control_mode": "absolute"}'""",
-        ),
     ],
 )
 def test_one_line_with_the_nearest_name(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, final
 
 import tyro
 
+from policyscope.commands.translate import translated
 from policyscope.commands.words import require_known
 from policyscope.config import (
     BenchConfig,
@@ -66,7 +68,8 @@ units, against trivial baselines, with honest intervals.
   policyscope plan --from 0.6 --to 0.8
   policyscope import eval_info.json
 
---debug shows the traceback of an error. Exit status: 0 done; 1 done, and a check failed;
+A pasted lerobot-eval line runs, too. --config run.json repeats a run, flags override;
+--debug shows the traceback of an error; --version. Exit status: 0 done; 1 done, and a check failed;
 2 bad usage or input; 130 interrupted."""
 
 
@@ -109,6 +112,11 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"] or ["--help"]
     _open_streams()
+    if words == ["--version"]:
+        from importlib.metadata import version
+
+        print(f"policyscope {version('policyscope')}")
+        sys.exit(0)
     try:
         status = _run(words)
         sys.stdout.flush()
@@ -179,7 +187,7 @@ def _parsed(words: list[str]) -> Any:
                 args=words,
                 prog="policyscope",
                 description=_DESCRIPTION,
-                config=(tyro.conf.FlagCreatePairsOff,),
+                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
                 use_underscores=True,
             )
     except SystemExit as end:
@@ -207,6 +215,12 @@ def _box(text: str) -> str:
 
 
 def _run(words: list[str]) -> int:
+    ours = translated(words, _COMMANDS)
+    if ours is not None:
+        print(f"read as: policyscope {visible(shlex.join(ours))}", file=sys.stderr)
+        if sys.argv[1:] == words:  # the record holds what was meant, so that it can be repeated
+            sys.argv[1:] = ours
+        words = ours
     require_known(words, _COMMANDS)
     command = _parsed(words)
     return _RUN[type(command)](command)
