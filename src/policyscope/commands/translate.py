@@ -114,7 +114,7 @@ def _in_ours(pairs: Sequence[Pair], flags: Mapping[str, Flag]) -> list[Pair]:
             mine.append((name, values))
         elif name in _NO_MATTER and _no_matter(name, value):
             continue
-        elif known in flags:
+        elif known is not None and known in flags:
             mine.append((known, ("auto",) if (known, value) == ("--n_envs", "0") else values))
         elif name.startswith("--env.") and "--env.settings" in flags and _is_field(name, value):
             settings[name.removeprefix("--env.")] = _value(value)
