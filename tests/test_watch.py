@@ -38,7 +38,10 @@ def test_the_running_score_ends_where_the_scorecard_does(
     assert last.unit == ("px" if units == "px" else "std")
     assert last.n_episodes == len(notes.news) == 6
     assert last.running_error == pytest.approx(record["summary"]["chunk"][metric]["value"])
-    assert last.running_skill == pytest.approx(record["skill"]["hold_state"]["chunk"]["value"])
+    # against the strongest: the one against which the skill is least
+    skills = {name: known["chunk"]["value"] for name, known in record["skill"].items()}
+    assert last.against == min(skills, key=lambda name: skills[name])
+    assert last.running_skill == pytest.approx(skills[last.against])
     rows = {r["episode_index"]: r for r in episode_rows(tmp_path / "o", record)}
     for news in notes.news:
         assert news.error == pytest.approx(rows[news.scored.index][metric])
@@ -61,7 +64,8 @@ def test_the_dashboard_shows_error_skill_and_the_worst(data: Path, tmp_path: Pat
     worst = max(rows, key=lambda r: r["mae"])
     assert "worst episode" in shown
     assert f"episode {worst['episode_index']}" in shown
-    assert "skill against hold state" in shown
+    assert "skill against hold state" in shown or "skill against dataset mean" in shown
+    assert "skill against repeat last" not in shown  # that is what is watched
     assert f"{record['summary']['chunk']['mae']['value']:.3g}"[:3] in shown
 
 

@@ -27,6 +27,7 @@ from policyscope.errors import Finding
 from policyscope.metrics.ensembling import executed
 from policyscope.metrics.packed import pack
 from policyscope.metrics.scorecard import Scorecard
+from policyscope.metrics.standing import standing
 from policyscope.metrics.sums import ScoredEpisode
 from policyscope.policies.base import Policy, PolicySpec
 from policyscope.policies.builtin import baseline_chunks
@@ -39,6 +40,7 @@ from policyscope.runs.episodes import write_episodes
 from policyscope.runs.predictions import StoredEpisode
 from policyscope.runs.rows import EpisodeTable, in_scope
 from policyscope.runs.values import Speed
+from policyscope.views.offline.claims import headline
 
 
 def evaluate(
@@ -144,7 +146,7 @@ def _run(
     shown = in_scope(by_episode, "chunk")
     found += keep_clips(inputs.source, shown, config.stride, config.report, directory.path)
     directory.merge(episodes)
-    return OfflineRecord.of(
+    record = OfflineRecord.of(
         head(
             prepared,
             policy.spec,
@@ -160,6 +162,7 @@ def _run(
         latency=latency,
         throughput=speed,
     )
+    return record.model_copy(update={"standing": standing(record), "headline": headline(record)})
 
 
 def _predict(

@@ -62,7 +62,8 @@ class EpisodeNews:
         running_error: the same over all episodes so far.
         running_skill: 1 - MSE/MSE of `against` over all episodes so far; None where undefined.
         unit: native where all dims share one, else ``std``.
-        against: the baseline of the skill.
+        against: the baseline of the skill: the one with the least squared error so far that is not
+            the policy itself.
         names: of the action dims.
         n_episodes: episodes so far.
         footage: its camera pictures.
@@ -96,13 +97,12 @@ class RunningScore:
         self._scale = np.ones(schema.dim) if native else spread
         self._names = schema.names
         self._unit = schema.single_unit or "std"
-        self._absolute = self._squared = self._baseline = 0.0
+        self._absolute = self._squared = 0.0
+        self._baselines = dict[str, float]()
         self._values = self._episodes = 0
 
     def add(self, scored: ScoredEpisode, footage: Footage) -> EpisodeNews:
         """Add one episode."""
-        names = ("hold_state", "zero", "repeat_last")
-        against = next(name for name in names if name in scored.baselines)
         weights = ~scored.is_pad
         count = np.maximum(weights.sum(axis=1), 1)
 
@@ -115,15 +115,19 @@ class RunningScore:
         n = int(weights.sum()) * int(self._use.sum())
         self._absolute += float(ours.sum())
         self._squared += float(squared.sum())
-        self._baseline += float((errors(scored.baselines[against].values) ** 2).sum())
+        for name, chunks in scored.baselines.items():
+            more = float((errors(chunks.values) ** 2).sum())
+            self._baselines[name] = self._baselines.get(name, 0.0) + more
         self._values += n
         self._episodes += 1
+        others = {n: e for n, e in self._baselines.items() if e != self._squared}
+        against, least = min((others or self._baselines).items(), key=lambda item: item[1])
         return EpisodeNews(
             scored=scored,
             error=float(ours.sum()) / max(n, 1),
             frame_error=ours.mean(axis=-1).sum(axis=1) / count,
             running_error=self._absolute / max(self._values, 1),
-            running_skill=1 - self._squared / self._baseline if self._baseline > 0 else None,
+            running_skill=1 - self._squared / least if least > 0 else None,
             unit=self._unit,
             against=against,
             names=self._names,

@@ -33,6 +33,7 @@ from policyscope.runs.values import (
     Similarity,
     Skill,
     Speed,
+    Standing,
     Success,
 )
 
@@ -328,6 +329,10 @@ class OfflineRecord(OfflineScores, OfflineHead):
     plan: OfflinePlan
     blind: BlindScores | None = None
     """None where the dataset has no states to learn from, or too few episodes."""
+    standing: Standing | None = None
+    """What may be said of it; earlier versions did not write it."""
+    headline: str | None = None
+    """The same in a sentence."""
     by_episode: EpisodeTable
     latency: Latency
     throughput: Speed

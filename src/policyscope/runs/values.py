@@ -99,6 +99,29 @@ class Skill(Part):
         return found
 
 
+Stand = Literal["better", "worse", "undecided", "no_interval", "undefined"]
+"""What an interval of skill allows to say; undefined against a baseline that makes no error."""
+
+
+@final
+class Standing(Part):
+    """What may be said of a policy, on the steps that a robot runs."""
+
+    itself: str | None
+    """The trivial baseline that was evaluated as a policy; null for any other."""
+    strongest: str
+    """The trivial baseline with the least squared error, itself left out."""
+    trivial: Mapping[str, Stand]
+    """Against each trivial baseline, the strongest first, itself left out."""
+    blind: Mapping[str, Stand]
+    """Against the strongest that learns from the state alone, and the strongest that is told the
+    demonstrator's previous action, too."""
+    better_from: Whole | None
+    """First horizon step of the stretch on which it is better than every trivial baseline; null
+    where none is shown. The stretch begins at step 1, or ends with the chunk."""
+    better_to: Whole | None
+
+
 @final
 class Similarity(Part):
     """Distances between predicted and demonstrated chunks, in `unit`."""

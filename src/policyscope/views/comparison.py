@@ -12,12 +12,11 @@ from policyscope.runs.content import OfflineRecord
 from policyscope.runs.parts import SCOPES, Metric
 from policyscope.views.html import command, fill
 from policyscope.views.language import Say, speaker
+from policyscope.views.offline.claims import headline, main_baseline, rivals
 from policyscope.views.offline.page import provenance
 from policyscope.views.offline.words import (
     BASELINE_NAMES,
     error_metric,
-    headline,
-    main_baseline,
     scope_titles,
     subject,
 )
@@ -56,7 +55,8 @@ def write_together(
             "runs": [
                 {
                     "name": name,
-                    **record.model_dump(mode="json", include={"by_horizon", "skill"}),
+                    **record.model_dump(mode="json", include={"by_horizon"}),
+                    "skill": {k: record.skill[k].to_json() for k in rivals(record)},
                     "main": main_baseline(record),
                     "dims": [row.to_json() for row in record.dims()],
                 }

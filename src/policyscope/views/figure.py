@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +29,20 @@ _LEFT = 0.012
 
 
 def write_titles(
-    figure: Figure, verdict: str, about: str, notice: str | None, *, footer: str = ""
+    figure: Figure,
+    verdict: str,
+    about: str,
+    notice: str | None,
+    *,
+    claims: Sequence[str] = (),
+    footer: str = "",
 ) -> None:
-    """Verdict, subject and notice above a picture, and a line below it."""
+    """Verdict, subject, notice and two lines of claims above a picture, and a line below it."""
     figure.text(_LEFT, 0.953, plain(verdict), fontsize=17, weight="bold", va="center")
     figure.text(_LEFT, 0.92, plain(shorten(about, 170)), fontsize=11.5, va="center")
+    for i in range(0, min(len(claims), 4), 2):
+        line = " ".join(claims[i : i + 2])
+        figure.text(_LEFT, 0.899 - 0.009 * i, plain(line), fontsize=10, va="center")
     figure.text(_LEFT, 0.018, plain(footer), fontsize=9.5, color="#555555", va="center")
     if notice:
         figure.text(

@@ -111,7 +111,7 @@ def _standings(news: EpisodeNews, worst: EpisodeNews) -> Table:
     skill = news.running_skill
     table.add_row(
         Text(f"skill against {BASELINE_NAMES[news.against]}", style="dim"),
-        Text(ratio(skill), style="bold green" if (skill or 0) > 0 else "bold red"),
+        Text(ratio(skill), style="bold"),
         Text("no interval before the end", style="dim"),
     )
     table.add_row(

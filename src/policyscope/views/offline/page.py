@@ -15,14 +15,12 @@ from policyscope.runs.rows import EpisodeRow, ranked
 from policyscope.runs.values import Latency, Times
 from policyscope.views.html import command, fill, machine_lines, policy_line, sampling_rows
 from policyscope.views.language import Say, speaker
+from policyscope.views.offline.claims import claims, headline, main_baseline, rivals, sight_note
 from policyscope.views.offline.series import MOST_ROWS, Series, collect
 from policyscope.views.offline.words import (
     BASELINE_NAMES,
     SPLIT_NAMES,
-    blind_line,
     error_metric,
-    headline,
-    main_baseline,
     scope_titles,
     shape_line,
     subject,
@@ -64,7 +62,9 @@ def write_page(
         subject=subject(record, say),
         notice=forced_notice(record, say),
         shape=shape_line(record, say),
-        blind=blind_line(record, say),
+        claims=claims(record, say),
+        rivals=rivals(record),
+        sight=sight_note(say),
         scopes=[(scope, scope_titles(record, say)[scope]) for scope in SCOPES],
         unit=unit_name(error_metric(record)[1], say),
         metric=error_metric(record)[0],
@@ -102,7 +102,7 @@ def page_data(
         "one_unit": unit_name(unit, say) if metric == "mae" else None,
         "plane": None if plane is None else plane.to_json(),
         "main": main_baseline(record),
-        "baseline_order": sorted(record.baselines, key=_ORDER.index),
+        "baseline_order": sorted(rivals(record), key=_ORDER.index),
         "baseline_names": {name: say(BASELINE_NAMES[name]) for name in record.baselines},
         "scopes": scope_titles(record, say),
         "views": views,

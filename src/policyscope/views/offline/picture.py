@@ -16,7 +16,8 @@ from policyscope.runs.directory import PICTURE, RunDirectory
 from policyscope.runs.rows import EpisodeRow
 from policyscope.runs.values import Budget, Latency, Times
 from policyscope.views.figure import STYLE, plain, save, shorten, write_titles
-from policyscope.views.offline.words import BASELINE_NAMES, CAVEAT, error_metric, headline, subject
+from policyscope.views.offline.claims import claims, headline, rivals, sight_note
+from policyscope.views.offline.words import BASELINE_NAMES, CAVEAT, error_metric, subject
 from policyscope.views.words import forced_notice, interval, number, unit_name
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def draw_picture(
     with rc_context(STYLE):
         figure = Figure(figsize=(16, 10), dpi=100)
         FigureCanvasAgg(figure)
-        panels = (0.008, 0.035, 0.984, 0.863)
+        panels = (0.008, 0.035, 0.984, 0.84)
         figure.set_layout_engine("constrained", rect=panels, wspace=0.05, hspace=0.06)
         axes = figure.subplots(2, 3)
         _latency(axes[0, 0], record.latency, record.policy.executed)
@@ -87,7 +88,8 @@ def draw_picture(
             headline(record),
             subject(record),
             forced_notice(record),
-            footer=f"{CAVEAT} Dims drawn: largest error in std.",
+            claims=claims(record),
+            footer=f"{CAVEAT} {sight_note()} Dims drawn: largest error in std.",
         )
         path = directory.path / PICTURE
         save(figure, path)
@@ -193,7 +195,7 @@ def _errors_by_dim(ax: Axes, record: OfflineRecord) -> None:
         height=0.62,
         label=plain(record.policy.type),
     )
-    for name in record.baselines:
+    for name in rivals(record):
         colour, marker = _BASELINES[name]
         values = [
             (row.column(f"{name}_mae") or 0.0)

@@ -10,13 +10,17 @@ from rich.text import Text
 from policyscope.runs.content import OfflineRecord
 from policyscope.runs.parts import SCOPES
 from policyscope.runs.values import Value
+from policyscope.views.offline.claims import (
+    claims,
+    headline,
+    main_baseline,
+    rivals,
+    sight_note,
+)
 from policyscope.views.offline.words import (
     BASELINE_NAMES,
     CAVEAT,
-    blind_line,
     error_metric,
-    headline,
-    main_baseline,
     scope_titles,
     shape_line,
     subject,
@@ -32,12 +36,11 @@ def run_table(record: OfflineRecord) -> RenderableType:
     notice = forced_notice(record)
     if notice:
         parts.append(Text(notice, style="bold white on red"))
-    parts += [Text(headline(record), style="bold"), _errors(record), _skills(record)]
+    parts.append(Text(headline(record), style="bold"))
+    parts += [Text(f"- {line}") for line in claims(record)]
+    parts += [_errors(record), _skills(record), Text(sight_note(), style="dim")]
     if len(record.actions.names) > 2 or error_metric(record)[0] == "nmae":
         parts.append(_dims(record))
-    blind = blind_line(record)
-    if blind:
-        parts.append(Text(f"\n{blind}"))
     parts += [Text(f"\n{shape_line(record)}"), _latency(record), Text(CAVEAT, style="dim")]
     if record.findings:
         parts.append(findings_text(record.findings))
@@ -62,7 +65,8 @@ def _errors(record: OfflineRecord) -> Table:
         *(Text(interval(record.summary.of(scope).of(metric))) for scope in SCOPES),
         end_section=True,
     )
-    for name, errors in record.baselines.items():
+    for name in rivals(record):
+        errors = record.baselines[name]
         table.add_row(
             BASELINE_NAMES[name],
             *(number(errors.of(scope).of(metric).value) for scope in SCOPES),
@@ -75,7 +79,8 @@ def _skills(record: OfflineRecord) -> Table:
     table.add_column("against")
     for scope in SCOPES:
         table.add_column(scope_titles(record)[scope], justify="right")
-    for name, known in record.skill.items():
+    for name in rivals(record):
+        known = record.skill[name]
         table.add_row(BASELINE_NAMES[name], *(_skill(known.of(scope)) for scope in SCOPES))
     return table
 
@@ -95,7 +100,8 @@ def _dims(record: OfflineRecord) -> Table:
     table.add_column("dim", no_wrap=True)
     table.add_column("MAE", justify="right", no_wrap=True)
     table.add_column("in std", justify="right")
-    baselines = list(dict.fromkeys((main_baseline(record), "repeat_last")))
+    others = [name for name in ("repeat_last", "hold_state", "zero") if name in rivals(record)]
+    baselines = list(dict.fromkeys((main_baseline(record), *others)))[:2]
     for name in baselines:
         table.add_column(f"vs {BASELINE_NAMES[name]}", justify="right")
     for row in shown:

@@ -7,7 +7,7 @@ from typing import Literal
 from policyscope.runs.content import OfflineRecord
 from policyscope.runs.parts import Scope
 from policyscope.views.language import Say, english
-from policyscope.views.words import interval, number, ratio, unit_name, who
+from policyscope.views.words import number, ratio, unit_name, who
 
 CAVEAT = (
     "Open-loop error uses the demonstrator's states: it detects broken pipelines and gross "
@@ -20,14 +20,6 @@ BASELINE_NAMES = {
     "zero": "no motion",
     "repeat_last": "repeat last",
     "dataset_mean": "dataset mean",
-}
-
-
-BLIND_NAMES = {
-    "ridge_state": "ridge regression on the state",
-    "ridge_state_action": "ridge regression on state and previous action",
-    "nearest_state": "the nearest frame by state",
-    "nearest_state_action": "the nearest frame by state and previous action",
 }
 
 
@@ -52,35 +44,6 @@ def error_metric(record: OfflineRecord) -> tuple[Literal["mae", "nmae"], str]:
     return "nmae", "std"
 
 
-def main_baseline(record: OfflineRecord) -> str:
-    """The baseline that the headline names: doing nothing, where the dataset supports it."""
-    return next(name for name in ("hold_state", "zero", "repeat_last") if name in record.skill)
-
-
-def headline(record: OfflineRecord, say: Say = english) -> str:
-    """Is this policy better than doing nothing, by how much, how sure: one sentence."""
-    name = main_baseline(record)
-    gain = record.skill[name].chunk
-    value, low, high = gain.value, gain.ci_low, gain.ci_high
-    against = say(BASELINE_NAMES[name])
-    shown = interval(gain, ratio)
-    if value is None:
-        text = "Skill against {against} is undefined: the baseline makes no error"
-    elif low is None or high is None:
-        text = (
-            "Less error than {against} over the whole chunk: skill {shown}, no interval"
-            if value > 0
-            else "More error than {against} over the whole chunk: skill {shown}, no interval"
-        )
-    elif low > 0:
-        text = "Better than {against} over the whole chunk: skill {shown}"
-    elif high < 0:
-        text = "Worse than {against} over the whole chunk: skill {shown}"
-    else:
-        text = "Not clearly different from {against} over the whole chunk: skill {shown}"
-    return say(text, against=against, shown=shown)
-
-
 def shape_line(record: OfflineRecord, say: Say = english) -> str:
     """Similarity and smoothness of the predicted chunks in one sentence."""
     near, seams = record.similarity, record.smoothness
@@ -93,37 +56,6 @@ def shape_line(record: OfflineRecord, say: Say = english) -> str:
         path=ratio(near.path_length_ratio.value),
         jump=ratio(seams.boundary_jump),
         demo=ratio(seams.boundary_jump_demo),
-    )
-
-
-def blind_line(record: OfflineRecord, say: Say = english) -> str:
-    """What the policy gains over the best baselines that learn and see no picture.
-
-    With and without the previous action, which is the demonstrator's and which no policy gets.
-    """
-    known = record.blind
-    if known is None:
-        return ""
-    shown = []
-    for names in (("ridge_state", "nearest_state"), ("ridge_state_action", "nearest_state_action")):
-        gains = {name: known.skill[name].executed for name in names}
-        valued = {name: gain.value for name, gain in gains.items() if gain.value is not None}
-        if valued:
-            best = min(valued, key=lambda name: valued[name])
-            shown.append(f"{interval(gains[best], ratio)} ({say(BLIND_NAMES[best])})")
-    if not shown:
-        return ""
-    how = (
-        "fitted on {n} training episodes"
-        if known.learnt_on == "training"
-        else "each of {n} episodes predicted from the others"
-    )
-    return say(
-        "Executed skill against the best baseline that learns and sees no picture, {how}: {gains}.",
-        how=say(how, n=known.n_episodes),
-        gains=say("{a}; with the demonstrator's previous action {b}", a=shown[0], b=shown[1])
-        if len(shown) > 1
-        else shown[0],
     )
 
 
