@@ -317,10 +317,12 @@ def test_check_on_the_shipped_policy(
     who = ["check", "--policy.path", str(policy), "--dataset.repo_id", "lerobot/pusht"]
     who += ["--dataset.root", root, "--frames", "128", "--json"]
     assert _status(who) == 0
-    assert json.loads(capsys.readouterr().out) == []
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["code"], row["severity"]) == ("inputs_used", "info")
+    assert "observation.image moves them by" in row["message"]
     _second_step(policy)
     assert _status(who) == 1
-    (row,) = json.loads(capsys.readouterr().out)
+    row, *_ = json.loads(capsys.readouterr().out)
     assert (row["code"], row["severity"]) == ("suspect_unnormalized_twice", "error")
     run = evaluate(
         EvalConfig(

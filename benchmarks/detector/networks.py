@@ -20,11 +20,14 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 import fakes
+from policyscope.actions.spaces import NativeActions, NormalizedActions, Normalizer
+from policyscope.checks.ablation import other_episodes
 from policyscope.commands.check import check
 from policyscope.config import DatasetConfig, EvalConfig, PolicyConfig
 from policyscope.data.frames import FrameBatch
 from policyscope.data.pictures import unit_range
 from policyscope.data.source import FrameSource
+from policyscope.policies.checkpoint import find_step
 
 SIZE = 48
 HORIZON = 16
@@ -157,7 +160,9 @@ def load_frames(name: str, root: Path, cache: Path) -> Frames:
         np.savez(
             file,
             images=np.concatenate(images),
-            state=np.concatenate([e.state for e in loaded if e.state is not None]),
+            state=np.concatenate([e.state for e in loaded if e.state is not None]).astype(
+                np.float32
+            ),
             action=np.concatenate([e.actions.values for e in loaded]).astype(np.float32),
             episode=np.array([r[0] for r in rows]),
             frame=np.array([r[1] for r in rows]),
@@ -248,49 +253,135 @@ def _training_batch(frames: Frames, rows: np.ndarray, config: Any, camera: str) 
 
 
 def predict(name: str, fold: str, checkpoint: Path, frames: Frames, root: Path) -> None:
-    """Native chunks of every unseen frame, beside the checkpoint: ``predictions.npz``."""
+    """Native chunks of every unseen frame, beside the checkpoint: ``predictions.npz``; and of some
+    with mistakes in their inputs: ``inputs.npz``."""
     config = EvalConfig(
         policy=PolicyConfig(path=str(checkpoint)),
         dataset=DatasetConfig(repo_id=name, root=str(root / DATA[name].folder), episodes="0"),
         device="cpu",
     )
     inputs = check(config)
-    policy = inputs.open_policy(config)
-    (camera,) = inputs.source.facts.robot.cameras
+    assert inputs.checkpoint is not None
+    ask = Asker(inputs.open_policy(config), frames, next(iter(inputs.source.facts.robot.cameras)))
     test = np.flatnonzero(np.isin(frames.episode, list(DATA[name].test[fold])))
-    chunks = []
-    for start in range(0, len(test), 64):
-        rows = test[start : start + 64]
-        seen, _ = frames.within(rows, np.asarray(policy.spec.steps))
-        observations = tuple(
-            {
-                fakes.STATE: torch.from_numpy(frames.state[at]),
-                camera: torch.from_numpy(frames.images[at]).float() / 255,
-            }
-            for at in seen.T
-        )
-        batch = FrameBatch(
-            frames.episode[rows],
-            frames.frame[rows],
-            np.zeros(len(rows), dtype=np.int64),
-            tuple(frames.task[r] for r in rows),
-            observations,
-        )
-        chunks.append(policy.predict(batch).actions.values)
-    predicted = np.concatenate(chunks)
-    ahead, is_pad = frames.within(test, np.arange(predicted.shape[1]))
+    predicted = ask(test, *ask.seen(test))
     np.savez(
         checkpoint / "predictions.npz",
         predicted=predicted,
-        target=frames.action[ahead].astype(np.float64),
-        is_pad=is_pad,
-        state=frames.state[test].astype(np.float64),
-        episode=frames.episode[test],
-        frame=frames.frame[test],
+        **_beside(frames, test, predicted.shape[1]),
     )
     std = np.asarray(inputs.source.facts.robot.stats["action"]["std"])
     error = np.abs(predicted[:, 0] - frames.action[test]) / std
     print(f"{checkpoint.name}: {len(test)} unseen frames, step-1 error {error.mean():.3f} std")
+    pool = _spread(frames, test)
+    answers = {
+        f"{fault}/{swapped}": values
+        for fault, seen in input_faults(ask, inputs.checkpoint, pool).items()
+        for swapped, values in _ablated(ask, pool, *seen).items()
+    }
+    np.savez(checkpoint / "inputs.npz", **answers, **_beside(frames, pool, predicted.shape[1]))
+
+
+def _beside(frames: Frames, rows: np.ndarray, horizon: int) -> dict[str, np.ndarray]:
+    """What the frames themselves say."""
+    ahead, is_pad = frames.within(rows, np.arange(horizon))
+    return {
+        "target": frames.action[ahead].astype(np.float64),
+        "is_pad": is_pad,
+        "state": frames.state[rows].astype(np.float64),
+        "episode": frames.episode[rows],
+        "frame": frames.frame[rows],
+    }
+
+
+def _spread(frames: Frames, rows: np.ndarray) -> np.ndarray:
+    """At most 16 episodes, as many frames of each as make 256, four at least."""
+    known = np.unique(frames.episode[rows])
+    chosen = known[np.linspace(0, len(known) - 1, min(len(known), 16)).astype(int)]
+    each = 256 // len(chosen)
+    parts = [rows[frames.episode[rows] == e] for e in chosen]
+    return np.concatenate([p[np.linspace(0, len(p) - 1, each).astype(int)] for p in parts])
+
+
+class Asker:
+    """Asks a network about frames in memory, as they are or with other inputs."""
+
+    def __init__(self, policy: Any, frames: Frames, camera: str) -> None:
+        self._policy, self._frames, self._camera = policy, frames, camera
+
+    def seen(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """[N, steps, 3, SIZE, SIZE] uint8 pictures and [N, steps, S] states."""
+        at, _ = self._frames.within(rows, np.asarray(self._policy.spec.steps))
+        return self._frames.images[at], self._frames.state[at]
+
+    def __call__(self, rows: np.ndarray, images: np.ndarray, state: np.ndarray) -> np.ndarray:
+        """[N, H, A] native chunks; the noise is that of the rows."""
+        chunks = []
+        for start in range(0, len(rows), 64):
+            some = slice(start, start + 64)
+            observations = tuple(
+                {
+                    fakes.STATE: state[some, step].astype(np.float32),
+                    self._camera: images[some, step].astype(np.float32) / 255,
+                }
+                for step in range(images.shape[1])
+            )
+            at = rows[some]
+            batch = FrameBatch(
+                self._frames.episode[at],
+                self._frames.frame[at],
+                np.zeros(len(at), dtype=np.int64),
+                tuple(self._frames.task[r] for r in at),
+                observations,
+            )
+            chunks.append(self._policy.predict(batch).actions.values)
+        return np.concatenate(chunks)
+
+    def others(self, rows: np.ndarray, seed: int) -> np.ndarray:
+        """For each row the place of one of another episode."""
+        donors = other_episodes(self._frames.episode[rows], seed)
+        assert donors is not None
+        return donors
+
+
+def input_faults(
+    ask: Asker, checkpoint: Any, rows: np.ndarray
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Mistake → the pictures and states that the network would be given."""
+    images, state = ask.seen(rows)
+    step = find_step(checkpoint.preprocessor, "normalizer_processor")
+    assert step is not None
+    mode = step.mode("STATE")
+    units = ("",) * state.shape[-1]
+    door = Normalizer.from_stats({"action": step.stats[fakes.STATE]}, mode=mode, units=units)
+
+    def given(normalized: np.ndarray) -> np.ndarray:
+        """What a right normalizer turns into these."""
+        return door.unnormalize(NormalizedActions(normalized, door.stats_id)).values
+
+    right = door.normalize(NativeActions(state, units)).values
+    draw = np.random.default_rng(0)
+    sign = draw.choice([-1.0, 1.0], (2, state.shape[-1]))
+    donors = ask.others(rows, 1)
+    return {
+        "clean": (images, state),
+        "black_pictures": (np.zeros_like(images), state),
+        "upside_down": (images[..., ::-1, :], state),
+        "other_frame": (images[donors], state[donors]),
+        "raw_state": (images, given(state)),
+        "other_state_stats": (images, given(right * 2.0 ** sign[0] + 1.5 * sign[1])),
+    }
+
+
+def _ablated(
+    ask: Asker, rows: np.ndarray, images: np.ndarray, state: np.ndarray
+) -> dict[str, np.ndarray]:
+    donors = ask.others(rows, 0)
+    return {
+        "own": ask(rows, images, state),
+        "camera": ask(rows, images[donors], state),
+        "state": ask(rows, images, state[donors]),
+    }
 
 
 def main() -> None:
@@ -311,7 +402,7 @@ def main() -> None:
                 out = args.output_dir / f"{name}-{kind}-{fold}"
                 if not (out / "train_config.json").is_file():
                     train(name, kind, fold, frames, args.datasets, out)
-                if not (out / "predictions.npz").is_file():
+                if not (out / "inputs.npz").is_file():
                     predict(name, fold, out, frames, args.datasets)
 
 

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from policyscope.checks.ablation import (
+    Ablator,
+    ablation_findings,
+    inputs_of,
+    inputs_used,
+    measured,
+)
 from policyscope.checks.detector.findings import examine
 from policyscope.checks.detector.hypotheses import Declared
 from policyscope.checks.detector.probe import ask, declared
 from policyscope.checks.inputs import OfflineInputs, read_offline
 from policyscope.config import CheckConfig, OfflineOptions
 from policyscope.errors import errors_in
+from policyscope.policies.base import Policy
+
+_ABLATED = 96  # frames: three batches of the sample, over all of its episodes
+_PATIENCE_S = 6.0
 
 
 def check(config: OfflineOptions) -> OfflineInputs:
@@ -26,13 +37,44 @@ def check(config: OfflineOptions) -> OfflineInputs:
         InputError: something can't be read, opened or called, or makes no sense.
     """
     inputs = read_offline(config)
-    n_frames = config.frames if isinstance(config, CheckConfig) else 0
-    if not n_frames or inputs.checkpoint is None or errors_in(inputs.findings):
+    if not isinstance(config, CheckConfig) or not config.frames:
+        return inputs
+    if inputs.checkpoint is None or errors_in(inputs.findings):
         return inputs
     policy = inputs.open_policy(config)
-    sample = ask(policy, inputs.source, inputs.alignment, inputs.episodes, n_frames)
-    found = examine(sample, declared_of(config, inputs))
+    ablator = None
+    if config.ablate:
+        ablator = ablator_of(policy, inputs, most=_ABLATED, patience_s=_PATIENCE_S)
+    sample = ask(policy, inputs.source, inputs.alignment, inputs.episodes, config.frames, ablator)
+    known = declared_of(config, inputs)
+    found = list(examine(sample, known))
+    if ablator is not None:
+        n_tasks = len(inputs.source.facts.robot.tasks)
+        ablation = measured(ablator.predictions(), sample, known.std, n_tasks=n_tasks)
+        if ablation is not None:
+            found += [*ablation_findings(ablation), inputs_used(ablation)]
     return replace(inputs, findings=(*inputs.findings, *found))
+
+
+def ablator_of(
+    policy: Policy,
+    inputs: OfflineInputs,
+    *,
+    most: int,
+    patience_s: float = float("inf"),
+    batch_size: int = 32,
+) -> Ablator:
+    """What asks a policy again about its inputs; its arguments are those of `Ablator`."""
+    robot, checkpoint = inputs.source.facts.robot, inputs.checkpoint
+    reads = checkpoint is None or checkpoint.kind.language  # of a policy object nobody knows
+    return Ablator(
+        policy,
+        inputs_of(policy.spec, robot, language=reads),
+        robot.tasks,
+        most=most,
+        patience_s=patience_s,
+        batch_size=batch_size,
+    )
 
 
 def declared_of(config: OfflineOptions, inputs: OfflineInputs) -> Declared:

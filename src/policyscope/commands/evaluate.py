@@ -8,10 +8,12 @@ from functools import partial
 import numpy as np
 
 from policyscope.actions.spaces import NativeActions
+from policyscope.checks.ablation import ablation_findings
 from policyscope.checks.detector.findings import examine
 from policyscope.checks.detector.probe import stored
 from policyscope.checks.inputs import OfflineInputs
 from policyscope.checks.postflight import postflight
+from policyscope.commands.ablate import ablation, require_ablatable, require_ablated
 from policyscope.commands.check import declared_of
 from policyscope.commands.preparation import Prepared, head, prepare, unfinished
 from policyscope.commands.session import Run, Session, output_dir, policy_name, session
@@ -103,6 +105,7 @@ def carry_out(
     inputs, scripted = prepared.inputs, prepared.scripted
     held.refuse(inputs.findings, partial(unfinished, prepared, None))
     if (finished := held.finished(prepared.plan, OfflineRecord)) is not None:
+        require_ablated(prepared.config, finished.record)
         return finished
     watch.stage("loading the policy")
     policy = (
@@ -125,6 +128,7 @@ def _run(
     episodes = [e for e, _ in frames]
     if config.report.episodes is not None:  # said now, not after hours
         named_episodes(config.report.episodes, episodes)
+    require_ablatable(config, policy, inputs)
     if until is not None and until < len(rows_of(frames, config.samples)):
         _predict(prepared, policy, directory, watch, until)
         return None
@@ -137,9 +141,13 @@ def _run(
         fps=inputs.source.facts.robot.fps,
     )
     speed = _predict(prepared, policy, directory, watch, None)
+    if config.ablate:
+        watch.stage("asking again with inputs of other frames")
+    ablated = ablation(prepared, policy, directory, speed.batch_size)
     watch.stage("computing metrics")
     scores, blind = _scorecard(config, inputs, policy, directory, episodes)
     found = _found(config, inputs, policy, directory, frames, scores)
+    found += ablation_findings(ablated) if ablated else []
     by_episode = scores.by_episode()
     write_episodes(directory.path, by_episode)
     watch.stage("keeping pictures for the page")
@@ -157,6 +165,7 @@ def _run(
         ),
         scores.tables(),
         blind=blind,
+        ablation=ablated,
         plan=prepared.plan,
         by_episode=EpisodeTable.of(by_episode, file=BY_EPISODE),
         latency=latency,

@@ -45,6 +45,11 @@ class EvalConfig(OfflineOptions):
     """Compile the model (torch.compile); the difference that it makes is measured."""
     latency_calls: int = 64
     """Batch-1 control steps to time (59 support a p95, 299 a p99); 0 skips them."""
+    ablate: bool = False
+    """Ask again about some frames with each camera's picture, then the state, from another
+    episode, then with another instruction: what changes is what the policy uses."""
+    ablate_frames: int = 1024
+    """How many frames --ablate asks about, spread over all episodes."""
     report: PageConfig = field(default_factory=PageConfig)
     lang: Language = "en"
     """Language of the page."""
@@ -65,6 +70,7 @@ class EvalConfig(OfflineOptions):
             ("--max_frames", self.max_frames, 1),
             ("--stride", self.stride, 1),
             ("--latency_calls", self.latency_calls, 0),
+            ("--ablate_frames", self.ablate_frames, 1),
             ("--seed", self.seed, -(2**63), 2**63 - 1),
         )
         require_number_or_auto([("--batch_size", self.batch_size)])
@@ -80,7 +86,8 @@ class EvalConfig(OfflineOptions):
 @dataclass(frozen=True)
 class CheckConfig(OfflineOptions):
     """Finds what would make the numbers meaningless, in seconds: in the files of policy and
-    dataset, then in the predictions of a few hundred frames.
+    dataset, then in the predictions of a few hundred frames: are they better than doing nothing,
+    and what do they depend on?
 
     policyscope check --policy.path DIR --dataset.repo_id lerobot/pusht --dataset.root DATA
 
@@ -89,6 +96,9 @@ class CheckConfig(OfflineOptions):
 
     frames: int = 256
     """Frames to ask the policy about, spread over at most eight episodes; 0 reads files alone."""
+    ablate: bool = True
+    """Ask again about up to 96 of them with each camera's picture, then the state, from another
+    episode, then with another instruction: is any of these ignored?"""
     json: bool = False
     """Print the findings as JSON."""
 

@@ -23,6 +23,7 @@ from policyscope.runs.rows import (
     in_scope,
 )
 from policyscope.runs.values import (
+    Ablation,
     ClosedLoop,
     Latency,
     MotionSummary,
@@ -333,6 +334,8 @@ class OfflineRecord(OfflineScores, OfflineHead):
     """What may be said of it; earlier versions did not write it."""
     headline: str | None = None
     """The same in a sentence."""
+    ablation: Ablation | None = None
+    """None where nobody asked for it."""
     by_episode: EpisodeTable
     latency: Latency
     throughput: Speed
@@ -344,6 +347,7 @@ class OfflineRecord(OfflineScores, OfflineHead):
         scores: OfflineScores,
         *,
         blind: BlindScores | None,
+        ablation: Ablation | None,
         plan: OfflinePlan,
         by_episode: EpisodeTable,
         latency: Latency,
@@ -354,6 +358,7 @@ class OfflineRecord(OfflineScores, OfflineHead):
             **dict(head),
             **dict(scores),
             blind=blind,
+            ablation=ablation,
             plan=plan,
             by_episode=by_episode,
             latency=latency,

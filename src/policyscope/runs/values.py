@@ -122,6 +122,45 @@ class Standing(Part):
     better_to: Whole | None
 
 
+Use = Literal["ignored", "needed", "harmful", "unclear"]
+"""What the intervals let one say of an input: the prediction hardly changes without it, the error
+grows, the error falls, or none of these is shown."""
+
+
+@final
+class AblatedInput(Part):
+    """The same frames with one input replaced; distances are means in standard deviations."""
+
+    key: str
+    """Of the dataset; ``task`` for the instruction."""
+    kind: Literal["camera", "state", "instruction"]
+    replaced_by: Literal["another_episode", "another_task", "neutral_text"]
+    text: str | None = None
+    """The neutral text."""
+    use: Use
+    change: Value
+    """Of the prediction."""
+    error: Value
+    """With the input replaced."""
+    error_ratio: Value
+    """To the error with the frame's own input, paired by episode."""
+
+
+@final
+class Ablation(Part):
+    """What each input is worth, on some of the frames; chunks as a whole, the same noise."""
+
+    n_frames: Whole
+    n_episodes: Whole
+    seed: int
+    """Of the choice of other frames."""
+    ignored_below: Finite
+    """Change of the prediction below which an input counts as ignored."""
+    error: Value
+    """With the frames' own inputs, in standard deviations."""
+    inputs: Sequence[AblatedInput]
+
+
 @final
 class Similarity(Part):
     """Distances between predicted and demonstrated chunks, in `unit`."""

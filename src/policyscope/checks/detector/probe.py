@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from policyscope.actions.robots import Robot
 from policyscope.actions.spaces import FloatArray, NativeActions, Normalizer, missing_stats
+from policyscope.checks.ablation import Ablator
 from policyscope.checks.detector.hypotheses import Declared, Sample
 from policyscope.data.facts import ACTION
 from policyscope.data.frames import Row
@@ -32,27 +33,41 @@ def ask(
     alignment: Alignment,
     episodes: tuple[int, ...],
     n_frames: int,
+    ablator: Ablator | None = None,
 ) -> Sample:
     """Predictions of about `n_frames` frames, spread evenly over at most eight episodes.
 
     Asks in rounds over all episodes, so that a slow policy which runs out of patience after some
     seconds still leaves a fair sample.
+
+    Args:
+        policy: what to ask.
+        source: demonstrations.
+        alignment: which dims are compared.
+        episodes: to choose from.
+        n_frames: to ask about.
+        ablator: asks again about the first of them, while their pictures are at hand.
     """
     chosen = _evenly(np.asarray(episodes), MOST_EPISODES)
     each = -(-n_frames // len(chosen))
-    by_episode = [[(int(e), int(f), 0) for f in _spread(source, int(e), each)] for e in chosen]
-    rows: list[Row] = [r for turn in _rounds(by_episode) for r in turn]
-    begin, predicted, asked = time.perf_counter(), [], 0
+    frames = [(int(e), np.arange(source.episode(int(e)).length)) for e in chosen]
+    rows = in_rounds(frames, each)
+    spent, predicted, asked = 0.0, [], 0
+    begin = time.perf_counter()
     for batch in source.batches(
         rows, batch_size=_BATCH, keys=policy.spec.keys, steps=policy.spec.steps
     ):
         predicted.append(policy.predict(batch).actions.values)
         asked += len(batch)
+        spent += time.perf_counter() - begin
+        if ablator is not None and ablator.willing:
+            ablator.ask(batch)
         if policy.borrows:
             batch.release()
-        if time.perf_counter() - begin > _PATIENCE_S and asked >= 3 * _BATCH:
+        if spent > _PATIENCE_S and asked >= 3 * _BATCH:
             break
-    return _against(source, alignment, rows[:asked], np.concatenate(predicted))
+        begin = time.perf_counter()
+    return against(source, alignment, rows[:asked], np.concatenate(predicted))
 
 
 def stored(
@@ -75,7 +90,7 @@ def stored(
         frames = _evenly(np.arange(len(values)), max(_STORED // n_episodes, _LEAST))
         rows += [(episode, int(index[f]), 0) for f in frames]
         kept.append(values[frames])
-    return _against(source, alignment, rows, np.concatenate(kept))
+    return against(source, alignment, rows, np.concatenate(kept))
 
 
 def declared(
@@ -107,7 +122,7 @@ def declared(
     return Declared(alignment.schema, door, std, ours.get("min"), ours.get("max"), action_kind)
 
 
-def _against(
+def against(
     source: FrameSource, alignment: Alignment, rows: list[Row], predicted: FloatArray
 ) -> Sample:
     """Put the demonstrations beside [N, H, A] predictions of N rows."""
@@ -142,14 +157,22 @@ def _evenly(values: Any, most: int) -> Any:
     return values[np.unique(np.linspace(0, len(values) - 1, most).astype(int))]
 
 
-def _spread(source: FrameSource, episode: int, n: int) -> list[int]:
+def in_rounds(frames: Sequence[tuple[int, NDArray[np.int64]]], each: int) -> list[Row]:
+    """At most `each` frames of each episode, spread evenly; four of each episode at a time.
+
+    Every beginning of the list is spread over all episodes and over each of them.
+    """
+    by_episode = [[(episode, f, 0) for f in _spread(known, each)] for episode, known in frames]
+    return [
+        row
+        for start in range(0, max(map(len, by_episode)), 4)
+        for rows in by_episode
+        for row in rows[start : start + 4]
+    ]
+
+
+def _spread(frames: NDArray[np.int64], n: int) -> list[int]:
     """Frames spread evenly, in an order of which every beginning is spread, too."""
-    frames = _evenly(np.arange(source.episode(episode).length), n)
+    frames = _evenly(frames, n)
     stride = next((s for s in (7, 5, 3, 2) if len(frames) % s), 1)
     return [int(frames[i * stride % len(frames)]) for i in range(len(frames))]
-
-
-def _rounds(by_episode: list[list[Row]]) -> Iterable[list[Row]]:
-    """Four frames of each episode at a time."""
-    for start in range(0, max(map(len, by_episode)), 4):
-        yield [row for rows in by_episode for row in rows[start : start + 4]]

@@ -15,6 +15,7 @@ from policyscope.runs.rows import EpisodeRow, ranked
 from policyscope.runs.values import Latency, Times
 from policyscope.views.html import command, fill, machine_lines, policy_line, sampling_rows
 from policyscope.views.language import Say, speaker
+from policyscope.views.offline.ablation import ablation_note, ablation_rows
 from policyscope.views.offline.claims import claims, headline, main_baseline, rivals, sight_note
 from policyscope.views.offline.series import MOST_ROWS, Series, collect
 from policyscope.views.offline.words import (
@@ -65,6 +66,8 @@ def write_page(
         claims=claims(record, say),
         rivals=rivals(record),
         sight=sight_note(say),
+        uses=ablation_rows(record.ablation, say) if record.ablation else (),
+        uses_note=ablation_note(record.ablation, say) if record.ablation else "",
         scopes=[(scope, scope_titles(record, say)[scope]) for scope in SCOPES],
         unit=unit_name(error_metric(record)[1], say),
         metric=error_metric(record)[0],

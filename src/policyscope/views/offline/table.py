@@ -10,6 +10,7 @@ from rich.text import Text
 from policyscope.runs.content import OfflineRecord
 from policyscope.runs.parts import SCOPES
 from policyscope.runs.values import Value
+from policyscope.views.offline.ablation import ablation_table
 from policyscope.views.offline.claims import (
     claims,
     headline,
@@ -41,6 +42,8 @@ def run_table(record: OfflineRecord) -> RenderableType:
     parts += [_errors(record), _skills(record), Text(sight_note(), style="dim")]
     if len(record.actions.names) > 2 or error_metric(record)[0] == "nmae":
         parts.append(_dims(record))
+    if record.ablation is not None:
+        parts.append(ablation_table(record.ablation))
     parts += [Text(f"\n{shape_line(record)}"), _latency(record), Text(CAVEAT, style="dim")]
     if record.findings:
         parts.append(findings_text(record.findings))
