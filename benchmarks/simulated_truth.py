@@ -20,7 +20,7 @@ from scipy.special import stdtrit
 
 from policyscope.metrics.boschloo import binomial, rejected
 from policyscope.metrics.bounded import between
-from policyscope.metrics.intervals import cluster_mean
+from policyscope.metrics.intervals import Estimate, cluster_mean, skill
 from policyscope.metrics.paired import paired_errors
 from policyscope.metrics.power import plan
 from policyscope.metrics.proportions import (
@@ -174,21 +174,60 @@ def offline_errors(page: Page) -> None:
         for n in SIZES:
             a, b, count, truth = _episodes(page.random, n, page.draws, shape, 0.9)
             alone = [cluster_mean(x, c) for x, c in zip(a.T[:4000], count.T[:4000], strict=True)]
-            single = np.mean([bool(e.low and e.high and e.low <= truth <= e.high) for e in alone])
+            single, shown = _held(alone, truth)
             pair = paired_errors(a, b, count)
             gap = -0.1 * truth
             covered = [
-                float(single),
+                single,
                 float(((pair.ratio_low <= 0.9) & (pair.ratio_high >= 0.9)).mean()),
                 float(((pair.difference_low <= gap) & (pair.difference_high >= gap)).mean()),
             ]
-            rows.append([name, str(n), *(_percent(c) for c in covered)])
+            rows.append([name, str(n), shown, *(_percent(c) for c in covered[1:])])
             for what, share in zip(("error", "ratio", "difference"), covered, strict=True):
-                if what != "error":
-                    page.promise(f"{what}, {name}, {n} episodes", share, 0.93, 0.98)
+                page.promise(f"{what}, {name}, {n} episodes", share, 0.93, 0.98)
     page.table(
-        "Offline errors: coverage, %",
+        "Offline errors: coverage (no interval given: one episode holds nearly all), %",
         ["episodes", "n", "error", "ratio of two runs", "difference of two runs"],
+        rows,
+    )
+
+
+def _held(known: Sequence[Estimate], truth: float) -> tuple[float, str]:
+    """Share of the intervals that hold the truth, and it as text with the share of none."""
+    given = [e for e in known if e.low is not None and e.high is not None]
+    held = float(np.mean([e.low <= truth <= e.high for e in given]))  # type: ignore[operator]
+    none = 1 - len(given) / len(known)
+    return held, _percent(held) + (f" ({100 * none:.2g})" if none else "")
+
+
+_SKILLS = {
+    "0": (1.0, 40.0),
+    "0.4": (0.6, 8.0),
+    "0.98, where its errors follow no baseline": (0.02, 2.0),
+}
+"""True skill → ratio of squared errors, and how alike both runs are within an episode."""
+
+
+def skills(page: Page) -> None:
+    """Coverage of skill, paired by episode: squared errors, which hard episodes rule."""
+    rows = []
+    draws = min(page.draws, 4000)
+    for name, shape in _POPULATIONS.items():
+        for truth, (ratio, own) in _SKILLS.items():
+            cells = []
+            for n in SIZES:
+                hard = page.random.gamma(shape, 1 / shape, size=(draws, n))
+                count = np.ceil(120 * np.sqrt(hard) * page.random.uniform(0.6, 1.4, hard.shape))
+                a, b = page.random.gamma(own, 1 / own, size=(2, draws, n))
+                base, ours = count * hard**2 * a**2, ratio * count * hard**2 * b**2
+                known = [skill(x, y) for x, y in zip(ours, base, strict=True)]
+                held, shown = _held(known, 1 - ratio)
+                cells.append(shown)
+                page.promise(f"skill {truth}, {name}, {n} episodes", held, 0.93, 0.98)
+            rows.append([name, truth, *cells])
+    page.table(
+        "Skill, paired by episode: coverage (no interval given: one holds nearly all), %",
+        ["episodes", "true skill", *(f"n = {n}" for n in SIZES)],
         rows,
     )
 
@@ -419,6 +458,7 @@ SECTIONS: tuple[Callable[[Page], None], ...] = (
     success_rates,
     bounded_means,
     offline_errors,
+    skills,
     rate_differences,
     error_rates,
     several_runs,

@@ -55,14 +55,40 @@ def test_nothing_to_compare_raises() -> None:
 
 
 def test_interval_by_hand() -> None:
-    g, c = np.array([10.0, 14, 9, 20, 7]), np.array([5.0, 6, 4, 9, 4])
-    m = 60 / 28
-    se = math.sqrt(5 / 4 * sum((gi - m * ci) ** 2 for gi, ci in zip(g, c, strict=True))) / 28
-    t = scipy_stats.t.ppf(0.975, 4)
-    known = cluster_mean(g, c)
-    assert known.value == pytest.approx(m)
-    assert known.low == pytest.approx(m * math.exp(-t * se / m))
-    assert known.high == pytest.approx(m * math.exp(t * se / m))
+    g, c = [10.0, 14, 9, 20, 7], [5.0, 6, 4, 9, 4]
+    shares = [gi / 60 for gi in g]
+    squares = sum(w**2 for w in shares)
+    gaps = [w - ci / 28 for w, ci in zip(shares, c, strict=True)]
+    seen = [1 - 2 * w + squares for w in shares]
+    t = scipy_stats.t.ppf(0.975, 1 / squares - 1)
+    known = cluster_mean(np.array(g), np.array(c))
+    assert known.value == pytest.approx(60 / 28)
+    wide = t * math.sqrt(sum((d / s) ** 2 for d, s in zip(gaps, seen, strict=True)))
+    assert known.low == pytest.approx(60 / 28 * math.exp(-wide))
+    assert known.high == pytest.approx(60 / 28 * math.exp(wide))
+    ratio = cluster_ratio(np.array(g), np.array(c))  # the same gaps, weighed by both sums
+    both = [(w + ci / 28) / 2 for w, ci in zip(shares, c, strict=True)]
+    squares = sum(w**2 for w in both)
+    t = scipy_stats.t.ppf(0.975, 1 / squares - 1)
+    seen = [1 - 2 * w + squares for w in both]
+    wide = t * math.sqrt(sum(d**2 / s for d, s in zip(gaps, seen, strict=True)))
+    assert ratio.high == pytest.approx(60 / 28 * math.exp(wide))
+
+
+def test_equal_episodes_get_the_usual_t() -> None:
+    x = np.array([1.0, 1.01, 0.99, 1.02, 0.98, 1.0])
+    known = cluster_ratio(x, np.ones(6))
+    usual = scipy_stats.t.interval(0.95, 5, x.mean(), x.std(ddof=1) / math.sqrt(6))
+    assert (known.low, known.high) == pytest.approx(usual, rel=1e-3)
+
+
+def test_one_episode_that_is_all_there_is_gets_no_interval() -> None:
+    total = np.array([1e9, 1.0, 1.0, 1.0, 1.0])
+    assert cluster_mean(total, np.ones(5)).low is None
+    assert skill(total, np.ones(5)).low is None
+    alone = np.array([1.0, 0.0, 0.0, 0.0, 0.0])
+    assert cluster_mean(alone, np.ones(5)).high is None
+    assert cluster_ratio(alone, alone).high is None
 
 
 def test_no_interval_below_five_episodes() -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policyscope.actions.spaces import FloatArray
-from policyscope.metrics.intervals import MIN_EPISODES
+from policyscope.metrics.intervals import MIN_EPISODES, unequal
 from policyscope.metrics.verdicts import ALPHA, Margin, Test
 
 _SAME = 1e-12  # relative spread below which all episodes tell the same, up to rounding
@@ -147,20 +147,8 @@ def paired_errors(
 def _weights(
     a: FloatArray, b: FloatArray, known: NDArray[np.bool_]
 ) -> tuple[FloatArray, FloatArray]:
-    """What unequal episodes do to the variance and to its certainty; NaN where there are too few.
-
-    An episode that holds the share w of all errors pulls the mean towards itself, so that its own
-    deviation is seen too small: its square keeps 1 - 2 w + Σ w² of what it was. And a variance
-    that few long or hard episodes make up is known as badly as that of few episodes: Kish's
-    number of them, 1 / Σ w², takes the place of n in the degrees of freedom. Both are the usual
-    n / (n - 1) and n - 1 where all episodes weigh the same.
-
-    Returns:
-        [G, ...] the part of each square that is seen, and [...] degrees of freedom.
-    """
+    """`unequal` of the mean share of both errors; degrees of freedom are NaN where too few."""
     totals = np.stack([a.sum(axis=0), b.sum(axis=0)])
     shares = np.where(totals[:, None] > 0, np.stack([a, b]) / totals[:, None], 0.0)
-    share = shares.sum(axis=0) / (totals > 0).sum(axis=0)
-    squares = (share**2).sum(axis=0)
-    freedom = np.where(known, np.maximum(1 / squares - 1, 1.0), np.nan)
-    return 1 - 2 * share + squares, freedom
+    seen, freedom = unequal(shares.sum(axis=0) / (totals > 0).sum(axis=0))
+    return seen, np.where(known, freedom, np.nan)
