@@ -210,6 +210,65 @@ def test_markdown_json_and_junit(runs: dict[str, Path]) -> None:
     assert int(suite.attrib["failures"]) == int(comparison.exit in (1, 3))
 
 
+def test_by_task_and_by_episode_are_those_of_a_plain_script(runs: dict[str, Path]) -> None:
+    a, b = runs["hold_state"], runs["dataset_mean"]
+    rows = _compared(a, b, metric="chunk.mae").runs[0].offline
+    tables = [
+        pq.read_table(r / "by_episode.parquet").to_pandas().query("scope == 'chunk'")
+        for r in (a, b)
+    ]
+    for row, first, second in zip(
+        rows.of("episode"), tables[0].itertuples(), tables[1].itertuples(), strict=True
+    ):
+        assert int(row.label) == first.episode_index == second.episode_index
+        assert float(row.paired.a) == pytest.approx(first.mae)
+        assert float(row.paired.b) == pytest.approx(second.mae)
+        assert np.isnan(row.paired.ratio_low)  # one episode has no interval
+    several = sorted(set(tables[0].task))
+    assert [row.label for row in rows.of("task")] == (several if len(several) > 1 else [])
+    for row in rows.of("task"):
+        known = tables[0][tables[0].task == row.label]
+        assert int(row.paired.n_episodes) == len(known)
+
+
+def test_what_a_paired_t_could_have_shown() -> None:
+    """A true ratio of that size is found in 80 % of simulated runs with that spread."""
+    from policyscope.metrics.paired import paired_errors
+
+    draw = np.random.default_rng(0)
+    spread, n, draws = 0.1, 20, 4000
+    count = np.ones((n, draws))
+    base = np.ones((n, draws))
+    noise = draw.normal(0, spread, size=(n, draws))
+    known = paired_errors(base, np.exp(noise), count)
+    told = float(np.median([known.detectable((i,)) for i in range(200)]))
+    found = paired_errors(base, told * np.exp(noise), count)
+    assert abs(float((found.p <= 0.05).mean()) - 0.8) < 0.03
+    same = paired_errors(base, 2 * base, count)
+    assert same.detectable((0,)) is None  # no spread, nothing to go by
+
+
+def test_runs_of_two_kinds_are_one_line(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from policyscope.commands.rollout import rollout
+    from test_rollout import Seeker, config
+
+    rollout(config(tmp_path / "r", n_episodes=2), policy=Seeker())
+    for words in (
+        ["report", str(runs["hold_state"]), str(tmp_path / "r"), "--output", str(tmp_path / "p")],
+        ["compare", str(tmp_path / "r"), str(runs["hold_state"]), "--html", str(tmp_path / "p")],
+    ):
+        with pytest.raises(SystemExit) as over:
+            main(words)
+        assert over.value.code == 2
+        told = capsys.readouterr().err.strip()
+        assert "\n" not in told
+        assert "an evaluation" in told
+        assert "a rollout" in told
+        assert not (tmp_path / "p").exists()
+
+
 @pytest.mark.parametrize("text", ["5 %", "0.5", "0", "12.5%"])
 def test_margins(text: str) -> None:
     limit = parse_margin(text, "offline")

@@ -89,7 +89,7 @@ class Opened:
     def show_everything(self) -> None:
         for chart in self.page.locator("[data-chart]").all():
             chart.scroll_into_view_if_needed()
-            chart.locator("svg").first.wait_for()
+            chart.locator("svg, .squares").first.wait_for()
 
     def until(self, condition: str) -> None:
         """Wait for a condition (the page's policy forbids Playwright's own, which needs eval)."""
@@ -333,17 +333,45 @@ def test_the_player_shows_the_frame_of_the_dataset(browser: Any, tmp_path: Path)
     assert opened.wrong == []
 
 
-def test_runs_side_by_side(browser: Any, run: Path, data: Path, tmp_path: Path) -> None:
-    other = tmp_path / "hold"
-    evaluate(fakes.config_for(data, "hold_state", other))
-    page = render_together((str(run), str(other)), str(tmp_path / "both.html"))
+def test_a_comparison_has_one_player_for_both(browser: Any, run: Path, tmp_path: Path) -> None:
+    other, root = tmp_path / "hold", json.loads((run / "run.json").read_text())["dataset"]["root"]
+    evaluate(fakes.config_for(Path(root), "hold_state", other))
+    page = render_together((str(other), str(run)), str(tmp_path / "both.html"))
     first = page.read_bytes()
-    render_together((str(run), str(other)), str(page))
+    render_together((str(other), str(run)), str(page))
     assert page.read_bytes() == first
     for width in WIDTHS:
         opened = Opened(browser, page, width)
         opened.show_everything()
-        assert "differ in" in opened.page.get_by_role("alert").inner_text()
+        assert opened.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+        assert opened.page.evaluate("document.title") != "owned"
+        opened.page.locator("[data-chart=episodes] [data-open='3']").click(force=True)
+        assert opened.page.evaluate("page.player.episode.index") == 3
+        fan = opened.page.locator("[data-actions] .cell").first.locator("[data-fan]")
+        assert [fan.nth(i).get_attribute("data-layer") for i in range(fan.count())] == ["0", "1"]
+        assert all(fan.nth(i).get_attribute("d") for i in range(2))
+        opened.context.close()
+        assert opened.wrong == []
+
+
+def test_rollouts_are_compared_seed_by_seed(browser: Any, tmp_path: Path) -> None:
+    from policyscope.commands.rollout import rollout
+    from test_rollout import Seeker, config
+
+    rollout(config(tmp_path / "hold", n_episodes=4))
+    rollout(config(tmp_path / "seeker", n_episodes=4), policy=Seeker(broken_at=(1001, 4)))
+    runs = (str(tmp_path / "hold"), str(tmp_path / "seeker"))
+    page = render_together(runs, str(tmp_path / "both.html"), "zh")
+    for width, theme in ((390, "dark"), (1280, "light")):
+        opened = Opened(browser, page, width, theme)
+        opened.show_everything()
+        squares = opened.page.locator(".squares button")
+        assert squares.count() == 8
+        won = [squares.nth(i).get_attribute("class") for i in range(8)]
+        assert won == ["lost"] * 4 + ["won apart", "lost", "won apart", "won apart"]
+        squares.nth(6).click()
+        assert opened.page.evaluate("page.player.episode.index") == 2
+        assert opened.page.evaluate("page.player.arrays.layers.length") == 2
         assert opened.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
         opened.context.close()
         assert opened.wrong == []

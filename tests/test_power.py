@@ -8,7 +8,15 @@ import math
 import pytest
 
 from policyscope.errors import UsageError
-from policyscope.metrics.power import detectable, one_run_power, paired_power, plan, unpaired_power
+from policyscope.metrics.power import (
+    detectable,
+    detectable_paired,
+    one_run_power,
+    paired_power,
+    plan,
+    unpaired_power,
+)
+from policyscope.metrics.proportions import mcnemar
 
 
 def _binomial(k: int, n: int, p: float) -> float:
@@ -133,3 +141,32 @@ def test_questions_without_an_answer(start: float, to: float, margin: float | No
 def test_impossible_correlation() -> None:
     with pytest.raises(UsageError, match="correlation"):
         paired_power(0.1, 0.9, 20, correlation=0.9)
+
+
+def test_what_shared_seeds_could_have_shown_by_adding_up_every_outcome() -> None:
+    n, rate, correlation = 30, 0.5, 0.3
+    known = detectable_paired(rate, n, correlation)
+
+    def power(other: float) -> float:
+        both = rate * other + correlation * (rate * (1 - rate) * other * (1 - other)) ** 0.5
+        both = min(max(both, rate + other - 1, 0.0), rate, other)
+        cells = (both, rate - both, other - both, 1 - rate - other + both)
+        total = 0.0
+        for only_a in range(n + 1):
+            for only_b in range(n + 1 - only_a):
+                if float(mcnemar(only_a, only_b)) <= 0.05:
+                    kept = n - only_a - only_b
+                    total += (
+                        math.comb(n, only_a)
+                        * math.comb(n - only_a, only_b)
+                        * cells[1] ** only_a
+                        * cells[2] ** only_b
+                        * (cells[0] + cells[3]) ** kept
+                    )
+        return total
+
+    for end in (known.lower, known.higher):
+        assert end is not None
+        assert 0.8 <= power(end) < 0.81
+    assert known.test == "exact McNemar"
+    assert detectable_paired(0.5, 5, 0.0).higher is None  # five pairs never reject

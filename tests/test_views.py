@@ -285,12 +285,25 @@ def test_the_page_speaks_chinese(run: Path) -> None:
     assert "保持当前状态" in text
 
 
-def test_runs_side_by_side_name_what_differs(run: Path, data: Path, tmp_path: Path) -> None:
+def test_the_page_of_several_runs_compares_them(run: Path, data: Path, tmp_path: Path) -> None:
     evaluate(fakes.config_for(data, "hold_state", tmp_path / "hold"))
-    same = render_together((str(run), str(tmp_path / "hold")), str(tmp_path / "a.html")).read_text()
-    assert "All runs saw the same frames" in same
+    page = render_together((str(tmp_path / "hold"), str(run)), str(tmp_path / "a.html"))
+    content = embedded(page)
+    by_episode = [row for row in content["rows"] if row["table"] == "episode"]
+    base = [r.mae for r in episode_rows(tmp_path / "hold", read_record(tmp_path / "hold"), "chunk")]
+    assert len(by_episode) == len(base) == len(content["episodes"])
+    assert {len(e["others"]) for e in content["episodes"]} == {1}  # both policies, one player
+    mine, theirs = (
+        {s.index: s for s in RunDirectory(p).stored()} for p in (tmp_path / "hold", run)
+    )
+    for e in content["episodes"]:
+        for shown, stored in ((e["chunks"], mine), (e["others"][0]["chunks"], theirs)):
+            chunks = stored[e["index"]].predicted[0].values
+            kept = ~stored[e["index"]].is_pad
+            np.testing.assert_allclose(unpacked(shown)[:, 0][kept], chunks[kept], atol=1e-2)
     evaluate(fakes.config_for(data, "hold_state", tmp_path / "few", episodes="0:5"))
-    other = render_together((str(run), str(tmp_path / "few")), str(tmp_path / "b.html")).read_text()
-    assert "These runs differ in: episodes, number of frames." in other
+    other = render_together((str(run), str(tmp_path / "few")), str(tmp_path / "b.html"))
+    assert "not comparable" in other.read_text()
+    assert embedded(other)["rows"] == embedded(other)["episodes"] == []
     with pytest.raises(UsageError, match="different runs"):
         render_together((str(run), str(run)), str(tmp_path / "c.html"))

@@ -36,7 +36,7 @@ from policyscope.metrics.verdicts import (
 )
 from policyscope.runs.content import Complete, OfflineRecord, RolloutRecord
 from policyscope.runs.directory import RunDirectory
-from policyscope.runs.episodes import rollout_rows
+from policyscope.runs.episodes import episode_rows, rollout_rows
 
 SUCCESS = "success"
 
@@ -154,10 +154,11 @@ def compare(
     _require_known(metric, base.record)
     for run in runs:
         _require_another(base, run)
-    found = [_measured(base, run) for run in runs]
+    asked = _Asked(metric, _fewest_executed(base, runs))
+    found = [_measured(base, run, asked) for run in runs]
     tests = [None if m is None else _test(m, metric) for m in found]
     adjusted = iter(holm([_p(t) for t in tests if t is not None]))
-    strict = _stricter(base, runs, found, alpha)
+    strict = _stricter(base, runs, found, asked, alpha)
     compared = []
     for run, measured, tight, test in zip(runs, found, strict, tests, strict=True):
         told = differences(base.record, run.record)
@@ -171,19 +172,18 @@ def compare(
             adjusted_p=None if test.p is None else p,
             alpha=alpha,
         )
-        numbers = dict(_numbers(measured, base.record, run.record))
-        gates = tuple((c.text, c.holds(numbers)) for c in conditions)
+        gates = _gates(conditions, dict(_numbers(measured, base.record, run.record)))
         offline = measured if isinstance(measured, OfflineComparison) else None
         closed = measured if isinstance(measured, ClosedLoopComparison) else None
         compared.append(Compared(run, told, offline, closed, decision, gates))
-    asked = margin is not None or bool(conditions)
+    gated = margin is not None or bool(conditions)
     return Comparison(
         base,
         tuple(compared),
         metric,
         margin,
-        _leading([base, *runs], tests, metric, alpha) if len(runs) > 1 else (),
-        _exit(compared, margin is not None, asked, undecided),
+        _leading([base, *runs], tests, asked, alpha) if len(runs) > 1 else (),
+        _exit(compared, margin is not None, gated, undecided),
     )
 
 
@@ -225,7 +225,25 @@ def _require_another(base: StoredRun, run: StoredRun) -> None:
 type _Measured = OfflineComparison | ClosedLoopComparison
 
 
-def _measured(base: StoredRun, run: StoredRun, *, alpha: float = ALPHA) -> _Measured | None:
+@final
+@dataclass(frozen=True)
+class _Asked:
+    """What is measured of every pair: the metric, and the steps of the scope ``executed``."""
+
+    metric: str
+    n_action_steps: int
+
+
+def _fewest_executed(base: StoredRun, runs: Sequence[StoredRun]) -> int:
+    """The executed steps that all comparable runs have, so that all are judged on the same."""
+    known = [base.record] + [r.record for r in runs]
+    kept = [r for r in known if not any(d.blocking for d in differences(base.record, r))]
+    return min(record.policy.n_action_steps or 1 for record in kept)  # unknown in an imported run
+
+
+def _measured(
+    base: StoredRun, run: StoredRun, asked: _Asked, *, alpha: float = ALPHA
+) -> _Measured | None:
     """The numbers of both; None where they answer different questions."""
     a, b = base.record, run.record
     if any(d.blocking for d in differences(a, b)):
@@ -244,18 +262,24 @@ def _measured(base: StoredRun, run: StoredRun, *, alpha: float = ALPHA) -> _Meas
         units=a.actions.units,
         std=np.array([row.std for row in dims]),
         varies=np.array([not row.excluded for row in dims]),
-        n_action_steps=min(a.policy.executed, b.policy.executed),
+        n_action_steps=asked.n_action_steps,
+        metric=asked.metric,
+        tasks={row.episode_index: row.task for row in episode_rows(base.path, a)},
         alpha=alpha,
     )
 
 
 def _stricter(
-    base: StoredRun, runs: Sequence[StoredRun], found: Sequence[_Measured | None], alpha: float
+    base: StoredRun,
+    runs: Sequence[StoredRun],
+    found: Sequence[_Measured | None],
+    asked: _Asked,
+    alpha: float,
 ) -> list[_Measured | None]:
     """The same numbers with intervals so wide that the margins of several runs hold together."""
     level = alpha / max(1, len(runs))
     return [
-        _measured(base, run, alpha=level) if m is not None and len(runs) > 1 else m
+        _measured(base, run, asked, alpha=level) if m is not None and len(runs) > 1 else m
         for run, m in zip(runs, found, strict=True)
     ]
 
@@ -309,7 +333,7 @@ def _margin(measured: _Measured, metric: str, limit: Limit) -> Margin:
 
 
 def _leading(
-    runs: Sequence[StoredRun], tests: Sequence[Test | None], metric: str, alpha: float
+    runs: Sequence[StoredRun], tests: Sequence[Test | None], asked: _Asked, alpha: float
 ) -> tuple[int, ...]:
     """The runs that cannot be told apart from the best, of all that are comparable."""
     kept = [0, *(i + 1 for i, test in enumerate(tests) if test is not None)]
@@ -320,9 +344,15 @@ def _leading(
                 test = tests[j - 1]
                 assert test is not None
                 pairs[x, y] = test
-            elif (measured := _measured(runs[i], runs[j])) is not None:
-                pairs[x, y] = _test(measured, metric)
+            elif (measured := _measured(runs[i], runs[j], asked)) is not None:
+                pairs[x, y] = _test(measured, asked.metric)
     return tuple(kept[i] for i in leading(len(kept), pairs, alpha=alpha))
+
+
+def _gates(
+    conditions: Sequence[Condition], numbers: Mapping[str, float | None]
+) -> tuple[tuple[str, bool | None], ...]:
+    return tuple((c.text, c.holds(numbers)) for c in conditions)
 
 
 def _numbers(measured: _Measured, a: Complete, b: Complete) -> Iterator[tuple[str, float | None]]:

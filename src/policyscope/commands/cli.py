@@ -80,11 +80,11 @@ class _Report:
 
     policyscope report out --report.episodes 190,193 --lang zh
 
-    policyscope report out_a out_b --output side_by_side.html
+    policyscope report out_a out_b --output comparison.html
     """
 
     runs: tyro.conf.Positional[tuple[str, ...]]
-    """Run directory; several are put side by side on one page."""
+    """Run directory; several are compared on one page, the first being the base."""
     report: PageConfig = field(default_factory=PageConfig)
     lang: Language = "en"
     """Language of the page."""
@@ -387,6 +387,10 @@ def _compare(config: CompareConfig) -> int:
 
     comparison = compare(config)
     say = speaker(config.lang)
+    if config.html is not None:
+        from policyscope.commands.report import write_page_of
+
+        write_page_of(comparison, config.html, config.lang)
     if config.junit is not None:
         write_text(Path(config.junit).expanduser(), files.comparison_junit(comparison))
     if config.format == "json":

@@ -6,8 +6,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from policyscope.config import DatasetConfig, Language, ReportConfig
-from policyscope.errors import DatasetError, OutputError, UsageError
+from policyscope.checks.comparison import Comparison
+from policyscope.commands.compare import compare
+from policyscope.config import CompareConfig, DatasetConfig, Language, ReportConfig
+from policyscope.errors import DatasetError, OutputError
 from policyscope.files import Door
 from policyscope.runs.chosen import chosen_episodes
 from policyscope.runs.claim import held
@@ -61,28 +63,30 @@ def _rendered(path: Path, record: OfflineRecord | RolloutRecord, config: ReportC
 
 
 def render_together(runs: tuple[str, ...], output: str, lang: Language = "en") -> Path:
-    """Write one page that shows several finished runs side by side.
+    """Write the page of a comparison: the first run is the base.
 
     Returns:
         The path of the page.
 
     Raises:
         OutputError: one of them is not a finished run, or the page can't be written.
-        UsageError: fewer than two runs, or one of them twice.
+        UsageError: fewer than two runs, one of them twice, or runs of two kinds.
     """
-    from policyscope.views.comparison import write_together
+    return write_page_of(compare(CompareConfig(runs=runs)), output, lang)
 
-    paths = [Path(run).expanduser() for run in runs]
-    if len({p.resolve() for p in paths}) < max(len(paths), 2):
-        raise UsageError(
-            "policyscope report RUN RUN",
-            expected="two or more different runs",
-            found=" ".join(runs),
-            fix="name each run once",
-        )
-    _require_ours(Path(output).expanduser(), _TITLE, "--output")
-    records = [_offline(path) for path in paths]
-    return write_together(paths, records, Path(output).expanduser(), lang)
+
+def write_page_of(comparison: Comparison, output: str, lang: Language) -> Path:
+    """Write the page of a comparison.
+
+    Raises:
+        OutputError: it can't be written, or would replace a file that is none of ours.
+        UsageError: an evaluation beside a rollout.
+    """
+    from policyscope.views.compared.page import write_comparison
+
+    page = Path(output).expanduser()
+    _require_ours(page, _TITLE, "place for the page")
+    return write_comparison(comparison, page, lang)
 
 
 def _require_ours(file: Path, sign: bytes, flag: str) -> None:
@@ -97,18 +101,6 @@ def _require_ours(file: Path, sign: bytes, flag: str) -> None:
     with door.open(file) as stream:
         if sign not in stream.read(4096):
             raise door.refuse(file, expected="one of policyscope's own to replace", found="a file")
-
-
-def _offline(path: Path) -> OfflineRecord:
-    record = read_complete(path)
-    if isinstance(record, OfflineRecord):
-        return record
-    raise OutputError(
-        str(path),
-        expected="an offline run, to be put beside others",
-        found="a closed-loop one",
-        fix="policyscope report with that run alone",
-    )
 
 
 def _fetch_pictures(

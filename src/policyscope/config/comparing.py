@@ -20,6 +20,8 @@ class CompareConfig:
 
     policyscope compare out_main out_branch --margin 5% --format markdown
 
+    policyscope compare out_a out_b --html comparison.html
+
     policyscope compare --baseline @main out_branch --fail_if 'executed.mae > base + 0.5'
 
     Exit status: 0 compared; with --margin or --fail_if: 0 passed, 1 failed, 3 undecided; 2 bad
@@ -40,6 +42,9 @@ class CompareConfig:
     """Conditions of a gate, for example 'executed.mae.ci_high > base + 0.5'."""
     format: Literal["text", "json", "markdown"] = "text"
     """How the comparison is printed."""
+    html: str | None = None
+    """Also write a page: paired differences with their intervals, and one player in which all
+    policies' chunks are drawn on the same episode."""
     junit: str | None = None
     """Also write a JUnit file for CI."""
     lang: Language = "en"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any, Literal, final
@@ -15,6 +15,7 @@ from policyscope.errors import OutputError
 from policyscope.metrics.bounded import bounded_mean
 from policyscope.metrics.intervals import Estimate
 from policyscope.metrics.paired import PairedErrors, paired_errors
+from policyscope.metrics.power import Detectable, detectable, detectable_paired
 from policyscope.metrics.proportions import Pairs, RateDifference, paired_rates, unpaired_rates
 from policyscope.metrics.verdicts import ALPHA
 from policyscope.runs.predictions import StoredEpisode
@@ -22,7 +23,7 @@ from policyscope.runs.predictions import StoredEpisode
 SCOPES: tuple[Literal["step1", "chunk", "executed"], ...] = ("step1", "chunk", "executed")
 METRICS: tuple[Literal["mae", "mse", "nmae", "nmse"], ...] = ("mae", "mse", "nmae", "nmse")
 
-Table = Literal["scope", "horizon", "dim"]
+Table = Literal["scope", "horizon", "dim", "task", "episode"]
 
 
 @final
@@ -33,7 +34,7 @@ class Row:
     Attributes:
         table: which table it stands in.
         name: ``executed.mae``; ``chunk.mae`` of a dim; ``mae`` of a horizon step.
-        label: the dim's name or the horizon step, else "".
+        label: the dim, horizon step, task or episode, else "".
         unit: native, or ``std``; of squared errors its square.
         paired: both numbers, ratio, difference, intervals and p value; arrays of shape [].
     """
@@ -86,6 +87,8 @@ def compare_offline(
     std: FloatArray,
     varies: NDArray[np.bool_],
     n_action_steps: int,
+    metric: str = "",
+    tasks: Mapping[int, str] | None = None,
     alpha: float = ALPHA,
 ) -> OfflineComparison:
     """Paired errors of two runs, read episode by episode.
@@ -98,16 +101,14 @@ def compare_offline(
         std: [A] the dataset's standard deviations.
         varies: [A] dims that have normalized errors.
         n_action_steps: steps of the scope ``executed``.
+        metric: ``executed.mae``, …: the one that is also given by task and by episode.
+        tasks: of each episode; where there are several they are compared one by one.
         alpha: one minus the level of the intervals.
 
     Raises:
         OutputError: the runs do not hold the same frames with the same demonstrations.
     """
-    ours: list[_Sums] = []
-    theirs: list[_Sums] = []
-    for a, b in _together(base, run):
-        theirs.append(_sums(a, n_action_steps))
-        ours.append(_sums(b, n_action_steps))
+    episodes, theirs, ours = _read(base, run, n_action_steps)
     tables: list[Row] = []
     counts = np.stack([s.counts for s in ours])  # [G, H]
     scopes = _scope_steps(counts.shape[1], n_action_steps)
@@ -116,17 +117,17 @@ def compare_offline(
     def add(
         table: Table, of: Literal["scope", "horizon"], things: FloatArray, labels: Sequence[str]
     ) -> None:
-        a, b = (np.stack([getattr(s, of) for s in side]) for side in (theirs, ours))
-        for metric in _meaning(units, varies):
-            weights = _weights(metric, std, varies)
-            kind = 0 if metric.endswith("mae") else 1
-            sums = (a[:, :, kind] @ weights, b[:, :, kind] @ weights)
-            paired = paired_errors(*sums, things, alpha=alpha)
-            unit = ("std" if metric.startswith("n") else units[0]) + ("²" if kind else "")
+        for name in _meaning(units, varies):
+            sums = [_weighed(side, of, name, std, varies) for side in (theirs, ours)]
+            paired = paired_errors(sums[0], sums[1], things, alpha=alpha)
             for i, label in enumerate(labels):
-                name = f"{label}.{metric}" if table == "scope" else metric
+                full = f"{label}.{name}" if table == "scope" else name
                 shown = "" if table == "scope" else label
-                tables.append(Row(table, name, shown, unit, _cell(paired, i)))
+                tables.append(Row(table, full, shown, _unit(name, units), _cell(paired, i)))
+            if table == "scope" and (metric.partition(".")[2] == name):
+                at = labels.index(metric.partition(".")[0])
+                chosen = (sums[0][:, at], sums[1][:, at], things[:, at])
+                tables.extend(_by_group(metric, _unit(name, units), chosen, episodes, tasks, alpha))
 
     add("scope", "scope", per_scope, SCOPES)
     add("horizon", "horizon", counts, [str(h + 1) for h in range(counts.shape[1])])
@@ -137,6 +138,58 @@ def compare_offline(
         for d, (name, unit) in enumerate(zip(names, units, strict=True))
     ]
     return OfflineComparison(tuple(tables), n_action_steps)
+
+
+def _read(
+    base: Iterable[StoredEpisode], run: Iterable[StoredEpisode], n_action_steps: int
+) -> tuple[list[int], list[_Sums], list[_Sums]]:
+    """Episodes, and the sums of A and of B on each."""
+    episodes: list[int] = []
+    theirs: list[_Sums] = []
+    ours: list[_Sums] = []
+    for a, b in _together(base, run):
+        episodes.append(a.index)
+        theirs.append(_sums(a, n_action_steps))
+        ours.append(_sums(b, n_action_steps))
+    return episodes, theirs, ours
+
+
+def _weighed(
+    side: Sequence[_Sums],
+    of: Literal["scope", "horizon"],
+    metric: str,
+    std: FloatArray,
+    varies: NDArray[np.bool_],
+) -> FloatArray:
+    """[G, S or H] sums of one metric, a mean over dims."""
+    kind = 0 if metric.endswith("mae") else 1
+    sums: FloatArray = np.stack([getattr(s, of) for s in side])[:, :, kind]
+    weighed: FloatArray = sums @ _weights(metric, std, varies)
+    return weighed
+
+
+def _unit(metric: str, units: Sequence[str]) -> str:
+    return ("std" if metric.startswith("n") else units[0]) + ("²" if metric.endswith("mse") else "")
+
+
+def _by_group(
+    metric: str,
+    unit: str,
+    sums: tuple[FloatArray, FloatArray, FloatArray],
+    episodes: Sequence[int],
+    tasks: Mapping[int, str] | None,
+    alpha: float,
+) -> Iterator[Row]:
+    """One metric by task, where there are several, and by episode (which has no interval)."""
+    names = np.array([(tasks or {}).get(e, "") for e in episodes])
+    several = sorted(set(names)) if len(set(names)) > 1 else []
+    for task in several:
+        a, b, count = (x[names == task, None] for x in sums)
+        yield Row("task", metric, task, unit, _cell(paired_errors(a, b, count, alpha=alpha), 0))
+    a, b, count = (x[None] for x in sums)
+    each = paired_errors(a, b, count, alpha=alpha)
+    for i, episode in enumerate(episodes):
+        yield Row("episode", metric, str(episode), unit, _cell(each, i))
 
 
 def _meaning(
@@ -242,6 +295,7 @@ class ClosedLoopComparison:
             ran the same seeds and rewards lie in [0, 1]; else None.
         n_b_better: seeds on which B alone succeeded.
         n_a_better: seeds on which A alone succeeded.
+        episodes: outcomes of A and of B on each seed that both ran; empty where none is shared.
     """
 
     success: RateDifference
@@ -249,6 +303,15 @@ class ClosedLoopComparison:
     reward: Estimate | None
     n_b_better: int | None
     n_a_better: int | None
+    episodes: tuple[tuple[Outcome, Outcome], ...] = ()
+
+    def detectable(self) -> Detectable:
+        """The rates of B that so many episodes would have told apart from A's, by this test."""
+        a, b, pairs = self.success.a, self.success.b, self.success.pairs
+        assert a.rate is not None, "of one episode at least"
+        if pairs is None:
+            return detectable(a.rate, a.n, b.n)
+        return detectable_paired(a.rate, pairs.n, pairs.correlation)
 
 
 def compare_closed_loop(
@@ -283,6 +346,7 @@ def compare_closed_loop(
         reward=_reward(a, b, alpha) if shared else None,
         n_b_better=pairs.only_b if pairs else None,
         n_a_better=pairs.only_a if pairs else None,
+        episodes=tuple((a[key], b[key]) for key in a) if shared else (),
     )
 
 

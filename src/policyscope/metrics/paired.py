@@ -21,6 +21,7 @@ from policyscope.actions.spaces import FloatArray
 from policyscope.metrics.intervals import MIN_EPISODES, unequal
 from policyscope.metrics.verdicts import ALPHA, Margin, Test
 
+_WIDEST = 1000.0  # ratios beyond are as good as none
 _SAME = 1e-12  # relative spread below which all episodes tell the same, up to rounding
 
 
@@ -46,6 +47,8 @@ class PairedErrors:
         n_episodes: episodes with anything to compare.
         n_b_better: episodes on which B's error is smaller.
         n_equal: episodes on which both are equal.
+        spread: standard error of the log ratio.
+        freedom: degrees of freedom of its t.
         alpha: one minus the level of the intervals.
     """
 
@@ -61,6 +64,8 @@ class PairedErrors:
     n_episodes: NDArray[np.int64]
     n_b_better: NDArray[np.int64]
     n_equal: NDArray[np.int64]
+    spread: FloatArray
+    freedom: FloatArray
     alpha: float = ALPHA
 
     def test(self, at: tuple[int, ...] = ()) -> Test:
@@ -86,6 +91,26 @@ class PairedErrors:
         high = self.ratio_high[at] - 1 if relative else self.difference_high[at]
         same = n > 0 and self.n_equal[at] == n  # also where both are 0 and there is no ratio
         return Margin(cleared=bool(same or high <= limit), could_clear=n >= MIN_EPISODES)
+
+    def detectable(self, at: tuple[int, ...] = (), *, power: float = 0.8) -> float | None:
+        """The least ratio above 1 that the test finds with so much power; 1 / it below 1.
+
+        Exact power of a t test whose standard error is the one found here: the quantile of the
+        noncentral t. None without an interval, or where all episodes say the same.
+
+        Args:
+            at: the cell.
+            power: chance of finding it.
+        """
+        from scipy.special import nctdtrinc, stdtrit
+
+        spread, freedom = float(self.spread[at]), float(self.freedom[at])
+        if not (np.isfinite(spread) and np.isfinite(freedom) and spread > _SAME):
+            return None
+        t = float(stdtrit(freedom, 1 - self.alpha / 2))
+        shift = float(nctdtrinc(freedom, 1 - power, t))
+        ratio = float(np.exp(min(shift * spread, 700.0)))
+        return ratio if ratio < _WIDEST else None
 
     def cells(self) -> Iterator[tuple[int, ...]]:
         """The places of the table, in order."""
@@ -140,6 +165,8 @@ def paired_errors(
         n_episodes=n,
         n_b_better=(here & (b < a)).sum(axis=0),
         n_equal=(here & (b == a)).sum(axis=0),
+        spread=log_spread,
+        freedom=freedom,
         alpha=alpha,
     )
 

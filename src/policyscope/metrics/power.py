@@ -204,29 +204,64 @@ def _share(probabilities: FloatArray) -> float:
 
 
 @lru_cache(maxsize=256)
-def detectable(rate: float, n: int, *, power: float = POWER, alpha: float = ALPHA) -> Detectable:
-    """The rates that another run of n episodes, on seeds of its own, would be told apart at.
+def detectable(
+    rate: float, n: int, n_b: int | None = None, *, power: float = POWER, alpha: float = ALPHA
+) -> Detectable:
+    """The rates that another run, on seeds of its own, would be told apart at.
 
     Args:
         rate: the success rate of this run.
         n: its episodes.
+        n_b: those of the other; as many where None.
         power: chance of telling.
         alpha: two-sided error rate.
     """
-    region = rejected(n, n, alpha=alpha)
+    region = rejected(n, n_b or n, alpha=alpha)
 
-    def nearest(end: float) -> float | None:
-        if float(region.power(rate, end)) < power:
-            return None
-        near, far = rate, end  # power rises away from the rate
-        while abs(far - near) > 1e-6:
-            middle = (near + far) / 2
-            near, far = (
-                (near, middle) if float(region.power(rate, middle)) >= power else (middle, far)
-            )
-        return far
+    def reached(other: float) -> float:
+        return float(region.power(rate, other))
 
-    return Detectable(rate, n, nearest(0.0), nearest(1.0), "Boschloo", power)
+    lower, higher = (_nearest(reached, rate, end, power, 1e-6) for end in (0.0, 1.0))
+    return Detectable(rate, n, lower, higher, "Boschloo", power)
+
+
+@lru_cache(maxsize=256)
+def detectable_paired(
+    rate: float, n: int, correlation: float, *, power: float = POWER, alpha: float = ALPHA
+) -> Detectable:
+    """The rates of B that n shared seeds would have told apart from A's.
+
+    Args:
+        rate: A's success rate.
+        n: shared seeds.
+        correlation: of the outcomes on a seed; as near to it as two rates allow.
+        power: chance of telling.
+        alpha: two-sided error rate.
+    """
+
+    def reached(other: float) -> float:
+        spread = math.sqrt(rate * (1 - rate) * other * (1 - other))
+        least, most = max(0.0, rate + other - 1), min(rate, other)
+        both = min(max(rate * other + correlation * spread, least), most)
+        only_a, only_b = max(rate - both, 0.0), max(other - both, 0.0)
+        apart = only_a + only_b
+        return _mcnemar_power(n, apart, only_b / apart, alpha) if apart > 0 else 0.0
+
+    lower, higher = (_nearest(reached, rate, end, power, 1e-3) for end in (0.0, 1.0))
+    return Detectable(rate, n, lower, higher, "exact McNemar", power)
+
+
+def _nearest(
+    reached: Callable[[float], float], rate: float, end: float, power: float, step: float
+) -> float | None:
+    """The rate between `rate` and `end` from which on the power is enough."""
+    if reached(end) < power:
+        return None
+    near, far = rate, end  # power rises away from the rate
+    while abs(far - near) > step:
+        middle = (near + far) / 2
+        near, far = (near, middle) if reached(middle) >= power else (middle, far)
+    return far
 
 
 def plan(

@@ -116,6 +116,18 @@ class Pairs:
         """Seeds."""
         return self.both + self.only_a + self.only_b + self.neither
 
+    @property
+    def correlation(self) -> float:
+        """Of the two outcomes on a seed (phi); 0 where either run always ends alike."""
+        cross = self.both * self.neither - self.only_a * self.only_b
+        scale = (
+            (self.both + self.only_a)
+            * (self.both + self.only_b)
+            * (self.neither + self.only_a)
+            * (self.neither + self.only_b)
+        )
+        return cross / scale**0.5 if scale else 0.0
+
     @staticmethod
     def of(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Pairs:
         """Count the outcomes, given in the same order of seeds."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, final
 
 import numpy as np
@@ -24,6 +25,30 @@ _STEPS = 65_000
 
 @final
 @dataclass(frozen=True, eq=False)
+class Rival:
+    """What another policy did on the same episode.
+
+    Attributes:
+        asked: as `PlayerEpisode` has it.
+        chunks: as there.
+        executed: as there.
+    """
+
+    asked: NDArray[np.int64]
+    chunks: FloatArray
+    executed: FloatArray | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As the page's script reads it."""
+        return {
+            "asked": self.asked.tolist(),
+            "chunks": packed(self.chunks),
+            "executed": None if self.executed is None else packed(self.executed),
+        }
+
+
+@final
+@dataclass(frozen=True, eq=False)
 class PlayerEpisode:
     """One episode, in native units; frame t is shown at t / fps seconds.
 
@@ -31,8 +56,8 @@ class PlayerEpisode:
         index: episode index, or the place of a rollout in its run: identifies it in lists.
         title: what to call it, for example ``episode 190``.
         task: the instruction, or an empty text.
-        role: ``worst``, ``median``, ``best``, ``first_success``, ``first_failure``, or an empty
-            text.
+        role: ``worst``, ``median``, ``best``, ``first_success``, ``first_failure``, ``gain``,
+            ``loss``, or an empty text.
         n_frames: frames (T).
         asked: [N] frames at which the policy predicted a chunk, ascending.
         chunks: [N, K, H, A] what it predicted, K samples; NaN past the episode's end.
@@ -44,6 +69,9 @@ class PlayerEpisode:
         facts: further lines to show, for example ``{"success": "yes", "max reward": "0.93"}``.
         clips: pictures, one clip a camera; empty where they are left out.
         left_out: why there are no pictures, or an empty text.
+        others: of a comparison: what the other policies did; `errors` are then keyed by the place
+            of a policy, "0" being this one.
+        layers: of a comparison of rollouts: whose pictures each clip shows, by place.
     """
 
     index: int
@@ -59,6 +87,8 @@ class PlayerEpisode:
     facts: Mapping[str, str] = field(default_factory=dict)
     clips: tuple[Clip, ...] = ()
     left_out: str = ""
+    others: tuple[Rival, ...] = ()
+    layers: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As the page's script reads it."""
@@ -74,8 +104,12 @@ class PlayerEpisode:
             "executed": None if self.executed is None else packed(self.executed),
             "errors": {name: packed(values[:, None]) for name, values in self.errors.items()},
             "facts": dict(self.facts),
-            "clips": [_clip_json(clip) for clip in self.clips],
+            "clips": [
+                {**_clip_json(clip), "layer": layer}
+                for clip, layer in zip_longest(self.clips, self.layers)
+            ],
             "left_out": self.left_out,
+            "others": [rival.to_json() for rival in self.others],
         }
 
 

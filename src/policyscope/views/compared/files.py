@@ -17,7 +17,7 @@ from policyscope.views.compared.words import (
     leading_line,
     name,
     numbers_line,
-    said,
+    reasons,
     shown_ratio,
     unit_text,
     verdict_line,
@@ -29,6 +29,7 @@ from policyscope.views.words import number
 COMPARISON_VERSION = 1
 MARKER = "<!-- policyscope-compare -->"
 """First line of the Markdown: by it CI finds the comment again that it wrote before."""
+_MOST_TASKS = 40
 _LONGEST = 65_000  # characters: a comment of a pull request may have 65 536
 
 
@@ -62,6 +63,7 @@ def _run_json(comparison: Comparison, compared: Compared) -> dict[str, Any]:
         "test": decision.test.name if decision.test else None,
         "p": decision.p,
         "text": f"{verdict_line(comparison, compared)}. {numbers_line(comparison, compared)}",
+        "detectable": _detectable_json(comparison, compared),
         "differences": [vars(d) for d in compared.differences],
         "gates": [{"condition": text, "holds": holds} for text, holds in compared.gates],
         "rows": [_row_json(row) for row in compared.offline.rows] if compared.offline else [],
@@ -73,6 +75,17 @@ def _run_json(comparison: Comparison, compared: Compared) -> dict[str, Any]:
         if closed is None or closed.reward is None
         else closed.reward.measured().to_json(),
     }
+
+
+def _detectable_json(comparison: Comparison, compared: Compared) -> dict[str, Any] | None:
+    """What so many episodes would have shown: a ratio of errors, or success rates of B."""
+    if compared.closed_loop is not None:
+        return compared.closed_loop.detectable().to_json()
+    row = compared.offline.row(comparison.metric) if compared.offline else None
+    ratio = row.paired.detectable() if row else None
+    if row is None or ratio is None:
+        return None
+    return {"lower": 1 / ratio, "higher": ratio, "test": row.paired.test().name, "power": 0.8}
 
 
 def _row_json(row: Row) -> dict[str, Any]:
@@ -140,8 +153,9 @@ def _run_markdown(comparison: Comparison, compared: Compared, say: Say) -> list[
     parts += [f"- {_escaped(gate_line(text, holds, say))}" for text, holds in compared.gates]
     if compared.offline is not None:
         parts.append(_markdown_table(compared.offline.of("scope"), say))
-    reasons = [why(compared.decision, say), *said(compared, say)]
-    folded = "\n".join(f"- {_escaped(line)}" for line in reasons)
+        if tasks := compared.offline.of("task"):
+            parts.append(_markdown_table(tasks[:_MOST_TASKS], say))
+    folded = "\n".join(f"- {_escaped(line)}" for line in reasons(comparison, compared, say))
     parts.append(f"<details><summary>{say('Why')}</summary>\n\n{folded}\n\n</details>")
     return parts
 
@@ -151,7 +165,7 @@ def _markdown_table(rows: list[Row], say: Say) -> str:
     for row in rows:
         cell = row.paired
         cells = (
-            row.name,
+            row.label or row.name,
             number(float(cell.a)),
             number(float(cell.b)),
             unit_text(row.unit, say),

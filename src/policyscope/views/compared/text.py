@@ -15,11 +15,11 @@ from policyscope.views.compared.words import (
     leading_line,
     numbers_line,
     p_text,
-    said,
+    reasons,
+    shown_points,
     shown_ratio,
     unit_text,
     verdict_line,
-    why,
 )
 from policyscope.views.language import Say, english
 from policyscope.views.words import number
@@ -50,17 +50,20 @@ def _one(comparison: Comparison, compared: Compared, say: Say) -> list[Renderabl
     parts: list[RenderableType] = [
         Text(verdict_line(comparison, compared, say), style=_STYLES[compared.decision.verdict]),
         Text(numbers_line(comparison, compared, say)),
-        Text(why(compared.decision, say), style="dim"),
     ]
+    parts += [Text(line, style="dim") for line in reasons(comparison, compared, say)]
     parts += [Text(gate_line(text, holds, say)) for text, holds in compared.gates]
-    parts += [Text(line, style="dim") for line in said(compared, say)]
     if compared.offline is not None:
         rows = compared.offline
-        parts.append(_table(say("Over all frames"), rows.of("scope"), say, named=True))
+        title = say("Over all frames; executed: {n} steps", n=rows.n_action_steps)
+        parts.append(_table(title, rows.of("scope"), say, named=True))
         steps = [r for r in rows.of("horizon") if r.name == comparison.metric.split(".")[1]]
         stride = max(1, -(-len(steps) // _MOST_STEPS))
         parts.append(_table(say("By horizon step"), steps[::stride], say))
         parts.append(_table(say("By dim, over the chunk"), rows.of("dim"), say))
+        if tasks := rows.of("task"):
+            title = say("By task, {metric}", metric=comparison.metric)
+            parts.append(_table(title, tasks, say))
     if compared.closed_loop is not None and compared.closed_loop.by_task:
         parts.append(_tasks(compared, say))
     return parts
@@ -90,13 +93,8 @@ def _tasks(compared: Compared, say: Say) -> Table:
     for column in ("", "A", "B", say("points")):
         table.add_column(column, no_wrap=True)
     for task, known in compared.closed_loop.by_task:
-        low, high = 100 * known.low, 100 * known.high
-        table.add_row(
-            Text(task),
-            f"{known.a.k}/{known.a.n}",
-            f"{known.b.k}/{known.b.n}",
-            "~" if low <= 0 <= high else f"{100 * known.value:+.0f} [{low:+.0f}, {high:+.0f}]",
-        )
+        a, b = known.a, known.b
+        table.add_row(Text(task), f"{a.k}/{a.n}", f"{b.k}/{b.n}", shown_points(known))
     return table
 
 

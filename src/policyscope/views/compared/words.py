@@ -33,7 +33,7 @@ def verdict_line(comparison: Comparison, compared: Compared, say: Say = english)
 
 def why(decision: Decision, say: Say = english) -> str:
     """What a verdict rests on."""
-    test = decision.test.name if decision.test else ""
+    test = say(decision.test.name) if decision.test else ""
     p = p_text(decision.p)
     if decision.reason == "rejected":
         return say("{test}: {p}", test=test, p=p)
@@ -90,9 +90,67 @@ def success_line(known: RateDifference, say: Say = english) -> str:
         gap=f"{100 * known.value:+.0f}",
         low=f"{100 * known.low:+.0f}",
         high=f"{100 * known.high:+.0f}",
-        interval=known.interval,
+        interval=say(known.interval),
         shared=shared,
     )
+
+
+def could_show(comparison: Comparison, compared: Compared, say: Say = english) -> str:
+    """What difference so many episodes could have shown, by the test that was used."""
+    if compared.offline is not None:
+        row = compared.offline.row(comparison.metric)
+        assert row is not None, "the metric was checked"
+        ratio = row.paired.detectable()
+        if ratio is None:
+            return ""
+        return say(
+            "could have shown (power 80 %, {test}): an error {low} times as large, or {high} times",
+            test=say("paired t over episodes"),
+            low=f"{1 / ratio:.2f}",
+            high=f"{ratio:.2f}",
+        )
+    if compared.closed_loop is None:
+        return ""
+    known = compared.closed_loop.detectable()
+    low, high = (None if r is None else f"{100 * r:.0f}" for r in (known.lower, known.higher))
+    if low is None and high is None:
+        return say(
+            "no rate could have been shown to differ (power 80 %, {test})", test=say(known.test)
+        )
+    if high is None:
+        text = "could have shown (power 80 %, {test}): success of {low} % or less"
+    elif low is None:
+        text = "could have shown (power 80 %, {test}): success of {high} % or more"
+    else:
+        text = (
+            "could have shown (power 80 %, {test}): success of {low} % or less, or of {high} % "
+            "or more"
+        )
+    return say(text, test=say(known.test), low=low, high=high)
+
+
+def reward_line(compared: Compared, say: Say = english) -> str:
+    """B's mean max reward less A's, on shared seeds."""
+    known = compared.closed_loop.reward if compared.closed_loop else None
+    if known is None or known.value is None or known.low is None or known.high is None:
+        return ""
+    return say(
+        "max reward {gap} [{low}, {high}] on the same seeds",
+        gap=f"{known.value:+.2f}",
+        low=f"{known.low:+.2f}",
+        high=f"{known.high:+.2f}",
+    )
+
+
+def reasons(comparison: Comparison, compared: Compared, say: Say = english) -> list[str]:
+    """What a verdict rests on, what it could have shown, and what the runs do not share."""
+    lines = [
+        why(compared.decision, say),
+        reward_line(compared, say),
+        could_show(comparison, compared, say),
+        *said(compared, say),
+    ]
+    return [line for line in lines if line]
 
 
 def ratio_text(cell: PairedErrors, say: Say = english) -> str:
@@ -117,6 +175,24 @@ def shown_ratio(cell: PairedErrors) -> str:
     if low <= 1 <= high:
         return NOTHING_SHOWN
     return f"{float(cell.ratio):.2f} [{low:.2f}, {high:.2f}]"
+
+
+def shown_difference(cell: PairedErrors) -> str:
+    """A difference in a table, with its interval; ``~`` where that holds 0."""
+    low, high = float(cell.difference_low), float(cell.difference_high)
+    if math.isnan(low):
+        return "–"
+    if low <= 0 <= high:
+        return NOTHING_SHOWN
+    return f"{float(cell.difference):+.3g} [{low:+.3g}, {high:+.3g}]"
+
+
+def shown_points(known: RateDifference) -> str:
+    """A difference of success rates in points; ``~`` where its interval holds 0."""
+    low, high = 100 * known.low, 100 * known.high
+    if low <= 0 <= high:
+        return NOTHING_SHOWN
+    return f"{100 * known.value:+.0f} [{low:+.0f}, {high:+.0f}]"
 
 
 def unit_text(unit: str, say: Say = english) -> str:

@@ -14,6 +14,9 @@ function unpack({ shape, low, scale, data: text }) {
   return { shape, values };
 }
 
+// Colours of the policies of a comparison, the base first; a single run has the first alone.
+const LAYERS = ["policy", "hold", "repeat", "mean", "warn", "soft"];
+
 class Player {
   constructor(box, data) {
     this.box = box;
@@ -25,6 +28,7 @@ class Player {
     const roles = {
       first_success: t("first success"), first_failure: t("first failure"),
       worst: t("worst"), median: t("median"), best: t("best"),
+      gain: t("largest gain"), loss: t("largest loss"),
     };
     const select = this.find("episode");
     for (const e of data.episodes) {
@@ -50,7 +54,7 @@ class Player {
       this.redraw();
     }).observe(box);
     page.listeners.push(() => this.redraw());
-    const first = data.episodes.find((e) => e.role === "worst") ?? data.episodes.find((e) => e.clips.length) ?? data.episodes[0];
+    const first = data.episodes.find((e) => ["worst", "gain"].includes(e.role)) ?? data.episodes.find((e) => e.clips.length) ?? data.episodes[0];
     this.open(first.index);
   }
 
@@ -67,9 +71,10 @@ class Player {
     this.episode = episode;
     if (!this.known.has(index)) {
       this.known.set(index, {
-        chunks: unpack(episode.chunks),
+        layers: [episode, ...(episode.others ?? [])].map((one) => ({
+          asked: one.asked, chunks: unpack(one.chunks), executed: one.executed && unpack(one.executed),
+        })),
         demonstrated: episode.demonstrated && unpack(episode.demonstrated),
-        executed: episode.executed && unpack(episode.executed),
         errors: Object.fromEntries(Object.entries(episode.errors).map(([view, packed]) => [view, unpack(packed).values])),
         sheets: episode.clips.map((clip) => clip.sheets.map((sheet) => {
           const image = new Image();
@@ -208,7 +213,7 @@ class Player {
       context.clearRect(0, 0, canvas.width, canvas.height);
       canvas.setAttribute("aria-label", t("{camera}, frame {frame}", { camera: title, frame: this.frame + 1 }));
       if (clip) {
-        const i = Math.floor(this.frame / clip.stride);
+        const i = Math.floor(Math.min(this.frame, clip.n_frames - 1) / clip.stride);
         const image = sheets[Math.floor(i / (clip.columns * clip.rows))];
         const place = i % (clip.columns * clip.rows);
         if (image?.complete && image.naturalWidth) {
@@ -216,13 +221,14 @@ class Player {
             clip.width, clip.height, 0, 0, canvas.width, canvas.height);
         }
       }
-      if (this.data.plane) this.drawPaths(context, canvas, Boolean(clip));
+      if (this.data.plane) this.drawPaths(context, canvas, clip);
     }
   }
 
   // Over the picture: the predicted chunk, and what was demonstrated ahead or executed so far.
-  drawPaths(context, canvas, onPicture) {
+  drawPaths(context, canvas, clip) {
     const { plane } = this.data;
+    const onPicture = Boolean(clip);
     const at = (x, y) => [(x / plane.width) * canvas.width, (y / plane.height) * canvas.height];
     const unit = canvas.width / 420;
     const line = (points, stroke, width, dots = 0) => {
@@ -253,52 +259,58 @@ class Player {
         context.fill();
       }
     };
-    const [demo, policy, halo] = [colour("demo"), colour("policy"), colour("paper")];
-    const known = this.arrays.demonstrated ?? this.arrays.executed;
+    const [demo, halo] = [colour("demo"), colour("paper")];
     const point = (array, row) => [array.values[row * array.shape[1] + plane.x], array.values[row * array.shape[1] + plane.y]];
-    const { n, since, samples, horizon } = this.chunkAt(this.frame);
-    if (!onPicture && known) {
-      context.globalAlpha = 0.3;
-      line(d3.range(known.shape[0]).map((i) => point(known, i)), demo, 1.2);
+    this.arrays.layers.forEach((layer, i) => {
+      if (clip?.layer != null && clip.layer !== i) return; // the picture is of another policy's run
+      const known = (i ? null : this.arrays.demonstrated) ?? layer.executed;
+      const { n, since, samples, horizon } = this.chunkAt(this.frame, i);
+      const ink = layer.executed && i ? colour(LAYERS[i % LAYERS.length]) : demo;
+      if (!onPicture && known) {
+        context.globalAlpha = 0.3;
+        line(d3.range(known.shape[0]).map((row) => point(known, row)), ink, 1.2);
+        context.globalAlpha = 1;
+      }
+      if (known) {
+        const [first, end] = this.arrays.demonstrated ? [this.frame, this.frame + horizon] : [this.frame - horizon, this.frame + 1];
+        line(d3.range(Math.max(first, 0), Math.min(end, known.shape[0])).map((row) => point(known, row)), ink, 2.6);
+        if (this.frame < known.shape[0]) line([point(known, this.frame)], ink, 2.6, 5);
+      }
+      if (n == null) return;
+      const stroke = colour(LAYERS[i % LAYERS.length]);
+      for (let k = samples - 1; k >= 0; k--) {
+        context.globalAlpha = k ? 0.45 : 1;
+        line(d3.range(since, horizon).map((h) => [this.chunkValue(n, k, h, plane.x, i), this.chunkValue(n, k, h, plane.y, i)]), stroke, k ? 1.4 : 2.6, k ? 0 : 2.6);
+      }
       context.globalAlpha = 1;
-    }
-    if (known) {
-      const [first, end] = this.arrays.demonstrated ? [this.frame, this.frame + horizon] : [this.frame - horizon, this.frame + 1];
-      line(d3.range(Math.max(first, 0), Math.min(end, known.shape[0])).map((i) => point(known, i)), demo, 2.6);
-      line([point(known, this.frame)], demo, 2.6, 5);
-    }
-    if (n == null) return;
-    for (let k = samples - 1; k >= 0; k--) {
-      context.globalAlpha = k ? 0.45 : 1;
-      line(d3.range(since, horizon).map((h) => [this.chunkValue(n, k, h, plane.x), this.chunkValue(n, k, h, plane.y)]), policy, k ? 1.4 : 2.6, k ? 0 : 2.6);
-    }
-    context.globalAlpha = 1;
+    });
   }
 
   // ── actions ──
 
-  // The latest chunk; of it, the steps from this frame on are yet to come.
-  chunkAt(frame) {
-    const { asked } = this.episode;
-    const [, samples, horizon] = this.arrays.chunks.shape;
+  // The latest chunk of a policy; of it, the steps from this frame on are yet to come.
+  chunkAt(frame, i = 0) {
+    const { asked, chunks } = this.arrays.layers[i];
+    const [, samples, horizon] = chunks.shape;
     const n = d3.bisectRight(asked, frame) - 1;
     return n < 0 ? { n: null, samples, horizon } : { n, from: asked[n], since: frame - asked[n], samples, horizon };
   }
 
-  chunkValue(n, k, h, d) {
-    const [, samples, horizon, dims] = this.arrays.chunks.shape;
-    return this.arrays.chunks.values[((n * samples + k) * horizon + h) * dims + d];
+  chunkValue(n, k, h, d, i = 0) {
+    const { chunks } = this.arrays.layers[i];
+    const [, samples, horizon, dims] = chunks.shape;
+    return chunks.values[((n * samples + k) * horizon + h) * dims + d];
   }
 
   // What a robot would run of the predictions: the first steps of every n_action_steps-th chunk.
-  assembled(d) {
-    const every = this.data.n_action_steps;
-    const [, , horizon] = this.arrays.chunks.shape;
+  assembled(d, i = 0) {
+    const every = this.data.layers?.[i].n_action_steps ?? this.data.n_action_steps;
+    const { asked, chunks } = this.arrays.layers[i];
     const rows = [];
-    for (let n = 0; n < this.episode.asked.length; n += every) {
-      for (let h = 0; h < Math.min(every, horizon); h++) {
-        const value = this.chunkValue(n, 0, h, d);
-        if (Number.isFinite(value)) rows.push({ s: (this.episode.asked[n] + h) / this.data.fps, value, n });
+    for (let n = 0; n < asked.length; n += every) {
+      for (let h = 0; h < Math.min(every, chunks.shape[2]); h++) {
+        const value = this.chunkValue(n, 0, h, d, i);
+        if (Number.isFinite(value)) rows.push({ s: (asked[n] + h) / this.data.fps, value, n });
       }
     }
     return rows;
@@ -334,8 +346,10 @@ class Player {
     const unit = scaled ? t("std") : this.data.units[d];
     const series = (array) => array && d3.range(array.shape[0]).map((i) => ({ s: i / fps, value: f(array.values[i * array.shape[1] + d]) }));
     const demonstrated = series(this.arrays.demonstrated);
-    const run = series(this.arrays.executed) ?? this.assembled(d).map((p) => ({ ...p, value: f(p.value) }));
-    const { chunks } = this.arrays;
+    const { layers } = this.arrays;
+    const runs = layers.map((layer, i) => series(layer.executed) ?? this.assembled(d, i).map((p) => ({ ...p, value: f(p.value) })));
+    const run = runs.flat();
+    const ink = (i) => `var(--${layers[i].executed && !i && layers.length < 2 ? "demo" : LAYERS[i % LAYERS.length]})`;
     let [low, high] = d3.extent(demonstrated ?? run, (p) => p.value);
     const [first, last] = [d3.quantile(run, 0.01, (p) => p.value), d3.quantile(run, 0.99, (p) => p.value)];
     [low, high] = [Math.min(low, first ?? low), Math.max(high, last ?? high)];
@@ -348,7 +362,7 @@ class Player {
       x: { domain: [0, Math.max(this.episode.n_frames - 1, 1) / fps], label: null, ticks: Math.max(3, width / 90), tickFormat: (v) => `${v} s` },
       y: { domain: [low - margin, high + margin], label: null, grid: true, ticks: 4 },
       marks: [
-        Plot.lineY(run, { x: "s", y: "value", z: this.arrays.executed ? null : "n", stroke: this.arrays.executed ? COLOURS.demo : COLOURS.policy, strokeWidth: 1.3, strokeOpacity: 0.75, clip: true }),
+        ...runs.map((rows, i) => Plot.lineY(rows, { x: "s", y: "value", z: layers[i].executed ? null : "n", stroke: ink(i), strokeWidth: 1.3, strokeOpacity: 0.75, clip: true })),
         ...(demonstrated ? [Plot.lineY(demonstrated, { x: "s", y: "value", stroke: COLOURS.demo, strokeWidth: 1.5, clip: true })] : []),
       ],
     });
@@ -356,18 +370,19 @@ class Player {
     const [x, y] = [node.scale("x"), node.scale("y")];
     const layer = d3.select(node).append("g").attr("aria-hidden", "true");
     const cursor = layer.append("line").attr("y1", y.range[0]).attr("y2", y.range[1]).attr("stroke", "var(--ink)").attr("stroke-opacity", 0.55);
-    const fan = d3.range(chunks.shape[1]).reverse().map((k) => layer.append("path").attr("fill", "none").attr("stroke", "var(--policy)")
-      .attr("stroke-width", k ? 1.2 : 3).attr("stroke-opacity", k ? 0.5 : 1).attr("stroke-linejoin", "round").attr("data-fan", k));
+    const fan = layers.flatMap(({ chunks }, i) => d3.range(chunks.shape[1]).reverse().map((k) => ({
+      i, k, line: layer.append("path").attr("fill", "none").attr("stroke", `var(--${LAYERS[i % LAYERS.length]})`)
+        .attr("stroke-width", k ? 1.2 : 3).attr("stroke-opacity", k ? 0.5 : 1).attr("stroke-linejoin", "round").attr("data-fan", k).attr("data-layer", i),
+    })));
     const clamp = (v) => Math.min(Math.max(v, y.range[1] - 6), y.range[0] + 6);
     const path = d3.line().defined(([, v]) => Number.isFinite(v)).x(([s]) => x.apply(s)).y(([, v]) => clamp(y.apply(f(v))));
     this.cursors.push(() => {
       const at = x.apply(this.frame / fps);
       cursor.attr("x1", at).attr("x2", at);
-      const { n, from, since, samples, horizon } = this.chunkAt(this.frame);
-      fan.forEach((line, i) => {
-        const k = samples - 1 - i;
-        line.attr("d", n == null ? null : path(d3.range(since, horizon).map((h) => [(from + h) / fps, this.chunkValue(n, k, h, d)])));
-      });
+      for (const { i, k, line } of fan) {
+        const { n, from, since, horizon } = this.chunkAt(this.frame, i);
+        line.attr("d", n == null ? null : path(d3.range(since, horizon).map((h) => [(from + h) / fps, this.chunkValue(n, k, h, d, i)])));
+      }
     });
     const seek = (event) => this.seek(Math.round(x.invert(d3.pointer(event, node)[0]) * fps));
     node.addEventListener("pointerdown", (event) => {
@@ -379,6 +394,10 @@ class Player {
 
   drawErrors() {
     const box = this.find("errors");
+    if (this.data.layers) {
+      this.drawErrorLines(box);
+      return;
+    }
     const { reward, native } = this.arrays.errors;
     const values = reward ?? this.arrays.errors[page.view === "normalized" || !native ? "normalized" : "native"] ?? [];
     const bottom = Math.min(0, d3.min(values) ?? 0);
@@ -391,9 +410,32 @@ class Player {
     box.title = reward ? t("reward of each step") : t("error of the chunk of each frame");
   }
 
+  // Of a comparison: a line for each policy.
+  drawErrorLines(box) {
+    const lines = Object.values(this.arrays.errors);
+    const top = d3.max(lines, (values) => d3.max(values)) || 1;
+    const n = Math.max(this.episode.n_frames - 1, 1);
+    const line = d3.line().x(([i]) => (1000 * i) / n).y(([, v]) => 98 - (94 * Math.max(v, 0)) / top);
+    const known = (values) => [...values].flatMap((v, i) => (Number.isFinite(v) ? [[i, v]] : []));
+    box.innerHTML = `<svg viewBox="0 0 1000 100" preserveAspectRatio="none">${lines.map((values, i) =>
+      `<path d="${line(known(values)) ?? ""}" fill="none" stroke="var(--${LAYERS[i % LAYERS.length]})" stroke-width="1.5" vector-effect="non-scaling-stroke"/>`).join("")}</svg>`;
+    box.title = this.arrays.demonstrated ? t("error of the chunk of each frame") : t("reward of each step");
+  }
+
   drawLegend() {
-    const samples = this.arrays.chunks.shape[1];
-    if (this.arrays.executed) {
+    const { layers } = this.data;
+    if (layers) {
+      const executed = this.arrays.layers[0].executed;
+      this.find("legend").replaceChildren(...keySpans([
+        ...(this.arrays.demonstrated ? [{ name: t("demonstrated"), stroke: COLOURS.demo }] : []),
+        ...layers.map(({ name }, i) => ({ name, stroke: `var(--${LAYERS[i % LAYERS.length]})`, width: 4 })),
+        { name: executed ? t("thin: executed") : t("thin: what a robot would run"), stroke: "var(--soft)", width: 1.4 },
+      ]));
+      return;
+    }
+    const [{ chunks, executed }] = this.arrays.layers;
+    const samples = chunks.shape[1];
+    if (executed) {
       this.find("legend").replaceChildren(...keySpans([
         { name: t("executed"), stroke: COLOURS.demo, width: 1.6 },
         { name: t("predicted chunk, from this step on"), stroke: COLOURS.policy, width: 4 },
