@@ -175,7 +175,7 @@ def played_together(
     return [played[key] for key in shared if key in played]
 
 
-type _Key = tuple[str, int, int]
+type _Key = tuple[str, int, int | None]
 
 
 def _by_seed(run: StoredRun) -> dict[_Key, StoredRollout]:
