@@ -377,22 +377,15 @@ def _report(command: _Report) -> int:
 
 
 def _compare(config: CompareConfig) -> int:
-    from pathlib import Path
-
     from policyscope.commands.compare import compare
-    from policyscope.files import write_text
+    from policyscope.commands.report import write_beside
     from policyscope.views.compared import files
     from policyscope.views.compared.text import comparison_text
     from policyscope.views.language import speaker
 
     comparison = compare(config)
     say = speaker(config.lang)
-    if config.html is not None:
-        from policyscope.commands.report import write_page_of
-
-        write_page_of(comparison, config.html, config.lang)
-    if config.junit is not None:
-        write_text(Path(config.junit).expanduser(), files.comparison_junit(comparison))
+    write_beside(comparison, config)
     if config.format == "json":
         print(files.comparison_json_text(comparison))
     elif config.format == "markdown":

@@ -10,7 +10,7 @@ from policyscope.checks.comparison import Comparison
 from policyscope.commands.compare import compare
 from policyscope.config import CompareConfig, DatasetConfig, Language, ReportConfig
 from policyscope.errors import DatasetError, OutputError
-from policyscope.files import Door
+from policyscope.files import Door, write_text
 from policyscope.runs.chosen import chosen_episodes
 from policyscope.runs.claim import held
 from policyscope.runs.clips import read_clips, write_clips
@@ -72,16 +72,25 @@ def render_together(runs: tuple[str, ...], output: str, lang: Language = "en") -
         OutputError: one of them is not a finished run, or the page can't be written.
         UsageError: fewer than two runs, one of them twice, or runs of two kinds.
     """
-    return write_page_of(compare(CompareConfig(runs=runs)), output, lang)
+    return _page_of(compare(CompareConfig(runs=runs)), output, lang)
 
 
-def write_page_of(comparison: Comparison, output: str, lang: Language) -> Path:
-    """Write the page of a comparison.
+def write_beside(comparison: Comparison, config: CompareConfig) -> None:
+    """Write the files that ``policyscope compare`` was asked for: page and JUnit.
 
     Raises:
-        OutputError: it can't be written, or would replace a file that is none of ours.
-        UsageError: an evaluation beside a rollout.
+        OutputError: one can't be written, or would replace a page that is none of ours.
+        UsageError: a page of an evaluation beside a rollout.
     """
+    from policyscope.views.compared.files import comparison_junit
+
+    if config.html is not None:
+        _page_of(comparison, config.html, config.lang)
+    if config.junit is not None:
+        write_text(Path(config.junit).expanduser(), comparison_junit(comparison))
+
+
+def _page_of(comparison: Comparison, output: str, lang: Language) -> Path:
     from policyscope.views.compared.page import write_comparison
 
     page = Path(output).expanduser()
