@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from policyscope.commands.report import render, render_together
     from policyscope.commands.rollout import rollout
     from policyscope.commands.session import Run
+    from policyscope.commands.sweep import sweep
     from policyscope.config import (
         CheckConfig,
         DatasetConfig,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         PolicyConfig,
         ReportConfig,
         RolloutConfig,
+        SweepConfig,
     )
     from policyscope.engine.progress import Watch
     from policyscope.errors import Finding, InputError, PolicyscopeError, RefusedError
@@ -70,6 +72,7 @@ _HOME = {
     "ReportConfig": "config",
     "RolloutConfig": "config",
     "Run": "commands.session",
+    "SweepConfig": "config",
     "Watch": "engine.progress",
     "check": "commands.check",
     "check_environment": "sim.conformance",
@@ -82,6 +85,7 @@ _HOME = {
     "render": "commands.report",
     "render_together": "commands.report",
     "rollout": "commands.rollout",
+    "sweep": "commands.sweep",
 }
 
 __all__ = [
@@ -103,6 +107,7 @@ __all__ = [
     "ReportConfig",
     "RolloutConfig",
     "Run",
+    "SweepConfig",
     "Watch",
     "check",
     "check_environment",
@@ -115,6 +120,7 @@ __all__ = [
     "render",
     "render_together",
     "rollout",
+    "sweep",
 ]
 
 

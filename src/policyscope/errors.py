@@ -8,6 +8,7 @@
     │   ├── SpaceError        actions of different spaces, units or statistics were mixed
     │   │   └── MissingStatsError   a conversion lacks the statistics that it needs
     │   ├── OutputError       the run directory
+    │   │   └── OtherPlanError      it holds a run that something else determines
     │   ├── NonFiniteError    NaN or inf in states, actions or predictions
     │   └── OutOfMemoryError  a batch does not fit; smaller ones are tried first
     └── RefusedError          preflight findings of severity error refuse the run (exit status 2)
@@ -75,6 +76,10 @@ class MissingStatsError(SpaceError):
 
 class OutputError(InputError):
     """A run directory that can't be written, read or resumed."""
+
+
+class OtherPlanError(OutputError):
+    """A run directory holds a run that other inputs or options determine."""
 
 
 class NonFiniteError(InputError):

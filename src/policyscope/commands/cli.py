@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +15,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, final
 
 import tyro
 
+from policyscope.commands.streams import (
+    close_stdout,
+    complain,
+    console,
+    from_outside,
+    open_streams,
+    quiet,
+)
 from policyscope.commands.translate import translated
 from policyscope.commands.words import require_known
 from policyscope.config import (
@@ -31,11 +38,11 @@ from policyscope.config import (
     PlanConfig,
     ReportConfig,
     RolloutConfig,
+    SweepConfig,
 )
 from policyscope.errors import (
     InputError,
     PolicyscopeError,
-    RefusedError,
     UsageError,
     errors_in,
     first_line,
@@ -43,8 +50,6 @@ from policyscope.errors import (
 )
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from policyscope.commands.session import Run
     from policyscope.runs.content import OfflineRecord
 
@@ -63,6 +68,7 @@ units, against trivial baselines, with honest intervals.
   policyscope eval --policy.type hold_state --dataset.repo_id my/data --dataset.root DIR
   policyscope bench --policy.path DIR --dataset.repo_id lerobot/pusht
   policyscope rollout --policy.path DIR --env.type pusht --n_episodes 50
+  policyscope sweep 'outputs/train/x/checkpoints/*/pretrained_model' --dataset.repo_id you/data
   policyscope report DIR
   policyscope compare BASE RUN
   policyscope plan --from 0.6 --to 0.8
@@ -103,6 +109,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "compare": CompareConfig,
     "plan": PlanConfig,
     "import": ImportConfig,
+    "sweep": SweepConfig,
 }
 
 
@@ -111,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"] or ["--help"]
-    _open_streams()
+    open_streams()
     if words == ["--version"]:
         from importlib.metadata import version
 
@@ -123,24 +130,23 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except PolicyscopeError as error:
         if debug:
             raise
-        _complain(error)
+        complain(error)
         status = 2
     except KeyboardInterrupt as interrupt:
-        where = f" --output_dir {visible(str(interrupt.args[0]))}" if interrupt.args else ""
+        added = "" if words[0] == "sweep" else " --resume"  # a sweep always goes on
+        added += f" --output_dir {visible(str(interrupt.args[0]))}" if interrupt.args else ""
         instead = " instead of --overwrite" if "--overwrite" in words else ""
-        print(
-            f"interrupted: the same command with --resume{where}{instead} goes on", file=sys.stderr
-        )
+        print(f"interrupted: the same command with{added}{instead} goes on", file=sys.stderr)
         status = 130
     except BrokenPipeError:
-        _close_stdout()
+        close_stdout()
         status = 0
     except Exception as error:
-        if debug or not _from_outside(error):
+        if debug or not from_outside(error):
             raise
-        _close_stdout()  # it may be what is full
+        close_stdout()  # it may be what is full
         found = f"{type(error).__name__}: {first_line(error)}"
-        _complain(
+        complain(
             InputError(
                 f"policyscope {words[0]}",
                 expected="files, memory and disks that hold what they are asked to",
@@ -150,27 +156,6 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         )
         status = 2
     sys.exit(status)
-
-
-def _from_outside(error: Exception) -> bool:
-    """Whether an error comes from the machine or a file, not from a mistake of ours."""
-    outside = isinstance(error, MemoryError | RecursionError | OSError)
-    return outside or type(error).__module__.partition(".")[0] == "pyarrow"
-
-
-def _open_streams() -> None:
-    """Have streams that take any text; a closed one swallows it."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def _close_stdout() -> None:
-    """Keep what waits in standard output from failing once more at the very end."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parsed(words: list[str]) -> Any:
@@ -231,7 +216,7 @@ def _demo(demo: DemoConfig) -> int:
 
     with demo_config(demo) as config:
         status = _eval(config)
-    out = _console()
+    out = console()
     if demo.broken:
         with demo_config(DemoConfig(demo.output_dir)) as config:
             run = _evaluated(config)
@@ -253,11 +238,11 @@ def _demo(demo: DemoConfig) -> int:
 
 
 def _evaluated(config: EvalConfig) -> Run[OfflineRecord]:
-    _quiet()
+    quiet()
     from policyscope.commands.evaluate import evaluate
     from policyscope.views.terminal import TerminalProgress
 
-    with TerminalProgress(_console(stderr=True)) as progress:
+    with TerminalProgress(console(stderr=True)) as progress:
         return evaluate(config, progress)
 
 
@@ -267,58 +252,58 @@ def _eval(config: EvalConfig) -> int:
     from policyscope.views.offline.table import run_table
 
     page = render(ReportConfig(str(run.directory), config.report, config.lang))
-    out = _console()
+    out = console()
     out.print(run_table(run.record))
     out.print(f"{page}, beside report.png, run.json and predictions.parquet", markup=False)
     return 1 if run.record.errors else 0
 
 
 def _rollout(config: RolloutConfig) -> int:
-    _quiet()
+    quiet()
     from policyscope.commands.report import render
     from policyscope.commands.rollout import rollout
     from policyscope.views.rollout.table import rollout_table
     from policyscope.views.terminal import RolloutDashboard
 
-    with RolloutDashboard(_console(stderr=True)) as progress:
+    with RolloutDashboard(console(stderr=True)) as progress:
         run = rollout(config, progress)
     page = render(ReportConfig(str(run.directory), lang=config.lang))
-    out = _console()
+    out = console()
     out.print(rollout_table(run.record))
     out.print(f"{page}, beside report.png, run.json, steps.parquet, eval_info.json", markup=False)
     return 1 if run.record.errors else 0
 
 
 def _import(config: ImportConfig) -> int:
-    _quiet()
+    quiet()
     from policyscope.commands.importing import import_run
     from policyscope.commands.report import render
     from policyscope.views.rollout.table import rollout_table
 
     run = import_run(config)
     page = render(ReportConfig(str(run.directory), lang=config.lang))
-    out = _console()
+    out = console()
     out.print(rollout_table(run.record))
     out.print(f"{page}, beside report.png, run.json, eval_info.json", markup=False)
     return 0
 
 
 def _check_env(command: CheckEnvConfig) -> int:
-    _quiet()
+    quiet()
     from policyscope.sim.conformance import check_environment
     from policyscope.views.words import findings_text
 
     findings = check_environment(command.env)
     broken = errors_in(findings)
     if findings:
-        _console().print(findings_text(findings))
+        console().print(findings_text(findings))
     if not broken:
         print("the environment keeps the contract" + (", but for these" if findings else ""))
     return 1 if broken else 0
 
 
 def _check(config: CheckConfig) -> int:
-    _quiet()
+    quiet()
     import json
 
     from policyscope.commands.check import check
@@ -328,21 +313,21 @@ def _check(config: CheckConfig) -> int:
     if config.json:
         print(json.dumps([finding.to_json() for finding in found], indent=1))
     elif found:
-        _console().print(findings_text(found))
+        console().print(findings_text(found))
     else:
         print("no findings")
     return 1 if any(finding.severity != "info" for finding in found) else 0
 
 
 def _bench(config: BenchConfig) -> int:
-    _quiet()
+    quiet()
     from policyscope.commands.bench import bench
     from policyscope.views.bench import bench_table
     from policyscope.views.terminal import TerminalProgress
 
-    with TerminalProgress(_console(stderr=True)) as progress:
+    with TerminalProgress(console(stderr=True)) as progress:
         measured = bench(config, progress)
-    out = _console()
+    out = console()
     out.print(bench_table(measured.record))
     out.print(f"{measured.directory}: bench.json, bench.png", markup=False)
     return 0
@@ -356,7 +341,7 @@ def _report(command: _Report) -> int:
     from policyscope.views.offline.table import run_table
     from policyscope.views.rollout.table import rollout_table
 
-    out = _console()
+    out = console()
     if len(command.runs) > 1:
         page = render_together(command.runs, command.output, command.lang)
         out.print(str(page), markup=False)
@@ -391,7 +376,7 @@ def _compare(config: CompareConfig) -> int:
     elif config.format == "markdown":
         print(files.comparison_markdown(comparison, say), end="")
     else:
-        _console().print(comparison_text(comparison, say))
+        console().print(comparison_text(comparison, say))
     return int(comparison.exit)
 
 
@@ -406,30 +391,25 @@ def _plan(config: PlanConfig) -> int:
     else:
         from policyscope.views.compared.text import plan_text
 
-        _console().print(plan_text(plans))
+        console().print(plan_text(plans))
     return 0
 
 
-def _console(*, stderr: bool = False) -> Console:
-    from policyscope.views.console import Terminal
+def _sweep(config: SweepConfig) -> int:
+    quiet()
+    from policyscope.commands.sweep import sweep
+    from policyscope.runs.sweep import SWEEP_PAGE
+    from policyscope.views.sweep.progress import SweepProgress
+    from policyscope.views.sweep.table import sweep_table
 
-    return Terminal(stderr=stderr, highlight=False)
-
-
-def _complain(error: PolicyscopeError) -> None:
-    if isinstance(error, RefusedError):
-        for finding in error.findings:
-            line = f"refused: {finding.code}: {finding.message} Fix: {finding.fix}"
-            print(visible(line), file=sys.stderr)
-    else:
-        print(f"error: {error}", file=sys.stderr)
-
-
-def _quiet() -> None:
-    """Keep the libraries' progress bars and chatter off the terminal."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    with SweepProgress(console(stderr=True)) as progress:
+        swept = sweep(config, progress)
+    out = console()
+    out.print(sweep_table(swept.record))
+    out.print(f"{swept.directory / SWEEP_PAGE}, beside sweep.json and runs/", markup=False)
+    if not swept.reached:
+        print(f"--until_step {config.until_step} did not come in time", file=sys.stderr)
+    return 0 if swept.reached and swept.record.whole else 1
 
 
 _RUN: dict[type, Callable[[Any], int]] = {
@@ -443,4 +423,5 @@ _RUN: dict[type, Callable[[Any], int]] = {
     CompareConfig: _compare,
     PlanConfig: _plan,
     ImportConfig: _import,
+    SweepConfig: _sweep,
 }

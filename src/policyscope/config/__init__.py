@@ -12,6 +12,7 @@ from policyscope.config.offline import BenchConfig, CheckConfig, EvalConfig
 from policyscope.config.options import OfflineOptions, PolicyOptions
 from policyscope.config.pages import DemoConfig, ReportConfig
 from policyscope.config.parts import DatasetConfig, EnvConfig, Language, PageConfig, PolicyConfig
+from policyscope.config.sweep import SweepConfig
 
 __all__ = [
     "BenchConfig",
@@ -33,4 +34,5 @@ __all__ = [
     "PolicyOptions",
     "ReportConfig",
     "RolloutConfig",
+    "SweepConfig",
 ]

@@ -16,19 +16,10 @@ from policyscope.config.parts import Language, PageConfig
 from policyscope.errors import UsageError
 
 
-@final
 @dataclass(frozen=True)
-class EvalConfig(OfflineOptions):
-    """Offline: predicted against demonstrated action chunks, in native units.
+class PredictionOptions(OfflineOptions):
+    """Which frames a policy is asked about, and how its answers are drawn."""
 
-    policyscope eval --policy.path outputs/train/pusht/checkpoints/last/pretrained_model
-    --dataset.repo_id lerobot/pusht --dataset.episodes 185:206 --output_dir out
-
-    policyscope eval --policy.type hold_state --dataset.repo_id g1 --dataset.root data/g1
-    """
-
-    output_dir: str | None = None
-    """Run directory. Default: outputs/policyscope/DATE_TIME_POLICY."""
     max_frames: int | None = None
     """Stop after this many frames, taken in order from the chosen episodes."""
     stride: int = 1
@@ -43,23 +34,8 @@ class EvalConfig(OfflineOptions):
     """bfloat16 runs the model under autocast; the difference that it makes is measured."""
     compile: bool = False
     """Compile the model (torch.compile); the difference that it makes is measured."""
-    latency_calls: int = 64
-    """Batch-1 control steps to time (59 support a p95, 299 a p99); 0 skips them."""
-    ablate: bool = False
-    """Ask again about some frames with each camera's picture, then the state, from another
-    episode, then with another instruction: what changes is what the policy uses."""
-    ablate_frames: int = 1024
-    """How many frames --ablate asks about, spread over all episodes."""
-    report: PageConfig = field(default_factory=PageConfig)
     lang: Language = "en"
     """Language of the page."""
-    live: bool = False
-    """Stream frames, actions, chunks and running errors to a Rerun viewer, and into live.rrd in
-    the run directory (extra: policyscope[rerun])."""
-    resume: bool = False
-    """Continue the unfinished run in output_dir."""
-    overwrite: bool = False
-    """Replace the run in output_dir."""
     force: bool = False
     """Compute numbers in spite of findings of severity error; they are labelled everywhere."""
 
@@ -69,17 +45,52 @@ class EvalConfig(OfflineOptions):
             ("--samples", self.samples, 1, 10_000),
             ("--max_frames", self.max_frames, 1),
             ("--stride", self.stride, 1),
-            ("--latency_calls", self.latency_calls, 0),
-            ("--ablate_frames", self.ablate_frames, 1),
             ("--seed", self.seed, -(2**63), 2**63 - 1),
         )
         require_number_or_auto([("--batch_size", self.batch_size)])
-        require_one_of_resume_and_overwrite(resume=self.resume, overwrite=self.overwrite)
 
     @property
     def noise_seed(self) -> int:
         """See `PolicyOptions.noise_seed`."""
         return self.seed
+
+
+@final
+@dataclass(frozen=True)
+class EvalConfig(PredictionOptions):
+    """Offline: predicted against demonstrated action chunks, in native units.
+
+    policyscope eval --policy.path outputs/train/pusht/checkpoints/last/pretrained_model
+    --dataset.repo_id lerobot/pusht --dataset.episodes 185:206 --output_dir out
+
+    policyscope eval --policy.type hold_state --dataset.repo_id g1 --dataset.root data/g1
+    """
+
+    output_dir: str | None = None
+    """Run directory. Default: outputs/policyscope/DATE_TIME_POLICY."""
+    latency_calls: int = 64
+    """Batch-1 control steps to time (59 support a p95, 299 a p99); 0 skips them."""
+    ablate: bool = False
+    """Ask again about some frames with each camera's picture, then the state, from another
+    episode, then with another instruction: what changes is what the policy uses."""
+    ablate_frames: int = 1024
+    """How many frames --ablate asks about, spread over all episodes."""
+    report: PageConfig = field(default_factory=PageConfig)
+    live: bool = False
+    """Stream frames, actions, chunks and running errors to a Rerun viewer, and into live.rrd in
+    the run directory (extra: policyscope[rerun])."""
+    resume: bool = False
+    """Continue the unfinished run in output_dir."""
+    overwrite: bool = False
+    """Replace the run in output_dir."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(
+            ("--latency_calls", self.latency_calls, 0),
+            ("--ablate_frames", self.ablate_frames, 1),
+        )
+        require_one_of_resume_and_overwrite(resume=self.resume, overwrite=self.overwrite)
 
 
 @final

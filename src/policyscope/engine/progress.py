@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from policyscope.engine.episodes import Planned
     from policyscope.metrics.sums import ScoredEpisode
     from policyscope.runs.rows import RolloutRow
+    from policyscope.runs.sweep import SweepRow
     from policyscope.sim.contract import Observation
 
 
@@ -41,6 +42,12 @@ class Watch:
 
     def ended(self, row: RolloutRow) -> None:
         """Closed loop: an episode is over; `row` is what the record will list of it."""
+
+    def checkpoint(self, name: str, place: int, total: int) -> None:
+        """Sweep: one of so many checkpoints begins, or goes on."""
+
+    def finished(self, row: SweepRow) -> None:
+        """Sweep: a checkpoint is done; `row` is what the record will list of it."""
 
     def close(self) -> None:
         """Nothing more will be told."""

@@ -23,8 +23,8 @@ LOCK = ".policyscope.lock"
 _MARK = {"policyscope": "this folder holds what policyscope wrote; it may replace its own files"}
 _DOOR = Door(OutputError, "another --output_dir")
 _OWN = {
-    "": r"(run|eval_info|bench)\.json|(predictions|by_episode|clips|steps)\.parquet"
-    r"|sums\.safetensors|live\.rrd|(report|bench)\.png|report\.html|\.policyscope",
+    "": r"(run|eval_info|bench|sweep)\.json|(predictions|by_episode|clips|steps)\.parquet"
+    r"|sums\.safetensors|live\.rrd|(report|bench)\.png|(report|sweep)\.html|\.policyscope",
     "parts": r"(episode|calls|rows)-\d{6,}\.(parquet|npz)|(plan|batch_size)\.json",
     "frames": r"\d{6,}\.png",
     "videos": r"\d{6,}\.mp4",
@@ -36,6 +36,7 @@ _HALF = {
 """What a killed run leaves of a file that it was writing."""
 _KNOWN = {folder: re.compile(rf"{names}|{_HALF[folder].pattern}") for folder, names in _OWN.items()}
 _INSIDE = tuple(filter(None, _OWN))
+_RUNS = ("runs", "rollouts")  # of a sweep: directories of their own, which nothing here removes
 _DATASET = ("meta/info.json",)
 _CHECKPOINT = ("model.safetensors", "config.json")
 _MOST_SHOWN = 3
@@ -156,7 +157,8 @@ def _elsewhere(path: Path) -> str:
     links = [
         entry.name
         for entry in path.iterdir()
-        if entry.is_symlink() and (entry.name in _INSIDE or _KNOWN[""].fullmatch(entry.name))
+        if entry.is_symlink()
+        and (entry.name in (*_INSIDE, *_RUNS) or _KNOWN[""].fullmatch(entry.name))
     ]
     return f"{links[0]}, a link to elsewhere" if links else _kind(path)
 

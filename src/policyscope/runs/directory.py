@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from policyscope.actions.spaces import ActionSchema, NativeActions
-from policyscope.errors import OutputError
+from policyscope.errors import OtherPlanError, OutputError
 from policyscope.files import write_text
 from policyscope.runs.claim import remove_halves, remove_own, remove_parts
 from policyscope.runs.predictions import (
@@ -270,12 +270,12 @@ def require_same_plan(held: Mapping[str, Any], plan: Mapping[str, Any], path: Pa
     """Raise unless a run that began with one plan goes on with the same.
 
     Raises:
-        OutputError: they differ; the message names where.
+        OtherPlanError: they differ; the message names where.
     """
     differing = sorted(k for k in held.keys() | plan.keys() if held.get(k) != plan.get(k))
     if differing:
         key = differing[0]
-        raise OutputError(
+        raise OtherPlanError(
             f"--resume of {path}",
             expected=f"the same {key} as when it began ({str(held.get(key))[:80]})",
             found=str(plan.get(key))[:80],

@@ -1,0 +1,62 @@
+"""A sweep in a terminal: a row a checkpoint, and what can be said of the best."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from policyscope.runs.sweep import SweepRecord, SweepRow
+from policyscope.views.offline.words import BASELINE_NAMES, CAVEAT
+from policyscope.views.sweep.words import (
+    best_lines,
+    how_tested,
+    label,
+    measured,
+    scope_names,
+    why_apart,
+)
+from policyscope.views.words import unit_name
+
+_SHOWN = ("executed.error", "chunk.error", "executed.skill", "chunk.skill")
+
+
+def sweep_table(record: SweepRecord) -> RenderableType:
+    """Everything about a sweep that fits a terminal. All text is shown literally."""
+    alike: dict[str, set[str]] = {best.measure: set(best.alike) for best in record.best}
+    scopes = scope_names(record)
+    measures = [*_SHOWN, *(["success"] if record.env else [])]
+    table = Table(
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        title=Text(
+            f"MAE in {unit_name(record.unit)}, skill against {BASELINE_NAMES[record.against]} "
+            "[95 % interval]; ● not told apart from the best",
+            style="italic",
+        ),
+    )
+    table.add_column("checkpoint")
+    for measure in measures:
+        scope, _, what = measure.partition(".")
+        title = "success" if not what else f"{'MAE' if what == 'error' else 'skill'}, "
+        title += "" if not what else scopes[scope]  # type: ignore[index]  # a scope, as above
+        table.add_column(title, justify="right")
+    for row in record.checkpoints:
+        cells = [_cell(row, measure, alike.get(measure, set())) for measure in measures]
+        why = why_apart(row)
+        if row.status != "complete":
+            cells = [Text(why, style="red"), *(Text("") for _ in measures[1:])]
+        name = Text(label(row), style="bold")
+        table.add_row(name if not why or row.status != "complete" else name + f" ({why})", *cells)
+    lines = [
+        Text(line, style="bold" if i == 0 else "") for i, line in enumerate(best_lines(record))
+    ]
+    return Group(
+        table, Text(""), *lines, Text(how_tested(record), style="dim"), Text(CAVEAT, style="dim")
+    )
+
+
+def _cell(row: SweepRow, measure: str, alike: set[str]) -> Text:
+    return Text(f"{measured(row, measure)} {'●' if row.name in alike else ' '}")
