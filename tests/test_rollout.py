@@ -24,7 +24,8 @@ from PIL import Image
 
 import fake_envs  # noqa: F401  (registers)
 import fakes
-from policyscope.actions.spaces import UNDECLARED_UNIT, NativeActions
+from policyscope.actions.meanings import UNDECLARED_UNIT
+from policyscope.actions.spaces import NativeActions
 from policyscope.commands.report import ReportConfig, render
 from policyscope.commands.rollout import rollout
 from policyscope.config import EnvConfig, PolicyConfig, RolloutConfig

@@ -110,6 +110,29 @@ class Door:
             raise self.refuse(file, expected="a JSON object", found=type(content).__name__)
         return content
 
+    def yaml(self, file: Path, *, most: int) -> Any:
+        """The content of a YAML file that a person writes; JSON is such, too.
+
+        Raises:
+            InputError: as in `open`; or not YAML, nested too deep, or with aliases, which make
+                much of little.
+        """
+        import yaml
+
+        try:
+            text = self.read(file, most=most).decode("utf-8")
+            if any(
+                isinstance(token, yaml.AliasToken) for token in yaml.scan(text, yaml.SafeLoader)
+            ):
+                raise ValueError("an alias (*), which has no use here")
+            content = yaml.safe_load(text)
+            _require_shallow(content)
+        except (ValueError, yaml.YAMLError, RecursionError) as error:
+            deep = isinstance(error, RecursionError)
+            found = "lists nested too deep" if deep else " ".join(str(error).split())[:200]
+            raise self.refuse(file, expected="YAML or JSON", found=found) from error
+        return content
+
     @contextlib.contextmanager
     def parquet(
         self, file: Path, *, most: int = _TABLE_BYTES, whole: bool = False

@@ -1,19 +1,21 @@
 """What a policy meets: a robot, as a dataset recorded it or a simulator plays it.
 
-Units of action dims are declared by the user, or known for a few public robots; never guessed.
-LeRobot datasets record names but no units. An unknown unit stays `UNDECLARED_UNIT`, and the
-run says so.
+What action dims are, and their units, is declared by the user, or known for a few public robots;
+never guessed. LeRobot datasets record names alone. An unknown unit stays `UNDECLARED_UNIT`, and
+the run says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, final
 
 from numpy.typing import NDArray
 
-from policyscope.actions.spaces import UNDECLARED_UNIT, ActionSchema
+from policyscope.actions.declared import drafted, read_meanings
+from policyscope.actions.meanings import UNDECLARED_UNIT, Meaning
+from policyscope.actions.spaces import ActionSchema, FloatArray
 from policyscope.errors import UsageError
 
 UNIT_INTERVAL = "0-1"
@@ -56,33 +58,69 @@ class Robot:
         return tuple(key for key in self.features if key != "action")
 
 
-def action_units(
-    declared: str | None, *, names: tuple[str, ...], repo_id: str, robot_type: str | None
-) -> tuple[str, ...]:
-    """One unit a dim.
+def action_schema(
+    *,
+    names: tuple[str, ...],
+    repo_id: str,
+    robot_type: str | None,
+    bounds: tuple[FloatArray, FloatArray] | None = None,
+    units: str | None = None,
+    meanings: str | None = None,
+) -> ActionSchema:
+    """What the dims of a dataset's actions are, as far as it is declared or known.
 
     Args:
-        declared: ``--dataset.action_units``: one unit, or a comma-separated list, one a dim.
-        names: names of the action dims.
+        names: of the dims, as recorded.
         repo_id: dataset id.
         robot_type: ``robot_type`` of the dataset's metadata.
+        bounds: [A] smallest and largest recorded values, where they are known.
+        units: ``--dataset.action_units``: one unit, or a comma-separated list, one a dim.
+        meanings: ``--dataset.actions``: a file (`policyscope.actions.declared`).
 
     Raises:
-        UsageError: a list of the wrong length.
+        UsageError: units and meanings together, or for another number of dims.
     """
-    if declared is not None:
-        units = tuple(u.strip() for u in declared.split(","))
-        if len(units) == 1:
-            return units * len(names)
-        if len(units) != len(names) or not all(units):
-            raise UsageError(
-                "--dataset.action_units",
-                expected=f"one unit, or {len(names)} (one for each action dim)",
-                found=f"{len(units)}: {declared!r}",
-                fix=f"--dataset.action_units {','.join([units[0] or 'rad'] * len(names))}",
-            )
-        return units
-    return tuple(_known_unit(name, repo_id, robot_type or "") for name in names)
+    if units is not None and meanings is not None:
+        raise UsageError(
+            "--dataset.action_units / --dataset.actions",
+            expected="one of them: an action schema has units",
+            found="both",
+            fix="write the units into the file of --dataset.actions",
+        )
+    if meanings is not None:
+        known = read_meanings(meanings, len(names))
+    else:
+        known = known_meanings(names, repo_id, robot_type, bounds)
+    if units is not None:
+        declared = _declared_units(units, len(names))
+        known = tuple(_in_unit(m, tuple(declared[d] for d in m.dims)) for m in known)
+        return ActionSchema(names, declared, known)
+    native = {d: m.native_unit for m in known for d in m.dims}
+    return ActionSchema(
+        names, tuple(native.get(d, UNDECLARED_UNIT) for d in range(len(names))), known
+    )
+
+
+def _in_unit(meaning: Meaning, units: tuple[str, ...]) -> Meaning:
+    """What is known of some dims, in the units that the user says they have."""
+    if set(units) == {meaning.native_unit}:
+        return meaning
+    one = units[0] if len(set(units)) == 1 else UNDECLARED_UNIT
+    return replace(meaning, unit=one, scale=1.0)
+
+
+def _declared_units(text: str, n_dims: int) -> tuple[str, ...]:
+    units = tuple(u.strip() for u in text.split(","))
+    if len(units) == 1:
+        return units * n_dims
+    if len(units) != n_dims or not all(units):
+        raise UsageError(
+            "--dataset.action_units",
+            expected=f"one unit, or {n_dims} (one for each action dim)",
+            found=f"{len(units)}: {text!r}",
+            fix=f"--dataset.action_units {','.join([units[0] or 'rad'] * n_dims)}",
+        )
+    return units
 
 
 def image_plane(repo_id: str, units: tuple[str, ...]) -> dict[str, int] | None:
@@ -97,11 +135,88 @@ def image_plane(repo_id: str, units: tuple[str, ...]) -> dict[str, int] | None:
     return None
 
 
-def _known_unit(name: str, repo_id: str, robot_type: str) -> str:
-    if repo_id.rsplit("/", 1)[-1].startswith("pusht"):
-        return "px"  # gym-pusht: targets on the board
-    if robot_type == "aloha":  # gym-aloha: joint angles, grippers scaled to their stroke
-        return UNIT_INTERVAL if "gripper" in name else "rad"
-    if robot_type == "Unitree_G1_Inspire":  # Unitree: joint angles, hand closure 0 to 1
-        return UNIT_INTERVAL if "Hand" in name else "rad"
-    return UNDECLARED_UNIT
+# ── public robots ─────────────────────────────────────────────────────
+
+
+def known_meanings(
+    names: tuple[str, ...],
+    repo_id: str,
+    robot_type: str | None,
+    bounds: tuple[FloatArray, FloatArray] | None = None,
+) -> tuple[Meaning, ...]:
+    """The meanings of a public robot's dims; none for others (arguments as `action_schema`)."""
+    leaf, robot = repo_id.rsplit("/", 1)[-1].lower(), (robot_type or "").lower()
+    if leaf.startswith("pusht") and len(names) == 2:
+        return (Meaning("position", ("x", "y"), (0, 1), "px"),)
+    if robot == "aloha":
+        return _from_names(names, "rad", closed=0.0, open=1.0, hand=UNIT_INTERVAL)
+    if robot == "unitree_g1_inspire":
+        return _from_names(names, "rad", hand=UNIT_INTERVAL)
+    if robot.startswith(_HOBBY):
+        # Degrees in some recordings, -100 to 100 in others: the dataset does not say which.
+        calibrated = all(name.endswith(".pos") for name in names)
+        ends = {"closed": 0.0, "open": 100.0} if calibrated else {}
+        return _from_names(names, UNDECLARED_UNIT, hand=_PERCENT if ends else None, **ends)
+    if "libero" in leaf and len(names) == 7 and _within_one(bounds):
+        return _LIBERO
+    if leaf.startswith("droid") and robot == "franka":
+        return _droid(names)
+    return ()
+
+
+_HOBBY = ("so100", "so101", "so_follower", "bi_so", "koch", "bi_koch")
+_PERCENT = "%"
+_LIBERO = (
+    Meaning("position", ("x", "y", "z"), (0, 1, 2), "m", delta=True, scale=0.05),
+    Meaning(
+        "rotation",
+        ("rx", "ry", "rz"),
+        (3, 4, 5),
+        "rad",
+        delta=True,
+        form="axis_angle",
+        scale=0.5,
+    ),
+    Meaning("gripper", ("gripper",), (6,), "±1", closed=1.0, open=-1.0),
+)
+"""robosuite's OSC_POSE: values of 1 are 5 cm and half a radian."""
+
+
+def _within_one(bounds: tuple[FloatArray, FloatArray] | None) -> bool:
+    """Displacements that a controller scales stay within 1; places do not."""
+    return bounds is not None and bool((bounds[0] >= -1.01).all() and (bounds[1] <= 1.01).all())
+
+
+def _from_names(
+    names: tuple[str, ...],
+    unit: str,
+    *,
+    closed: float | None = None,
+    open: float | None = None,  # noqa: A002
+    hand: str | None = None,
+) -> tuple[Meaning, ...]:
+    """What the names of arms' joints, grippers and hands say, with their units."""
+    found = []
+    for meaning in drafted(names):
+        if meaning.kind == "gripper":
+            found.append(replace(meaning, unit=hand or UNDECLARED_UNIT, closed=closed, open=open))
+        elif meaning.kind == "other":
+            known = hand if meaning.group.endswith("hand") else None
+            found.append(replace(meaning, unit=known or UNDECLARED_UNIT))
+        else:
+            found.append(replace(meaning, unit=unit))
+    return tuple(found)
+
+
+def _droid(names: tuple[str, ...]) -> tuple[Meaning, ...]:
+    """DROID's joints and gripper, or its end effector: scipy's fixed axes, metres, radians."""
+    units = {"position": "m", "rotation": "rad", "angle": "rad"}
+    found = drafted(names)
+    if any(m.kind == "other" for m in found):
+        return ()
+    return tuple(
+        replace(m, unit=UNIT_INTERVAL, closed=1.0, open=0.0)
+        if m.kind == "gripper"
+        else replace(m, unit=units[m.kind])
+        for m in found
+    )

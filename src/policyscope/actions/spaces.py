@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, final
+from dataclasses import dataclass, replace
+from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from policyscope.actions.meanings import Meaning, selected
 from policyscope.errors import MissingStatsError, SpaceError
 
 FloatArray = NDArray[np.float64]
-
-UNDECLARED_UNIT = "native"
-"""The unit of a dim that neither the dataset nor the user declared."""
 
 _EPS = 1e-8  # lerobot's NormalizerProcessorStep default
 
@@ -33,11 +31,13 @@ class ActionSchema:
 
     Attributes:
         names: one name a dim.
-        units: one unit a dim; `UNDECLARED_UNIT` where nobody said.
+        units: one unit a dim; `meanings.UNDECLARED_UNIT` where nobody said.
+        meanings: what the dims are; empty where nobody said, else each dim stands in one.
     """
 
     names: tuple[str, ...]
     units: tuple[str, ...]
+    meanings: tuple[Meaning, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.units):
@@ -58,9 +58,30 @@ class ActionSchema:
         """The unit all dims share, or None where they differ."""
         return self.units[0] if len(set(self.units)) == 1 else None
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the dims are called where people read: as declared, else as recorded."""
+        called = {d: n for m in self.meanings for d, n in zip(m.dims, m.names, strict=True)}
+        return tuple(called.get(d, name) for d, name in enumerate(self.names))
+
+    @property
+    def kind(self) -> Literal["absolute", "delta"]:
+        """``delta`` where whatever moves is declared to be displaced; grippers aside."""
+        moving = [m.delta for m in self.meanings if m.kind != "gripper"]
+        return "delta" if moving and all(moving) else "absolute"
+
+    def displaced(self) -> ActionSchema:
+        """The same, where the user says that actions are displacements; grippers aside."""
+        said = (replace(m, delta=m.kind != "gripper") for m in self.meanings)
+        return replace(self, meanings=tuple(said))
+
     def select(self, dims: tuple[int, ...]) -> ActionSchema:
         """The schema of the given dims, in the given order."""
-        return ActionSchema(tuple(self.names[d] for d in dims), tuple(self.units[d] for d in dims))
+        return ActionSchema(
+            tuple(self.names[d] for d in dims),
+            tuple(self.units[d] for d in dims),
+            selected(self.meanings, dims),
+        )
 
 
 @final

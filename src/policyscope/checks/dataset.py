@@ -8,7 +8,8 @@ from typing import Any, final
 
 import numpy as np
 
-from policyscope.actions.spaces import UNDECLARED_UNIT, FloatArray, missing_stats
+from policyscope.actions.meanings import UNDECLARED_UNIT
+from policyscope.actions.spaces import ActionSchema, FloatArray, missing_stats
 from policyscope.data.facts import ACTION, STATE, DatasetFacts
 from policyscope.data.info import INFO, STATS
 from policyscope.data.seen import Moments, Seen, together
@@ -138,18 +139,29 @@ def _action_stats(facts: DatasetFacts) -> list[Finding]:
 
 
 def _units(facts: DatasetFacts) -> list[Finding]:
+    """What nobody said of the actions, and what could be measured if somebody did."""
     actions = facts.robot.actions
     if UNDECLARED_UNIT not in actions.units or actions.dim == 1:
         return []
-    return [
-        Finding(
-            "units_undeclared",
-            "info",
-            "expected a unit for each action dim; the dataset declares none. Native averages "
-            "over dims assume that all dims share one; normalized errors do not.",
-            "--dataset.action_units rad, or a list with one unit a dim",
+    message = f"expected a unit for each action dim; nobody declares one for {_unnamed(actions)}. "
+    message += "Native averages over dims assume that all dims share one; normalized errors do not."
+    fix = "--dataset.action_units rad, or a list with one unit a dim"
+    if not actions.meanings:
+        message += (
+            " With an action schema, which says what dims are, there are distances in mm, "
+            "rotations and joints in degrees, grippers (F1, how late they close), limb by limb."
         )
-    ]
+        fix += (
+            f"; or policyscope schema --dataset.repo_id {facts.robot.name} --dataset.root "
+            f"{facts.root} > actions.yaml, mended by you, and --dataset.actions actions.yaml"
+        )
+    return [Finding("units_undeclared", "info", message, fix)]
+
+
+def _unnamed(actions: ActionSchema) -> str:
+    pairs = zip(actions.labels, actions.units, strict=True)
+    names = [name for name, unit in pairs if unit == UNDECLARED_UNIT]
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
 def _hold_state(facts: DatasetFacts, action_kind: str) -> list[Finding]:

@@ -7,8 +7,9 @@ from typing import Literal, final
 
 import numpy as np
 
+from policyscope.actions.meanings import UNDECLARED_UNIT
 from policyscope.actions.robots import Robot
-from policyscope.actions.spaces import UNDECLARED_UNIT, ActionSchema
+from policyscope.actions.spaces import ActionSchema
 from policyscope.checks.dataset import check_demonstrations
 from policyscope.checks.preflight import preflight, preflight_policy
 from policyscope.config import OfflineOptions, RolloutConfig

@@ -24,7 +24,7 @@ def preflight(
     config: PolicyOptions,
 ) -> tuple[Finding, ...]:
     """All deterministic findings, errors first."""
-    findings = [*alignment.findings, *check_dataset(facts, config.action_kind)]
+    findings = [*alignment.findings, *check_dataset(facts, alignment.action_kind)]
     if checkpoint is not None:
         robot = facts.robot
         findings += check_type(checkpoint, config)

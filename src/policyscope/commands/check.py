@@ -85,5 +85,5 @@ def declared_of(config: OfflineOptions, inputs: OfflineInputs) -> Declared:
         inputs.source.facts.robot,
         inputs.alignment,
         stats=config.stats,
-        action_kind=config.action_kind,
+        action_kind=inputs.alignment.action_kind,
     )

@@ -38,6 +38,7 @@ from policyscope.config import (
     PlanConfig,
     ReportConfig,
     RolloutConfig,
+    SchemaConfig,
     SweepConfig,
 )
 from policyscope.errors import (
@@ -110,6 +111,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "plan": PlanConfig,
     "import": ImportConfig,
     "sweep": SweepConfig,
+    "schema": SchemaConfig,
 }
 
 
@@ -412,6 +414,13 @@ def _sweep(config: SweepConfig) -> int:
     return 0 if swept.reached and swept.record.whole else 1
 
 
+def _schema(config: SchemaConfig) -> int:
+    from policyscope.commands.schema import draft_schema
+
+    print(draft_schema(config), end="")
+    return 0
+
+
 _RUN: dict[type, Callable[[Any], int]] = {
     DemoConfig: _demo,
     EvalConfig: _eval,
@@ -424,4 +433,5 @@ _RUN: dict[type, Callable[[Any], int]] = {
     PlanConfig: _plan,
     ImportConfig: _import,
     SweepConfig: _sweep,
+    SchemaConfig: _schema,
 }

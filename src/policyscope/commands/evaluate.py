@@ -145,7 +145,7 @@ def _run(
         watch.stage("asking again with inputs of other frames")
     ablated = ablation(prepared, policy, directory, speed.batch_size)
     watch.stage("computing metrics")
-    scores, blind = _scorecard(config, inputs, policy, directory, episodes)
+    scores, blind = _scorecard(inputs, policy, directory, episodes)
     found = _found(config, inputs, policy, directory, frames, scores)
     found += ablation_findings(ablated) if ablated else []
     by_episode = scores.by_episode()
@@ -192,14 +192,13 @@ def _predict(
         samples=config.samples,
         batch_size=batch_size,
         progress=watch,
-        tell=_told(config, inputs, policy.spec, directory, watch),
+        tell=_told(inputs, policy.spec, directory, watch),
         until=until,
     )
     return clock.speed(batch_size)
 
 
 def _told(
-    config: EvalConfig,
     inputs: OfflineInputs,
     spec: PolicySpec,
     directory: RunDirectory,
@@ -211,7 +210,7 @@ def _told(
     running = RunningScore(alignment.schema, std[list(alignment.dataset_dims)])
 
     def tell(episode: int) -> None:
-        scored = _scored(directory.part(episode), inputs, config, spec, None)
+        scored = _scored(directory.part(episode), inputs, spec, None)
         watch.scored(running.add(scored, footage(source, episode, scored.frame_index.tolist())))
 
     return tell
@@ -238,7 +237,6 @@ def _found(
 
 
 def _scorecard(
-    config: EvalConfig,
     inputs: OfflineInputs,
     policy: Policy,
     directory: RunDirectory,
@@ -251,7 +249,7 @@ def _scorecard(
         episodes,
         trained=inputs.trained,
         horizon=spec.chunk_size,
-        action_kind=config.action_kind,
+        action_kind=inputs.alignment.action_kind,
     )
     dims = list(inputs.alignment.dataset_dims)
     stats = {
@@ -265,11 +263,11 @@ def _scorecard(
         horizon=spec.chunk_size,
         n_action_steps=spec.n_action_steps,
         fps=facts.robot.fps,
-        action_kind=config.action_kind,
+        action_kind=inputs.alignment.action_kind,
         ensembled=spec.ensembling is not None,
     )
     for index in episodes:
-        scores.add(_scored(directory.part(index), inputs, config, spec, learned))
+        scores.add(_scored(directory.part(index), inputs, spec, learned))
     write_arrays(directory.path / SUMS, *pack(scores.sums))
     return scores, _blind(scores, learned)
 
@@ -277,7 +275,6 @@ def _scorecard(
 def _scored(
     stored: StoredEpisode,
     inputs: OfflineInputs,
-    config: EvalConfig,
     spec: PolicySpec,
     learned: Learned | None,
 ) -> ScoredEpisode:
@@ -288,7 +285,7 @@ def _scored(
         episode,
         spec.chunk_size,
         stats=inputs.source.facts.robot.stats,
-        action_kind=config.action_kind,
+        action_kind=inputs.alignment.action_kind,
     )
     known = {name: chunks.values for name, chunks in baselines.items()}
     if learned is not None:

@@ -23,20 +23,17 @@ from policyscope.policies.checkpoint import Checkpoint
 from policyscope.policies.reading import read_checkpoint
 from policyscope.runs.content import (
     SCHEMA_VERSION,
-    ActionFacts,
     DatasetFacts,
-    EnvFacts,
     Environment,
     FindingRow,
     Imported,
-    NormalizationFacts,
     PolicyFacts,
     RolloutHead,
     RolloutRecord,
-    TaskFacts,
 )
 from policyscope.runs.directory import EVAL_INFO, RECORD
 from policyscope.runs.eval_info import eval_info_file, read_episodes, without_seeds
+from policyscope.runs.facts import ActionFacts, EnvFacts, NormalizationFacts, TaskFacts
 from policyscope.runs.labelled import Labelled, seeds_known
 from policyscope.runs.labels import read_labels
 from policyscope.runs.record import plain_json

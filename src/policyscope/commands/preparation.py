@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
+from policyscope.actions.declared import digest
 from policyscope.actions.robots import image_plane
 from policyscope.checks.inputs import OfflineInputs, read_offline
 from policyscope.commands.session import Evaluated
@@ -94,7 +95,7 @@ def _plan(inputs: OfflineInputs, config: EvalConfig, scripted: Policy | None) ->
         policy=checkpoint.sha256 if checkpoint else named,
         processors=checkpoint.processors_sha256 if checkpoint else None,
         forced=sorted(f.code for f in errors_in(inputs.findings)) if config.force else [],
-        action_kind=config.action_kind,
+        action_kind=inputs.alignment.action_kind,
         chunk_size=None if checkpoint else chunk_size,
         dataset=dataset_revision(inputs.source.facts.root),
         episodes=inputs.episodes,
@@ -111,6 +112,7 @@ def _plan(inputs: OfflineInputs, config: EvalConfig, scripted: Policy | None) ->
         policy_dims=inputs.alignment.policy_dims,
         dataset_dims=inputs.alignment.dataset_dims,
         units=inputs.alignment.schema.units,
+        actions=digest(inputs.alignment.schema.meanings) if config.dataset.actions else None,
         feeds=inputs.alignment.feeds,
     )
 
@@ -162,7 +164,7 @@ def head(
         ),
         actions=who.actions(
             alignment.schema,
-            config.action_kind,
+            inputs.alignment.action_kind,
             policy_dims=alignment.policy_dims,
             dataset_dims=alignment.dataset_dims,
             plane=image_plane(robot.name, alignment.schema.units),

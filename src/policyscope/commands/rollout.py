@@ -30,17 +30,16 @@ from policyscope.policies.open import open_for_simulator
 from policyscope.runs.content import (
     SCHEMA_VERSION,
     DatasetFacts,
-    EnvFacts,
     FindingRow,
     RolloutHead,
     RolloutRecord,
     RolloutScores,
     Status,
-    TaskFacts,
     Unfinished,
     UnfinishedRollout,
 )
 from policyscope.runs.directory import EVAL_INFO, RunDirectory
+from policyscope.runs.facts import EnvFacts, TaskFacts
 from policyscope.runs.plans import RolloutPlan
 from policyscope.runs.record import plain_json
 from policyscope.runs.rollouts import RolloutStore, StoredRollout

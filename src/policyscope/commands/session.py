@@ -20,19 +20,16 @@ from policyscope.policies.base import PolicySpec
 from policyscope.policies.checkpoint import Checkpoint
 from policyscope.runs.claim import claimed
 from policyscope.runs.content import (
-    ActionFacts,
-    ActionKind,
     AnyRecord,
     Environment,
-    NormalizationFacts,
     OfflineRecord,
-    Plane,
     PolicyFacts,
     RolloutRecord,
     Unfinished,
 )
 from policyscope.runs.directory import RECORD, RunDirectory, require_same_plan
 from policyscope.runs.episodes import beside_the_record
+from policyscope.runs.facts import ActionFacts, ActionKind, NormalizationFacts, Plane
 from policyscope.runs.plans import RunPlan
 from policyscope.runs.record import dump_record, environment, read_record
 
@@ -245,6 +242,7 @@ class Evaluated:
             policy_dims=policy_dims,
             dataset_dims=dataset_dims,
             image_plane=None if plane is None else Plane.model_validate(plane),
+            labels=schema.labels if schema.meanings else (),
         )
 
     def environment(self, seed: int) -> Environment:

@@ -8,7 +8,7 @@ elsewhere: by whoever opens it, or by `policyscope.checks`.
 from policyscope.config.closed_loop import CheckEnvConfig, RolloutConfig
 from policyscope.config.comparing import CompareConfig, PlanConfig
 from policyscope.config.importing import ImportConfig, ImportedEnv, ImportedPolicy
-from policyscope.config.offline import BenchConfig, CheckConfig, EvalConfig
+from policyscope.config.offline import BenchConfig, CheckConfig, EvalConfig, SchemaConfig
 from policyscope.config.options import OfflineOptions, PolicyOptions
 from policyscope.config.pages import DemoConfig, ReportConfig
 from policyscope.config.parts import DatasetConfig, EnvConfig, Language, PageConfig, PolicyConfig
@@ -34,5 +34,6 @@ __all__ = [
     "PolicyOptions",
     "ReportConfig",
     "RolloutConfig",
+    "SchemaConfig",
     "SweepConfig",
 ]

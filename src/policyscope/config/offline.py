@@ -12,7 +12,7 @@ from policyscope.config.options import (
     require_one_of_resume_and_overwrite,
 )
 from policyscope.config.parsing import is_positive_int
-from policyscope.config.parts import Language, PageConfig
+from policyscope.config.parts import DatasetConfig, Language, PageConfig
 from policyscope.errors import UsageError
 
 
@@ -197,3 +197,17 @@ class BenchConfig(OfflineOptions):
             for dtype in dtypes
             for compiled in ((False, True) if self.compile else (False,))
         )
+
+
+@final
+@dataclass(frozen=True)
+class SchemaConfig:
+    """Writes a first draft of an action schema: what each action dim is, for --dataset.actions.
+
+    policyscope schema --dataset.repo_id my/data --dataset.root DIR > actions.yaml
+    """
+
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+
+    def __post_init__(self) -> None:
+        self.dataset.require()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from policyscope.config.parsing import is_positive_int, parse_rename_map
@@ -80,32 +79,21 @@ class OfflineOptions(PolicyOptions):
     """Dims to compare where policy and dataset differ: indices or names, of whichever has more
     dims, in the order of the other one. Never guessed."""
     action_kind: Literal["absolute", "delta"] = "absolute"
-    """What an action means; delta actions have a zero baseline instead of hold-state."""
+    """What an action means, where no action schema says it of each dim; delta actions have a zero
+    baseline instead of hold-state."""
     stats: Literal["checkpoint", "dataset"] = "checkpoint"
     """Whose normalization statistics the policy's processors use."""
 
     def __post_init__(self) -> None:
         if self.policy.path is not None and self.policy.type is not None:
             require_one_policy(self.policy)
-        if self.dataset.repo_id is None and self.dataset.root is None:
-            raise UsageError(
-                "--dataset.repo_id / --dataset.root",
-                expected="a dataset",
-                found="neither",
-                fix="--dataset.repo_id lerobot/pusht, with --dataset.root DIR for a local copy",
-            )
+        self.dataset.require()
         super().__post_init__()
 
     @property
     def dataset_name(self) -> str:
-        """The dataset's repo id, or its folder's name where only a root was given."""
-        if self.dataset.repo_id is not None:
-            return self.dataset.repo_id
-        root = Path(self.dataset.root or ".")
-        try:
-            return root.resolve().name
-        except (OSError, RuntimeError, ValueError):  # whoever opens it says what is wrong
-            return root.name
+        """See `DatasetConfig.name`."""
+        return self.dataset.name
 
 
 def require_one_policy(policy: PolicyConfig) -> None:

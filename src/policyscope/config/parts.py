@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, final
 
 from policyscope.config.parsing import parse_settings, parse_task_ids, require_between
+from policyscope.errors import UsageError
 
 BuiltinType = Literal["hold_state", "repeat_last", "dataset_mean", "replay", "zero"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -47,9 +49,37 @@ class DatasetConfig:
     video_backend: Literal["pyav", "torchcodec"] = "pyav"
     """Video decoder: pyav reads forwards and is the same everywhere; torchcodec is lerobot's own
     choice where a system FFmpeg lets it load."""
+    actions: str | None = None
+    """Action schema: a YAML or JSON file that says what each action dim is (docs/actions.md);
+    policyscope schema writes a first draft. Public robots have one built in."""
     action_units: str | None = None
     """Unit of the action dims where the dataset does not say: one for all (px) or a list, one a
     dim (rad,rad,m)."""
+
+    def require(self) -> None:
+        """Raise unless a dataset is named.
+
+        Raises:
+            UsageError: none is.
+        """
+        if self.repo_id is None and self.root is None:
+            raise UsageError(
+                "--dataset.repo_id / --dataset.root",
+                expected="a dataset",
+                found="neither",
+                fix="--dataset.repo_id lerobot/pusht, with --dataset.root DIR for a local copy",
+            )
+
+    @property
+    def name(self) -> str:
+        """The repo id, or the folder's name where only a root was given."""
+        if self.repo_id is not None:
+            return self.repo_id
+        root = Path(self.root or ".")
+        try:
+            return root.resolve().name
+        except (OSError, RuntimeError, ValueError):  # whoever opens it says what is wrong
+            return root.name
 
 
 @final

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from policyscope.actions.robots import Robot, action_units
-from policyscope.actions.spaces import ActionSchema
+import numpy as np
+
+from policyscope.actions.robots import Robot, action_schema
+from policyscope.actions.spaces import FloatArray
+from policyscope.config import DatasetConfig
 from policyscope.config.parsing import parse_episodes
 from policyscope.data.files import Folder
 from policyscope.data.index import EpisodeIndex, read_tasks
@@ -20,6 +23,7 @@ from policyscope.data.info import (
     STATS,
     Feature,
     Info,
+    Stats,
     flat_names,
     read_features,
     read_info,
@@ -92,18 +96,16 @@ class DatasetFacts:
         return parse_episodes(text, max(self.lengths) + 1, known=self.lengths)
 
 
-def read_facts(
-    folder: Folder, declared_units: str | None
-) -> tuple[DatasetFacts, Info, EpisodeIndex]:
+def read_facts(folder: Folder, config: DatasetConfig) -> tuple[DatasetFacts, Info, EpisodeIndex]:
     """Read a dataset's metadata.
 
     Args:
         folder: where it lies.
-        declared_units: ``--dataset.action_units``.
+        config: ``--dataset.actions`` and ``--dataset.action_units``.
 
     Raises:
         DatasetError: of another format, incomplete, or a file says what can't be.
-        UsageError: units for another number of dims.
+        UsageError: an action schema or units that are not this action's.
     """
     info = read_info(folder)
     features = read_features(info, folder.name)
@@ -118,16 +120,20 @@ def read_facts(
         )
     stats, broken = read_stats(folder)
     action, state = features[ACTION], features.get(STATE)
-    names = flat_names(action.names, action.dims, ACTION)
-    units = action_units(
-        declared_units, names=names, repo_id=folder.name, robot_type=info.robot_type
+    actions = action_schema(
+        names=flat_names(action.names, action.dims, ACTION),
+        repo_id=folder.name,
+        robot_type=info.robot_type,
+        bounds=_bounds(stats, action.dims),
+        units=config.action_units,
+        meanings=config.actions,
     )
     robot = Robot(
         kind="dataset",
         name=folder.name,
         fps=info.fps,
         robot_type=info.robot_type,
-        actions=ActionSchema(names, units),
+        actions=actions,
         state_names=flat_names(state.names, state.dims, "state") if state else (),
         features={key: feature.shape for key, feature in features.items()},
         cameras={key: feature.picture for key, feature in features.items() if feature.is_camera},
@@ -146,6 +152,16 @@ def read_facts(
         spans=index.spans,
     )
     return facts, info, index
+
+
+def _bounds(stats: Stats, n_dims: int) -> tuple[FloatArray, FloatArray] | None:
+    """The smallest and the largest action, as the statistics have them."""
+    table = stats.get(ACTION, {})
+    ends = [np.asarray(table.get(name, ()), dtype=np.float64).reshape(-1) for name in _ENDS]
+    return (ends[0], ends[1]) if all(end.size == n_dims for end in ends) else None
+
+
+_ENDS = ("min", "max")
 
 
 def dataset_revision(root: Path) -> str:

@@ -69,7 +69,7 @@ class FrameSource:
     def _open(self, root: Path) -> None:
         folder = Folder(root, self._name)
         self.seen = {}
-        self.facts, info, self._index = read_facts(folder, self._config.action_units)
+        self.facts, info, self._index = read_facts(folder, self._config)
         self._files = DataFiles(folder, info, self._index)
         self._declared = frozenset(info.features)
         self.facts = replace(self.facts, spare_rows=self._files.spare_rows())

@@ -7,15 +7,19 @@ used, and what does not fit is one line of error.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from policyscope.actions.declared import stored_meanings
 from policyscope.actions.spaces import ActionSchema, FloatArray
 from policyscope.errors import InputError, OutputError
 from policyscope.metrics.errors import ErrorSums
+from policyscope.metrics.grippers import EVENTS, OUTCOMES
+from policyscope.metrics.meant import MeaningSums
 from policyscope.metrics.samples import SampleSums
 from policyscope.metrics.shape import EpisodeShape
 from policyscope.metrics.sums import Measure, Segment, Sums
@@ -27,6 +31,7 @@ _SCALARS = ("n_frames", "ade", "fde", "path", "path_demo", "disagreement", "n_ov
 _LISTS = ("jumps", "jumps_demo", "steps", "steps_demo")
 _SAMPLED = ("k", "n_frames", "n_values", "squared_mean", "squared_best", "variance", "energy")
 _WHOLE = ("n_frames", "n_overlap", "k", "n_values")
+_MEANT = fields(MeaningSums)
 
 
 def pack(sums: Sums) -> tuple[Arrays, dict[str, Any]]:
@@ -48,6 +53,7 @@ def pack(sums: Sums) -> tuple[Arrays, dict[str, Any]]:
         "fps": measure.fps,
         "action_kind": measure.action_kind,
         "ensembled": measure.ensembled,
+        "meanings": [vars(m) for m in measure.schema.meanings],
         "stats": list(measure.stats),
         "who": list(sums.who),
         "tasks": list(tasks),
@@ -68,7 +74,8 @@ def pack(sums: Sums) -> tuple[Arrays, dict[str, Any]]:
             arrays["errors"][1, j, i] = [space[name].squared for name in sums.who]
         arrays["count"][i] = segment.native[sums.who[0]].count
         arrays["target"][:, i] = segment.target_sum, segment.target_squared
-    return arrays | _packed_shapes(sums.shapes) | _packed_samples(sums.samples), header
+    arrays |= _packed_shapes(sums.shapes) | _packed_samples(sums.samples)
+    return arrays | _packed_meanings(sums.meanings), header
 
 
 def _packed_shapes(shapes: Sequence[EpisodeShape]) -> Arrays:
@@ -95,6 +102,12 @@ def _packed_samples(samples: Sequence[SampleSums]) -> Arrays:
         for name in _SAMPLED
     }
     return arrays | {"sample.squared_each": np.stack([s.squared_each for s in samples])}
+
+
+def _packed_meanings(sums: Sequence[MeaningSums]) -> Arrays:
+    if not sums:
+        return {}
+    return {f"meaning.{f.name}": np.array([getattr(s, f.name) for s in sums]) for f in _MEANT}
 
 
 # ── and back ──────────────────────────────────────────────────────────
@@ -132,7 +145,8 @@ def unpack(arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> Sum
 def _unpacked(arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> Sums:
     if header["version"] != _VERSION:
         raise ValueError(f"version {header['version']!r}")
-    schema = ActionSchema(_texts(header["names"]), _texts(header["units"]))
+    names, units = _texts(header["names"]), _texts(header["units"])
+    schema = ActionSchema(names, units, stored_meanings(header.get("meanings", []), len(names)))
     who, tasks, dim = _texts(header["who"]), _texts(header["tasks"]), schema.dim
     named, n = _texts(header["stats"]), len(arrays["episode"])
     stats = _of(arrays, "stats", (len(named), dim))
@@ -175,7 +189,11 @@ def _unpacked(arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> 
     )
     n_episodes = len(set(episode.tolist()))
     shapes, samples = _shapes(arrays, n_episodes), _samples(arrays, n_episodes)
-    return Sums(measure, segments, shapes, samples, _of(arrays, "in_range", (3, dim)))
+    within, meanings = (
+        _of(arrays, "in_range", (3, dim)),
+        _meanings(arrays, measure, who, n_episodes),
+    )
+    return Sums(measure, segments, shapes, samples, within, meanings)
 
 
 def _shapes(arrays: Mapping[str, NDArray[Any]], n: int) -> tuple[EpisodeShape, ...]:
@@ -206,6 +224,29 @@ def _samples(arrays: Mapping[str, NDArray[Any]], n: int) -> tuple[SampleSums, ..
         raise ValueError("samples of different number")
     every["squared_each"] = list(_of(arrays, "sample.squared_each", (n, k)))
     return tuple(SampleSums(**{name: v[i] for name, v in every.items()}) for i in range(n))
+
+
+def _meanings(
+    arrays: Mapping[str, NDArray[Any]], measure: Measure, who: tuple[str, ...], n: int
+) -> tuple[MeaningSums, ...]:
+    p = len(measure.schema.meanings)
+    if not p or not n:
+        return ()
+    table = (n, len(who), p, measure.n_steps)
+    shapes: dict[str, tuple[int, ...]] = {
+        "n_frames": (n,),
+        "count": (n, measure.n_steps),
+        "error": table,
+        "ends": (n, p, 2),
+        "outcomes": (*table, len(OUTCOMES)),
+        "events": (n, p, len(EVENTS)),
+    }
+    every: dict[str, Any] = {
+        name: _of(arrays, f"meaning.{name}", shape, whole=name in _WHOLE)
+        for name, shape in shapes.items()
+    }
+    every["n_frames"] = every["n_frames"].tolist()
+    return tuple(MeaningSums(**{name: v[i] for name, v in every.items()}) for i in range(n))
 
 
 def _of(

@@ -11,12 +11,13 @@ from policyscope.actions.spaces import ActionSchema
 from policyscope.metrics.blind import BLIND
 from policyscope.metrics.errors import ErrorSums
 from policyscope.metrics.estimates import Estimates
+from policyscope.metrics.meant import meaning_rows
 from policyscope.metrics.samples import sample_scores
 from policyscope.metrics.shape import similarity, smoothness
 from policyscope.metrics.sums import POLICY, Measure, ScoredEpisode, Segment, Sums, sums_of
 from policyscope.runs.content import OfflineScores
 from policyscope.runs.parts import SCOPES, Scope
-from policyscope.runs.rows import DimRow, EpisodeRow, HorizonRow, TaskRow
+from policyscope.runs.rows import DimRow, EpisodeRow, HorizonRow, MeaningRow, TaskRow
 from policyscope.runs.values import (
     Errors,
     MacroErrors,
@@ -135,6 +136,7 @@ class Scorecard:
             similarity=self.similarity(),
             smoothness=self.smoothness(),
             samples=self.samples(),
+            by_meaning=self.by_meaning(),
         )
 
     def summary(self, name: str = POLICY) -> Scopes:
@@ -214,6 +216,16 @@ class Scorecard:
                 )
                 rows.append(row.beside(columns))
         return rows
+
+    def by_meaning(self) -> list[MeaningRow]:
+        """A row for each thing that dims are together; none where nobody said what they are."""
+        return meaning_rows(
+            self._sums.meanings,
+            self._sums.who,
+            self.schema,
+            steps={scope: self._steps(scope) for scope in SCOPES},
+            fps=self.fps,
+        )
 
     def similarity(self) -> Similarity:
         """ADE, FDE and path-length ratio; its ``unit`` says in which space."""

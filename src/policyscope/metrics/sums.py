@@ -24,6 +24,8 @@ from policyscope.actions.spaces import (
 )
 from policyscope.errors import InputError
 from policyscope.metrics.errors import ErrorSums, error_sums, total
+from policyscope.metrics.geometry import integrated, near
+from policyscope.metrics.meant import Chunks, MeaningSums, meaning_sums
 from policyscope.metrics.samples import SampleSums, sample_sums
 from policyscope.metrics.shape import EpisodeShape, episode_shape
 
@@ -91,7 +93,8 @@ class Measure:
         horizon: steps of a chunk (H).
         n_action_steps: steps of it that a robot runs.
         fps: frames per second.
-        action_kind: ``delta`` actions are integrated before their shapes are compared.
+        action_kind: ``delta`` actions are integrated before their shapes are compared; what the
+            schema says of single dims goes before.
         ensembled: whether episodes say themselves what a robot runs (`ScoredEpisode.executed`).
     """
 
@@ -139,6 +142,12 @@ class Measure:
     def basis(self) -> Literal["native", "normalized"]:
         """``native`` where all dims share a unit, else ``normalized``."""
         return "native" if self.schema.single_unit is not None else "normalized"
+
+    @property
+    def moves(self) -> bool:
+        """Whether any dim is a displacement, so that chunks share no origin."""
+        said = self.schema.meanings
+        return any(m.delta for m in said) if said else self.action_kind == "delta"
 
     def normalizer(self) -> Normalizer:
         """The door to units of the dataset's standard deviation."""
@@ -196,6 +205,7 @@ class Sums:
         shapes: one for each episode, in the order of the segments.
         samples: the same, for policies with several samples a frame; else none.
         in_range: [3, A] values seen, out of the dataset's range, at its edge.
+        meanings: one for each episode, where the schema says what dims are; else none.
     """
 
     measure: Measure
@@ -203,6 +213,7 @@ class Sums:
     shapes: tuple[EpisodeShape, ...]
     samples: tuple[SampleSums, ...]
     in_range: FloatArray
+    meanings: tuple[MeaningSums, ...] = ()
 
     @staticmethod
     def nothing(measure: Measure) -> Sums:
@@ -237,6 +248,7 @@ class Sums:
             self.shapes + other.shapes,
             self.samples + other.samples,
             self.in_range + other.in_range,
+            self.meanings + other.meanings,
         )
 
     @property
@@ -274,6 +286,8 @@ class Sums:
 def sums_of(measure: Measure, episode: ScoredEpisode) -> Sums:
     """Reduce one episode to its sums."""
     normalize = measure.normalizer().normalize
+    within = _in_range(measure, episode)
+    episode = _near(episode, measure.schema)
     whole = episode.with_executed()
     segments = tuple(_segment(whole, task, normalize) for task in dict.fromkeys(episode.tasks))
     samples: tuple[SampleSums, ...] = ()
@@ -286,8 +300,47 @@ def sums_of(measure: Measure, episode: ScoredEpisode) -> Sums:
                 episode.is_pad,
             ),
         )
-    return Sums(
-        measure, segments, (_shape(measure, episode),), samples, _in_range(measure, episode)
+    shapes = (_shape(measure, episode),)
+    return Sums(measure, segments, shapes, samples, within, _meanings(measure, episode))
+
+
+def _near(episode: ScoredEpisode, schema: ActionSchema) -> ScoredEpisode:
+    """Angles that come round on the turn of the demonstration: from 359 to 1 it is 2 degrees."""
+    if all(meaning.turn is None for meaning in schema.meanings):
+        return episode
+
+    def moved(chunks: NativeActions) -> NativeActions:
+        target = episode.target.values[:, : chunks.values.shape[1]]
+        return NativeActions(near(chunks.values, target, schema), chunks.units)
+
+    return replace(
+        episode,
+        predicted=tuple(moved(p) for p in episode.predicted),
+        baselines={name: moved(b) for name, b in episode.baselines.items()},
+        executed=tuple(moved(e) for e in episode.executed),
+    )
+
+
+def _meanings(measure: Measure, episode: ScoredEpisode) -> tuple[MeaningSums, ...]:
+    if not measure.schema.meanings:
+        return ()
+    who = {name: [b.values] for name, b in episode.baselines.items()}
+    who[POLICY] = [p.values for p in episode.predicted]
+    chunks = Chunks(
+        who,
+        episode.target.values,
+        episode.is_pad,
+        episode.frame_index,
+        [e.values for e in episode.executed],
+    )
+    return (
+        meaning_sums(
+            chunks,
+            measure.schema,
+            stats=measure.stats,
+            n_action_steps=measure.n_action_steps,
+            fps=measure.fps,
+        ),
     )
 
 
@@ -319,10 +372,10 @@ def _segment(
 
 
 def _shape(measure: Measure, episode: ScoredEpisode) -> EpisodeShape:
-    delta = measure.action_kind == "delta"
+    delta = measure.moves
 
     def walk(values: FloatArray) -> FloatArray:
-        return values.cumsum(axis=-2) if delta else values
+        return integrated(values, measure.schema, measure.action_kind)
 
     pair = (episode.predicted[0], episode.target)
     layout = (episode.is_pad, episode.frame_index, measure.n_action_steps)
@@ -331,7 +384,7 @@ def _shape(measure: Measure, episode: ScoredEpisode) -> EpisodeShape:
         return episode_shape(native[0], native[1], *layout, seams=not delta)
     normalize = measure.normalizer().normalize
     scaled = [normalize(a) for a in pair]
-    moved = [NormalizedActions(walk(a.values[..., measure.included]), a.stats_id) for a in scaled]
+    moved = [NormalizedActions(walk(a.values)[..., measure.included], a.stats_id) for a in scaled]
     return episode_shape(moved[0], moved[1], *layout, seams=not delta)
 
 

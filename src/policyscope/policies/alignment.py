@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from dataclasses import dataclass, field
-from typing import final
+from typing import Literal, final
 
 from policyscope.actions.robots import Robot
 from policyscope.actions.spaces import ActionSchema
@@ -27,6 +27,7 @@ class Alignment:
         schema: names and units of the compared dims.
         feeds: key given to the policy's preprocessor → key of the robot's that it comes from.
         findings: what does not fit.
+        action_kind: what an action means, by the user or by what is known of the dims.
     """
 
     policy_dims: tuple[int, ...]
@@ -34,6 +35,7 @@ class Alignment:
     schema: ActionSchema
     feeds: dict[str, str] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    action_kind: Literal["absolute", "delta"] = "absolute"
 
 
 def align(checkpoint: Checkpoint | None, robot: Robot, config: PolicyOptions) -> Alignment:
@@ -63,9 +65,11 @@ def align(checkpoint: Checkpoint | None, robot: Robot, config: PolicyOptions) ->
                 [robot.actions.names[d] for d in dataset_dims],
                 findings,
             )
-    return Alignment(
-        policy_dims, dataset_dims, robot.actions.select(dataset_dims), feeds, tuple(findings)
-    )
+    schema = robot.actions.select(dataset_dims)
+    if config.action_kind == "delta":
+        schema = schema.displaced()
+    kind = "delta" if config.action_kind == "delta" else schema.kind
+    return Alignment(policy_dims, dataset_dims, schema, feeds, tuple(findings), kind)
 
 
 def _action_dims(

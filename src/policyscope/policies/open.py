@@ -58,7 +58,7 @@ def open_for_dataset(
         dims=dims,
         horizon=horizon,
         n_action_steps=steps,
-        action_kind=config.action_kind,
+        action_kind=alignment.action_kind,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self, final
 from pydantic import ConfigDict, Field, model_validator
 
 from policyscope.errors import Finding
+from policyscope.runs.facts import ActionFacts, EnvFacts
 from policyscope.runs.parts import SCOPES, Episodes, Finite, Flag, Number, Part, Scope, Whole
 from policyscope.runs.plans import OfflinePlan, RolloutPlan
 from policyscope.runs.rows import (
@@ -15,6 +16,7 @@ from policyscope.runs.rows import (
     DimRow,
     EpisodeTable,
     HorizonRow,
+    MeaningRow,
     NearestRow,
     RolloutRow,
     RolloutTable,
@@ -43,7 +45,6 @@ SCHEMA_VERSION: Literal[2] = 2
 Kind = Literal["offline", "rollout"]
 Status = Literal["complete", "partial", "refused"]
 Unfinished = Literal["partial", "refused"]
-ActionKind = Literal["absolute", "delta"]
 Split = Literal["held_out", "in_sample", "unknown"]
 
 
@@ -93,40 +94,6 @@ class DatasetFacts(Part):
     robot_type: str | None = None
     tasks: Sequence[str] = ()
     split: Split
-
-
-@final
-class NormalizationFacts(Part):
-    """How the policy's outputs became native."""
-
-    mode: str
-    stats_id: str | None
-    source: Literal["checkpoint", "weights", "dataset", "none"]
-
-
-@final
-class Plane(Part):
-    """Two dims that are a place in the picture."""
-
-    x: Whole
-    y: Whole
-    width: Finite
-    height: Finite
-
-
-@final
-class ActionFacts(Part):
-    """What the numbers of an action mean."""
-
-    names: Sequence[str]
-    units: Sequence[str]
-    space: Literal["native"]
-    normalization: NormalizationFacts
-    kind: ActionKind | Literal["unknown"]
-    policy_dims: Sequence[Whole] | None = None
-    """The dims that were compared, of the policy."""
-    dataset_dims: Sequence[Whole] | None = None
-    image_plane: Plane | None = None
 
 
 @final
@@ -195,39 +162,6 @@ class OfflineHead(Head):
     """An evaluation on recorded demonstrations."""
 
     kind: Literal["offline"]
-
-
-@final
-class TaskFacts(Part):
-    """A task of a simulator."""
-
-    task_group: str
-    task_id: Whole
-    task: str
-    max_steps: Whole | None
-    """Null where nobody noted it."""
-
-
-@final
-class EnvFacts(Part):
-    """The simulator of a closed-loop run."""
-
-    type: str
-    task: str | None = None
-    name: str
-    tasks: Sequence[TaskFacts]
-    fps: Annotated[Finite, Field(gt=0)]
-    fps_known: Flag = True
-    """Whether anybody says how long a step lasts; else nothing is in seconds."""
-    success: str = "any"
-    """When an episode counts as solved: if that is said at any step, or at its last one."""
-    settings: str | None = None
-    first_seed: Whole | None
-    init_from: Literal["seed", "dataset", "unknown"]
-    cameras: Mapping[str, Sequence[Whole]] = {}
-    """Key → channels, height, width."""
-    board: tuple[Finite, Finite] | None = None
-    """Width and height where actions are positions on a board."""
 
 
 @final
@@ -320,6 +254,8 @@ class OfflineScores(Part):
     similarity: Similarity
     smoothness: Seams
     samples: SampleScores | None
+    by_meaning: Sequence[MeaningRow] = ()
+    """Errors by what the dims are; empty where nobody said."""
 
 
 @final
@@ -370,8 +306,10 @@ class OfflineRecord(OfflineScores, OfflineHead):
         """What readers rely on: a row for each dim and step, and a baseline that does nothing."""
         dims = list(range(len(self.actions.names)))
         steps = list(range(1, self.policy.chunk + 1))
-        if len(self.actions.units) != len(dims):
-            raise ValueError("expected a unit for each action dim")
+        if len(self.actions.units) != len(dims) or len(self.actions.shown) != len(dims):
+            raise ValueError("expected a unit, and a label if any, for each action dim")
+        if any(d not in dims for row in self.by_meaning for d in row.dims):
+            raise ValueError("expected dims of the action in by_meaning")
         if any([row.dim for row in self.dims(scope)] != dims for scope in SCOPES):
             raise ValueError("expected a row for each action dim in by_dim")
         if [row.step for row in self.by_horizon] != steps or self.policy.n_action_steps is None:

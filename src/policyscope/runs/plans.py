@@ -43,6 +43,8 @@ class OfflinePlan(RunPlan):
     policy_dims: Sequence[Whole]
     dataset_dims: Sequence[Whole]
     units: Sequence[str]
+    actions: str | None = None
+    """What a file declares of the dims, as a hash: it decides how predictions are measured."""
 
 
 @final

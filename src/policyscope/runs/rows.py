@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal, Protocol, final
 
 from pydantic import Field
 
 from policyscope.runs.parts import Columns, Finite, Flag, Metric, Number, Part, Scope, Whole
-from policyscope.runs.values import Rate
+from policyscope.runs.values import Rate, Value
 
 
 class Scoped(Protocol):
@@ -48,6 +48,79 @@ class DimRow(Columns):
     def error(self, metric: Metric) -> float | None:
         """One of its errors."""
         return self.column(metric)
+
+
+@final
+class GripperScores(Part):
+    """A gripper over the steps that a robot would run: its states, and when they change."""
+
+    ends_declared: Flag
+    """Whether closed and open are known; else above and below the middle of the data's range."""
+    f1: Number
+    """Of being closed."""
+    balanced_accuracy: Number
+    baselines: Mapping[str, Number]
+    """Balanced accuracy of each."""
+    n_events: Finite
+    """Openings and closings in the demonstrations."""
+    met: Finite
+    """Those with a predicted one within a second."""
+    spurious: Finite
+    """Predicted ones without a demonstrated one; means over samples, like `met`."""
+    late_frames: Number
+    """How late the met ones are; negative is early."""
+    late_ms: Number
+    off_frames: Number
+    """How far from their time, late or early."""
+    off_ms: Number
+
+
+@final
+class MeaningRow(Part):
+    """Errors of some dims by what they are together: a point, joints, a rotation, a gripper."""
+
+    kind: Literal["position", "angle", "rotation", "gripper", "other"]
+    group: str
+    names: Sequence[str]
+    dims: Sequence[Whole]
+    unit: str
+    """Of the errors: distance of points, angle of rotations, mean over joints and others."""
+    delta: Flag
+    """Displacements, added up over the chunk."""
+    step1: Value | None
+    """None of grippers, as all errors are."""
+    chunk: Value | None
+    executed: Value | None
+    ade: Value | None
+    """Mean over a chunk."""
+    fde: Value | None
+    """At its last step."""
+    baselines: Mapping[str, Number]
+    """Executed error of each."""
+    gripper: GripperScores | None
+
+
+@final
+class ExecutionRow(Part):
+    """The same predictions, run in one way: stitched as a robot would, without asking again."""
+
+    n_action_steps: Whole
+    """That are run of a chunk before the next is asked for."""
+    ensembling: Number
+    """Coefficient of a temporal ensemble; null where chunks follow one another."""
+    mae: Value
+    nmae: Value
+    baselines: Mapping[str, Number]
+    """Error of each, run in the same way: native where all dims share a unit, else normalized."""
+    seam: Number
+    """Step into a new chunk over the demonstration's step there; null where there is none."""
+    jerk: Number
+    """RMS of third differences over the demonstration's."""
+    path: Number
+    """Length over the demonstration's."""
+    n_seams: Whole
+    calls_per_s: Finite
+    """Of the policy, in real time."""
 
 
 @final

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from rich.text import Text
 
-from policyscope.actions.spaces import UNDECLARED_UNIT
+from policyscope.actions.meanings import UNDECLARED_UNIT
 from policyscope.errors import Severity, visible
 from policyscope.runs.content import Head, PolicyFacts
 from policyscope.runs.values import Value

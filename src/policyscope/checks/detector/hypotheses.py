@@ -10,8 +10,8 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from policyscope.actions.meanings import UNDECLARED_UNIT
 from policyscope.actions.spaces import (
-    UNDECLARED_UNIT,
     ActionSchema,
     FloatArray,
     NativeActions,

@@ -17,6 +17,7 @@ from policyscope.views.html import command, fill, machine_lines, policy_line, sa
 from policyscope.views.language import Say, speaker
 from policyscope.views.offline.ablation import ablation_note, ablation_rows
 from policyscope.views.offline.claims import claims, headline, main_baseline, rivals, sight_note
+from policyscope.views.offline.meant import distances, grippers
 from policyscope.views.offline.series import MOST_ROWS, Series, collect
 from policyscope.views.offline.words import (
     BASELINE_NAMES,
@@ -73,6 +74,13 @@ def write_page(
         metric=error_metric(record)[0],
         main=main_baseline(record),
         dims=record.dims(),
+        limbs=[
+            (title, *table(record, say))
+            for title, table in (
+                (say("By limb, in its own unit"), distances),
+                (say("Grippers, over the executed steps"), grippers),
+            )
+        ],
         tasks=record.tasks(),
         episodes=listed,
         latency=_latencies(record.latency),
@@ -100,7 +108,7 @@ def page_data(
         "chunk_size": record.policy.chunk,
         "n_action_steps": record.policy.executed,
         "fps": record.dataset.fps,
-        "names": record.actions.names,
+        "names": record.actions.shown,
         "units": [unit_name(u, say) for u in record.actions.units],
         "one_unit": unit_name(unit, say) if metric == "mae" else None,
         "plane": None if plane is None else plane.to_json(),
@@ -109,7 +117,7 @@ def page_data(
         "baseline_names": {name: say(BASELINE_NAMES[name]) for name in record.baselines},
         "scopes": scope_titles(record, say),
         "views": views,
-        "dims": [row.to_json() for row in dims],
+        "dims": [row.to_json() | {"name": record.actions.shown[row.dim]} for row in dims],
         "by_episode": [row.to_json() for row in rows],
         "device": record.environment.device_name,
         "density": series.density,

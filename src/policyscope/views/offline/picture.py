@@ -186,7 +186,7 @@ def _over_time(ax: Axes, record: OfflineRecord, drawn: _Drawn, dim: int) -> None
 def _errors_by_dim(ax: Axes, record: OfflineRecord) -> None:
     metric, unit = error_metric(record)
     rows = record.dims()
-    names = [plain(shorten(row.name, 22)) for row in rows]
+    names = [plain(shorten(record.actions.shown[row.dim], 22)) for row in rows]
     at = np.arange(len(rows))
     ax.barh(
         at,
@@ -283,4 +283,4 @@ def _collect(directory: RunDirectory, record: OfflineRecord, rows: Sequence[Epis
 
 
 def _name(record: OfflineRecord, dim: int) -> tuple[str, str]:
-    return record.actions.names[dim], unit_name(record.actions.units[dim])
+    return record.actions.shown[dim], unit_name(record.actions.units[dim])

@@ -18,6 +18,7 @@ from policyscope.views.offline.claims import (
     rivals,
     sight_note,
 )
+from policyscope.views.offline.meant import distances, grippers
 from policyscope.views.offline.words import (
     BASELINE_NAMES,
     CAVEAT,
@@ -44,6 +45,7 @@ def run_table(record: OfflineRecord) -> RenderableType:
         parts.append(_dims(record))
     if record.ablation is not None:
         parts.append(ablation_table(record.ablation))
+    parts += _limbs(record)
     parts += [Text(f"\n{shape_line(record)}"), _latency(record), Text(CAVEAT, style="dim")]
     if record.findings:
         parts.append(findings_text(record.findings))
@@ -109,12 +111,33 @@ def _dims(record: OfflineRecord) -> Table:
         table.add_column(f"vs {BASELINE_NAMES[name]}", justify="right")
     for row in shown:
         table.add_row(
-            Text(row.name),
+            Text(record.actions.shown[row.dim]),
             Text(f"{number(row.mae)} {unit_name(row.unit)}"),
             number(row.nmae),
             *(ratio(row.skill(name)) for name in baselines),
         )
     return table
+
+
+def _limbs(record: OfflineRecord) -> list[Table]:
+    """By what the dims are, where that says more than the tables above."""
+    tables = []
+    for title, (titles, rows) in (
+        ("By limb, in its own unit", distances(record)),
+        ("Grippers, over the executed steps", grippers(record)),
+    ):
+        if not rows:
+            continue
+        table = _table(title)
+        table.padding = (0, 0)  # seven columns in 80 letters
+        table.add_column("", no_wrap=True)
+        for i, name in enumerate(titles):
+            widest = max(len(text) for text in (*(row.values[i] for row in rows), *name.split()))
+            table.add_column(name, justify="right", min_width=widest)
+        for row in rows:
+            table.add_row(Text(row.what), *(Text(value) for value in row.values))
+        tables.append(table)
+    return tables
 
 
 def _latency(record: OfflineRecord) -> RenderableType:
