@@ -317,9 +317,11 @@ def test_check_on_the_shipped_policy(
     who = ["check", "--policy.path", str(policy), "--dataset.repo_id", "lerobot/pusht"]
     who += ["--dataset.root", root, "--frames", "128", "--json"]
     assert _status(who) == 0
-    (row,) = json.loads(capsys.readouterr().out)
-    assert (row["code"], row["severity"]) == ("inputs_used", "info")
-    assert "observation.image moves them by" in row["message"]
+    good, used = json.loads(capsys.readouterr().out)
+    assert (good["code"], good["severity"]) == ("sample_skill", "info")
+    assert "found that it makes less" in good["message"]
+    assert (used["code"], used["severity"]) == ("inputs_used", "info")
+    assert "observation.image moves them by" in used["message"]
     _second_step(policy)
     assert _status(who) == 1
     row, *_ = json.loads(capsys.readouterr().out)

@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ SIZE = 48
 HORIZON = 16
 KINDS = ("act", "diffusion", "smolvla")
 FOLDS = ("a", "b", "c")
+READY = (185, 197)  # episodes of PushT for networks that are trained already
 
 
 @dataclass(frozen=True)
@@ -145,18 +146,21 @@ def load_frames(name: str, root: Path, cache: Path) -> Frames:
     """Every episode that a fold uses, pictures shrunk; decoded once, then read from `cache`."""
     data = DATA[name]
     episodes = sorted({e for part in (data.train, data.test) for r in part.values() for e in r})
-    file = cache / f"{name}.npz"
+    return _load(cache / f"{name}.npz", name, root / data.folder, episodes, SIZE)
+
+
+def _load(file: Path, name: str, root: Path, episodes: Sequence[int], size: int | None) -> Frames:
     if not file.is_file():
-        source = FrameSource(DatasetConfig(root=str(root / data.folder)), repo_id=name)
+        source = FrameSource(DatasetConfig(root=str(root)), repo_id=name)
         source.load(episodes)
         (camera,) = source.facts.robot.cameras
         rows = [(e, f, 0) for e in episodes for f in range(source.episode(e).length)]
         images = [
-            (_shrink(batch.observations[0][camera]) * 255).round().astype(np.uint8)
+            (_shrink(batch.observations[0][camera], size) * 255).round().astype(np.uint8)
             for batch in source.batches(rows, batch_size=64, keys=frozenset({camera}))
         ]
         loaded = [source.episode(e) for e in episodes]
-        cache.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         np.savez(
             file,
             images=np.concatenate(images),
@@ -175,9 +179,11 @@ def load_frames(name: str, root: Path, cache: Path) -> Frames:
     )
 
 
-def _shrink(images: np.ndarray) -> np.ndarray:
+def _shrink(images: np.ndarray, size: int | None) -> np.ndarray:
     floats = torch.from_numpy(unit_range(images))
-    return torch.nn.functional.interpolate(floats, (SIZE, SIZE), mode="area").numpy()
+    if size is None:
+        return floats.numpy()
+    return torch.nn.functional.interpolate(floats, (size, size), mode="area").numpy()
 
 
 def train(name: str, kind: str, fold: str, frames: Frames, root: Path, out: Path) -> None:
@@ -252,9 +258,11 @@ def _training_batch(frames: Frames, rows: np.ndarray, config: Any, camera: str) 
     }
 
 
-def predict(name: str, fold: str, checkpoint: Path, frames: Frames, root: Path) -> None:
-    """Native chunks of every unseen frame, beside the checkpoint: ``predictions.npz``; and of some
-    with mistakes in their inputs: ``inputs.npz``."""
+def predict(
+    name: str, checkpoint: Path, test: np.ndarray, frames: Frames, root: Path, out: Path
+) -> None:
+    """Native chunks of every unseen frame: ``predictions.npz``; and of some with mistakes in their
+    inputs: ``inputs.npz``."""
     config = EvalConfig(
         policy=PolicyConfig(path=str(checkpoint)),
         dataset=DatasetConfig(repo_id=name, root=str(root / DATA[name].folder), episodes="0"),
@@ -263,23 +271,22 @@ def predict(name: str, fold: str, checkpoint: Path, frames: Frames, root: Path) 
     inputs = check(config)
     assert inputs.checkpoint is not None
     ask = Asker(inputs.open_policy(config), frames, next(iter(inputs.source.facts.robot.cameras)))
-    test = np.flatnonzero(np.isin(frames.episode, list(DATA[name].test[fold])))
     predicted = ask(test, *ask.seen(test))
     np.savez(
-        checkpoint / "predictions.npz",
+        out / "predictions.npz",
         predicted=predicted,
         **_beside(frames, test, predicted.shape[1]),
     )
     std = np.asarray(inputs.source.facts.robot.stats["action"]["std"])
     error = np.abs(predicted[:, 0] - frames.action[test]) / std
-    print(f"{checkpoint.name}: {len(test)} unseen frames, step-1 error {error.mean():.3f} std")
+    print(f"{out.name}: {len(test)} unseen frames, step-1 error {error.mean():.3f} std")
     pool = _spread(frames, test)
     answers = {
         f"{fault}/{swapped}": values
         for fault, seen in input_faults(ask, inputs.checkpoint, pool).items()
         for swapped, values in _ablated(ask, pool, *seen).items()
     }
-    np.savez(checkpoint / "inputs.npz", **answers, **_beside(frames, pool, predicted.shape[1]))
+    np.savez(out / "inputs.npz", **answers, **_beside(frames, pool, predicted.shape[1]))
 
 
 def _beside(frames: Frames, rows: np.ndarray, horizon: int) -> dict[str, np.ndarray]:
@@ -384,6 +391,17 @@ def _ablated(
     }
 
 
+def ready(checkpoint: Path, datasets: Path, output_dir: Path) -> None:
+    """Predictions of a network that is trained already, on twelve episodes that it never saw."""
+    root, episodes = datasets / DATA["pusht"].folder, range(*READY)
+    frames = _load(output_dir / "pusht-full.npz", "pusht", root, episodes, None)
+    out = output_dir / f"pusht-{checkpoint.name}-ready"
+    out.mkdir(exist_ok=True)
+    (out / "checkpoint").write_text(str(checkpoint))
+    if not (out / "inputs.npz").is_file():
+        predict("pusht", checkpoint, np.arange(len(frames.frame)), frames, datasets, out)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--datasets", type=Path, required=True, help="folder of all datasets")
@@ -391,8 +409,14 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", default=list(DATA))
     parser.add_argument("--kinds", nargs="+", default=list(KINDS))
     parser.add_argument("--folds", nargs="+", default=list(FOLDS))
+    parser.add_argument(
+        "--checkpoint", type=Path, help="a PushT checkpoint of episodes 0-184 instead of training"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.checkpoint is not None:
+        ready(args.checkpoint, args.datasets, args.output_dir)
+        return
     for name in args.data:
         frames = load_frames(name, args.datasets, args.output_dir)
         for kind in args.kinds:
@@ -403,7 +427,8 @@ def main() -> None:
                 if not (out / "train_config.json").is_file():
                     train(name, kind, fold, frames, args.datasets, out)
                 if not (out / "inputs.npz").is_file():
-                    predict(name, fold, out, frames, args.datasets)
+                    test = np.isin(frames.episode, list(DATA[name].test[fold]))
+                    predict(name, out, np.flatnonzero(test), frames, args.datasets, out)
 
 
 if __name__ == "__main__":

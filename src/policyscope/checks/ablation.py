@@ -27,6 +27,7 @@ TASK = "task"
 NEUTRAL = "do something"
 """The instruction that stands in where a dataset has but one."""
 SEED = 0
+_GAIN = 0.05  # of the error, by which an input shows its use where there is no interval
 
 Kind = Literal["camera", "state", "instruction"]
 
@@ -200,6 +201,35 @@ def ablation_findings(ablation: Ablation) -> list[Finding]:
     return [_ignored(row) for row in ablation.inputs if row.use == "ignored"]
 
 
+def inputs_without_use(ablation: Ablation) -> list[Finding]:
+    """Inputs that predictions depend on without gain: for a policy of which something is wrong."""
+    found = []
+    for row in ablation.inputs:
+        ratio, change = row.error_ratio, row.change
+        gains = row.use == "needed" if ratio.ci_low is not None else (ratio.value or 1) > 1 + _GAIN
+        if row.kind == "instruction" or row.use == "ignored" or gains:
+            continue
+        ends = f" [{ratio.ci_low:.2f}, {ratio.ci_high:.2f}]" if ratio.ci_low is not None else ""
+        suspect = (
+            "not the picture that belongs here: upside down, another camera's, another frame's"
+            if row.kind == "camera"
+            else "not this frame's state, or normalized by other statistics"
+        )
+        found.append(
+            Finding(
+                "input_without_use",
+                "info",
+                f"expected less error with a frame's own {row.key} than with another episode's; "
+                f"found this not shown: {ratio.value or 1.0:.2f}{ends} times the error with the "
+                f"other one, while predictions move by {_few(change.value)} std. Suspect: what the "
+                f"policy gets is {suspect}.",
+                "compare what reaches the policy with the training's",
+                evidence={"error_ratio": ratio.value or 1.0, "change_std": change.value or 0.0},
+            )
+        )
+    return found
+
+
 def inputs_used(ablation: Ablation) -> Finding:
     """What each input did, for whoever sees no table."""
     shown = []
@@ -227,8 +257,9 @@ def _ignored(row: AblatedInput) -> Finding:
     words = {"another_episode": "another episode's", "another_task": "another task's text"}
     by = words.get(row.replaced_by, f"the text “{row.text}”")
     found = (
-        f"found that {by} moves them by {_few(change.value)} std on average, at most "
-        f"{_few(change.ci_high)} (95 %), which is below {IGNORED_BELOW:g}"
+        f"found that {by} moves them by {_few(change.value)} std on average"
+        + (f", at most {_few(change.ci_high)} (95 %)" if change.value else "")
+        + f"; ignored means less than {IGNORED_BELOW:g}"
     )
     if ratio.value is not None:
         found += f"; the error is {ratio.value:.2f} times as large"

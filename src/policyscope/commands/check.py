@@ -9,15 +9,18 @@ from policyscope.checks.ablation import (
     ablation_findings,
     inputs_of,
     inputs_used,
+    inputs_without_use,
     measured,
 )
 from policyscope.checks.detector.findings import examine
-from policyscope.checks.detector.hypotheses import Declared
+from policyscope.checks.detector.hypotheses import Declared, Sample
 from policyscope.checks.detector.probe import ask, declared
+from policyscope.checks.detector.signals import standing
 from policyscope.checks.inputs import OfflineInputs, read_offline
 from policyscope.config import CheckConfig, OfflineOptions
-from policyscope.errors import errors_in
+from policyscope.errors import Finding, errors_in
 from policyscope.policies.base import Policy
+from policyscope.runs.values import Ablation
 
 _ABLATED = 96  # frames: three batches of the sample, over all of its episodes
 _PATIENCE_S = 6.0
@@ -45,15 +48,35 @@ def check(config: OfflineOptions) -> OfflineInputs:
     ablator = None
     if config.ablate:
         ablator = ablator_of(policy, inputs, most=_ABLATED, patience_s=_PATIENCE_S)
-    sample = ask(policy, inputs.source, inputs.alignment, inputs.episodes, config.frames, ablator)
+    sample = ask(
+        policy,
+        inputs.source,
+        inputs.alignment,
+        inputs.episodes,
+        config.frames,
+        ablator,
+        action_kind=config.action_kind,
+    )
+    ablation = None
     known = declared_of(config, inputs)
-    found = list(examine(sample, known))
     if ablator is not None:
         n_tasks = len(inputs.source.facts.robot.tasks)
         ablation = measured(ablator.predictions(), sample, known.std, n_tasks=n_tasks)
-        if ablation is not None:
-            found += [*ablation_findings(ablation), inputs_used(ablation)]
+    found = looked_at(sample, known, ablation)
     return replace(inputs, findings=(*inputs.findings, *found))
+
+
+def looked_at(sample: Sample, known: Declared, ablation: Ablation | None) -> list[Finding]:
+    """What a sample of predictions gives away, how good they are, and what they depend on."""
+    found = list(examine(sample, known))
+    if not errors_in(found):
+        found += standing(sample, known)
+    if ablation is not None:
+        ignored = ablation_findings(ablation)
+        poor = any(finding.severity != "info" for finding in found)
+        found += [*ignored, *(inputs_without_use(ablation) if poor else ())]
+        found.append(inputs_used(ablation))
+    return found
 
 
 def ablator_of(

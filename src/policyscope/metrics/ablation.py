@@ -45,8 +45,8 @@ class Effect:
     def use(self) -> Use:
         """In one word, as far as the intervals allow it."""
         change, ratio = self.change, self.ratio
-        if change.high is not None and change.high < IGNORED_BELOW:
-            return "ignored"
+        if change.value == 0 or (change.high is not None and change.high < IGNORED_BELOW):
+            return "ignored"  # not one frame of any episode moved: nothing is left to chance
         if ratio.low is not None and ratio.low > 1:
             return "needed"
         if ratio.high is not None and ratio.high < 1:

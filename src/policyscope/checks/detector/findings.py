@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from policyscope.actions.spaces import FloatArray
 from policyscope.checks.detector.decide import Verdict, judge
 from policyscope.checks.detector.hypotheses import Declared, Sample
+from policyscope.checks.detector.signals import signals
 from policyscope.errors import Finding, Severity
 
 ERRORS = (
@@ -29,8 +30,11 @@ _MARGIN = 0.05  # of the dataset's range
 def examine(sample: Sample, declared: Declared) -> tuple[Finding, ...]:
     """Everything that the predictions give away, the main suspicion first."""
     verdict = judge(sample, declared)
-    if verdict.code not in ("clear", "too_little"):
+    if verdict.code not in ("clear", "too_little", "suspect_unexplained"):
         return (_suspicion(verdict),)
+    known = [] if verdict.code == "too_little" else signals(sample, declared)
+    if known or verdict.code == "suspect_unexplained":
+        return tuple(known) or (_suspicion(verdict),)
     found = [_still(sample), _saturated(sample, declared), _outside(sample, declared)]
     hidden = [code for code in verdict.unchecked if code in ERRORS]
     if hidden:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import final
 
@@ -33,6 +33,10 @@ class Sample:
         is_pad: [N, H] true past the end of the episode.
         episode: [N] episode indices.
         state: [N, A] the robot's state, where it has the action's dims; else None.
+        around: [N, 2 H + 1, A] demonstrated actions from H steps before the frame to H after it,
+            NaN outside the episode; or None.
+        trivial: name → [N, A] the action that a baseline holds over the chunk; of those that need
+            no recorded action, which no policy gets.
     """
 
     predicted: NativeActions
@@ -40,6 +44,8 @@ class Sample:
     is_pad: NDArray[np.bool_]
     episode: NDArray[np.int64]
     state: FloatArray | None
+    around: NDArray[np.float32] | None = None
+    trivial: Mapping[str, FloatArray] = field(default_factory=dict)
 
 
 @final

@@ -34,6 +34,8 @@ def ask(
     episodes: tuple[int, ...],
     n_frames: int,
     ablator: Ablator | None = None,
+    *,
+    action_kind: str = "absolute",
 ) -> Sample:
     """Predictions of about `n_frames` frames, spread evenly over at most eight episodes.
 
@@ -47,6 +49,7 @@ def ask(
         episodes: to choose from.
         n_frames: to ask about.
         ablator: asks again about the first of them, while their pictures are at hand.
+        action_kind: ``absolute`` or ``delta``.
     """
     chosen = _evenly(np.asarray(episodes), MOST_EPISODES)
     each = -(-n_frames // len(chosen))
@@ -67,7 +70,7 @@ def ask(
         if spent > _PATIENCE_S and asked >= 3 * _BATCH:
             break
         begin = time.perf_counter()
-    return against(source, alignment, rows[:asked], np.concatenate(predicted))
+    return against(source, alignment, rows[:asked], np.concatenate(predicted), action_kind)
 
 
 def stored(
@@ -123,28 +126,48 @@ def declared(
 
 
 def against(
-    source: FrameSource, alignment: Alignment, rows: list[Row], predicted: FloatArray
+    source: FrameSource,
+    alignment: Alignment,
+    rows: list[Row],
+    predicted: FloatArray,
+    action_kind: str = "absolute",
 ) -> Sample:
     """Put the demonstrations beside [N, H, A] predictions of N rows."""
     dims, horizon = list(alignment.dataset_dims), predicted.shape[1]
-    targets, pads, states = [], [], []
+    around, targets, pads, states = [], [], [], []
     for episode, frame, _ in rows:
         demonstration = source.episode(episode)
-        steps = frame + np.arange(horizon)
+        steps = frame + np.arange(-horizon, horizon + 1)
         last = demonstration.length - 1
-        targets.append(demonstration.actions.values[np.minimum(steps, last)][:, dims])
-        pads.append(steps > last)
+        inside = (steps >= 0) & (steps <= last)
+        values = demonstration.actions.values[np.clip(steps, 0, last)][:, dims]
+        around.append(np.where(inside[:, None], values, np.nan).astype(np.float32))
+        ahead = frame + np.arange(horizon)
+        targets.append(demonstration.actions.values[np.minimum(ahead, last)][:, dims])
+        pads.append(ahead > last)
         if demonstration.state is not None:
             states.append(demonstration.state[frame])
     robot = source.facts.robot
     same = len(robot.state_names) == robot.actions.dim and len(states) == len(rows)
     units = alignment.schema.units
+    target = np.stack(targets)
+    state = np.stack(states).astype(np.float64)[:, dims] if same else None
+    mean = _of_dims(robot.stats.get(ACTION, {}), alignment.dataset_dims, robot.actions.dim)
+    held: dict[str, FloatArray] = {}
+    if "mean" in mean:
+        held["dataset_mean"] = np.broadcast_to(mean["mean"], target[:, 0].shape)
+    if action_kind == "delta":
+        held["zero"] = np.zeros_like(target[:, 0])
+    elif state is not None:
+        held["hold_state"] = state
     return Sample(
         NativeActions(predicted, units),
-        NativeActions(np.stack(targets), units),
+        NativeActions(target, units),
         np.stack(pads),
         np.array([row[0] for row in rows]),
-        np.stack(states).astype(np.float64)[:, dims] if same else None,
+        state,
+        np.stack(around),
+        held,
     )
 
 
