@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import constraints
+import yaml
 from packaging.utils import canonicalize_name
 
 
@@ -17,3 +20,11 @@ def test_every_requirement_is_met() -> None:
         if not one.specifier.contains(found[str(one)], prereleases=True)
     }
     assert not unmet
+
+
+def test_the_citation_names_the_version() -> None:
+    project = tomllib.loads((constraints.ROOT / "pyproject.toml").read_text())["project"]
+    cited = yaml.safe_load((constraints.ROOT / "CITATION.cff").read_text())
+    assert cited["version"] == project["version"]
+    assert cited["license"] == project["license"]
+    assert {"cff-version", "message", "title", "authors"} <= cited.keys()
