@@ -15,9 +15,9 @@ UNKNOWN = "unknown"
 
 _HEAD: tuple[tuple[str, _Of], ...] = (
     ("kind of run", lambda r: r.kind),
-    ("control rate", lambda r: _said(r, "control rate", r.dataset.fps)),
-    ("names of the action dims", lambda r: _said(r, "actions", tuple(r.actions.names))),
-    ("units of the action dims", lambda r: _said(r, "actions", tuple(r.actions.units))),
+    ("control rate", lambda r: said(r, "control rate", r.dataset.fps)),
+    ("names of the action dims", lambda r: said(r, "actions", tuple(r.actions.names))),
+    ("units of the action dims", lambda r: said(r, "actions", tuple(r.actions.units))),
     ("kind of actions", lambda r: r.actions.kind),
 )
 _OFFLINE: tuple[tuple[str, _Of], ...] = (
@@ -28,10 +28,10 @@ _OFFLINE: tuple[tuple[str, _Of], ...] = (
     ("stride", lambda r: r.plan.stride),
 )
 _ROLLOUT: tuple[tuple[str, _Of], ...] = (
-    ("environment", lambda r: _said(r, "environment", r.env.name)),
-    ("environment settings", lambda r: _said(r, "environment", r.env.settings)),
-    ("tasks", lambda r: _said(r, "tasks", tasks(r))),
-    ("time limits", lambda r: _said(r, "time limits", tuple(t.max_steps for t in r.env.tasks))),
+    ("environment", lambda r: said(r, "environment", r.env.name)),
+    ("environment settings", lambda r: said(r, "environment", r.env.settings)),
+    ("tasks", lambda r: said(r, "tasks", tasks(r))),
+    ("time limits", lambda r: said(r, "time limits", tuple(t.max_steps for t in r.env.tasks))),
     ("where episodes start", lambda r: r.env.init_from),
 )
 _SAID: tuple[tuple[str, _Of], ...] = (
@@ -45,7 +45,7 @@ _SAID: tuple[tuple[str, _Of], ...] = (
 )
 
 
-def _said(record: Complete, what: str, value: Any) -> Any:
+def said(record: Complete, what: str, value: Any) -> Any:
     """A value of a record, or `UNKNOWN` where it was imported from something that has none."""
     made = record.imported if isinstance(record, RolloutRecord) else None
     return UNKNOWN if made is not None and what in made.unknown else value
@@ -118,4 +118,4 @@ def _listed(all_of_it: tuple[Any, ...], only: list[Any]) -> str:
     return f"{len(all_of_it)}" + (f" ({shown} only here)" if only else "")
 
 
-__all__ = ["UNKNOWN", "Difference", "RolloutRecord", "differences", "same_run"]
+__all__ = ["UNKNOWN", "Difference", "RolloutRecord", "differences", "said", "same_run", "tasks"]

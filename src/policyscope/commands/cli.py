@@ -30,6 +30,7 @@ from policyscope.config import (
     CheckConfig,
     CheckEnvConfig,
     CompareConfig,
+    CorrelateConfig,
     DemoConfig,
     EvalConfig,
     ImportConfig,
@@ -74,6 +75,7 @@ units, against trivial baselines, with honest intervals.
   policyscope compare BASE RUN
   policyscope plan --from 0.6 --to 0.8
   policyscope import eval_info.json
+  policyscope correlate RUNS
 
 A pasted lerobot-eval line runs, too. --config run.json repeats a run, flags override;
 --debug shows the traceback of an error; --version. Exit status: 0 done; 1 done, and a check failed;
@@ -110,6 +112,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "compare": CompareConfig,
     "plan": PlanConfig,
     "import": ImportConfig,
+    "correlate": CorrelateConfig,
     "sweep": SweepConfig,
     "schema": SchemaConfig,
 }
@@ -397,6 +400,21 @@ def _plan(config: PlanConfig) -> int:
     return 0
 
 
+def _correlate(config: CorrelateConfig) -> int:
+    from policyscope.commands.correlate import correlate
+    from policyscope.views.correlated.files import study_json, study_markdown, study_text
+    from policyscope.views.language import speaker
+
+    study, say = correlate(config), speaker(config.lang)
+    if config.format == "json":
+        print(study_json(study))
+    elif config.format == "markdown":
+        print(study_markdown(study, say), end="")
+    else:
+        console().print(study_text(study, say))
+    return 0
+
+
 def _sweep(config: SweepConfig) -> int:
     quiet()
     from policyscope.commands.sweep import sweep
@@ -432,6 +450,7 @@ _RUN: dict[type, Callable[[Any], int]] = {
     CompareConfig: _compare,
     PlanConfig: _plan,
     ImportConfig: _import,
+    CorrelateConfig: _correlate,
     SweepConfig: _sweep,
     SchemaConfig: _schema,
 }

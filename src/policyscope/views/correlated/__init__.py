@@ -1,0 +1,1 @@
+"""What offline numbers foretell, for people and for scripts."""
