@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, final
 
 import tyro
 
+from policyscope.commands import stored
 from policyscope.commands.streams import (
     close_stdout,
     complain,
@@ -279,20 +280,6 @@ def _rollout(config: RolloutConfig) -> int:
     return 1 if run.record.errors else 0
 
 
-def _import(config: ImportConfig) -> int:
-    quiet()
-    from policyscope.commands.importing import import_run
-    from policyscope.commands.report import render
-    from policyscope.views.rollout.table import rollout_table
-
-    run = import_run(config)
-    page = render(ReportConfig(str(run.directory), lang=config.lang))
-    out = console()
-    out.print(rollout_table(run.record))
-    out.print(f"{page}, beside report.png, run.json, eval_info.json", markup=False)
-    return 0
-
-
 def _check_env(command: CheckEnvConfig) -> int:
     quiet()
     from policyscope.sim.conformance import check_environment
@@ -400,21 +387,6 @@ def _plan(config: PlanConfig) -> int:
     return 0
 
 
-def _correlate(config: CorrelateConfig) -> int:
-    from policyscope.commands.correlate import correlate
-    from policyscope.views.correlated.files import study_json, study_markdown, study_text
-    from policyscope.views.language import speaker
-
-    study, say = correlate(config), speaker(config.lang)
-    if config.format == "json":
-        print(study_json(study))
-    elif config.format == "markdown":
-        print(study_markdown(study, say), end="")
-    else:
-        console().print(study_text(study, say))
-    return 0
-
-
 def _sweep(config: SweepConfig) -> int:
     quiet()
     from policyscope.commands.sweep import sweep
@@ -449,8 +421,8 @@ _RUN: dict[type, Callable[[Any], int]] = {
     _Report: _report,
     CompareConfig: _compare,
     PlanConfig: _plan,
-    ImportConfig: _import,
-    CorrelateConfig: _correlate,
+    ImportConfig: stored.take_in,
+    CorrelateConfig: stored.correlate,
     SweepConfig: _sweep,
     SchemaConfig: _schema,
 }
