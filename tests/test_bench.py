@@ -71,7 +71,8 @@ def test_the_budget_in_words() -> None:
     )
     rest = {"min_ms": 1.0, "mean_ms": 9.0, "p50_ms": 9.0, "p90_ms": None, "p95_ms": None}
     text = budget_line(budget, Times(n=400, p99_ms=120.0, max_ms=300.0, **rest))
-    assert "120.0 ms (p99) misses one period of 100 ms at 10 Hz (missed 25%)" in text
+    assert "120 ms (p99) misses one period of 100 ms at 10 Hz, missed in 100 of 400 " in text
+    assert "missed in 0 of 400 (at most 0.75 %)" in text
     assert "fits into the 800 ms" in text
     text = budget_line(budget, Times(n=9, p99_ms=None, max_ms=90.0, **rest))
     assert "90.0 ms (slowest of 9) fits into one period" in text

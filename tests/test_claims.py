@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from html import unescape
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import fakes
 from policyscope.commands.evaluate import evaluate
 from policyscope.commands.report import ReportConfig, render
 from policyscope.config import DatasetConfig, EvalConfig, PolicyConfig
+from policyscope.metrics.proportions import at_most
 from policyscope.metrics.standing import standing
 from policyscope.runs.content import OfflineRecord
 from policyscope.runs.record import read_record
@@ -22,6 +24,7 @@ from policyscope.runs.values import Value
 from policyscope.views.language import Say, english, speaker
 from policyscope.views.offline.claims import claims, headline, rivals
 from policyscope.views.offline.table import run_table
+from policyscope.views.words import number, ratio, share
 
 Interval = tuple[float | None, float | None, float | None]
 ZH = speaker("zh")
@@ -263,6 +266,41 @@ def test_the_same_words_stand_everywhere(data: Path, act: Path, tmp_path: Path) 
     assert stored.standing == standing(record)
     assert stored.standing is not None
     assert set(stored.standing.trivial) == set(record.baselines)
+
+
+@pytest.mark.parametrize(
+    ("value", "as_number", "as_ratio"),
+    [
+        (None, "–", "–"),
+        (0.0, "0", "0.00"),
+        (-0.0, "0", "0.00"),
+        (-0.0041, "-0.00410", "0.00"),
+        (0.996, "0.996", "1.00"),
+        (9.996, "10.0", "10.0"),
+        (99.96, "100", "100"),
+        (-134.02, "-134", "-134"),
+        (-85.15, "-85.2", "-85.2"),
+        (-3.2, "-3.20", "-3.20"),
+        (123456.0, "1.23e+05", "1.23e+05"),
+        (0.00009999, "1.00e-04", "0.00"),
+    ],
+)
+def test_numbers_are_rounded_by_one_rule(
+    value: float | None, as_number: str, as_ratio: str
+) -> None:
+    assert (number(value), ratio(value)) == (as_number, as_ratio)
+
+
+def test_none_of_64_is_not_never() -> None:
+    """The rate p at which none of 64 has a chance of 5 %: (1 - p)^64 = 0.05."""
+    assert share(0.0, 64) == "0 of 64 (at most 4.6 %)"
+    assert pytest.approx(0.0457, abs=5e-5) == 1 - 0.05 ** (1 / 64)
+    assert share(2 / 64, 64, ZH) == "64 次中 2 次（至多 9.5 %）"  # the binomial sum by hand
+    p = at_most(2, 64)
+    below = sum(comb(64, i) * p**i * (1 - p) ** (64 - i) for i in range(3))
+    assert below == pytest.approx(0.05)
+    assert share(1.0, 64) == "64 of 64"
+    assert share(None, 0) == "–"
 
 
 @pytest.mark.slow

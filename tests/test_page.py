@@ -17,6 +17,7 @@ import fakes
 from policyscope.commands.evaluate import evaluate
 from policyscope.commands.report import ReportConfig, render, render_together
 from policyscope.config import PageConfig
+from policyscope.views.words import number, ratio
 
 pytestmark = pytest.mark.slow
 
@@ -207,7 +208,23 @@ def test_units_switch_in_place(opened: Opened, run: Path) -> None:
         shown = float(re.search(r": ([\d.e+-]+) at step 1,", label)[1])  # type: ignore[index]
         assert shown == pytest.approx(value, rel=6e-3)
         seen.add(page.locator("[data-actions] h4").last.inner_text())
+        # the cards beside the verdict follow, and say their unit
+        metric = {"native": "mae", "normalized": "nmae", "relative": "relative"}[view]
+        unit = {"native": "px", "normalized": "std", "relative": "× hold state"}[view]
+        card = page.locator("[data-tile=executed]").inner_text()
+        assert card.startswith(f"{number(record['summary']['executed'][metric]['value'])} {unit}")
     assert seen == {"y (px)", "y (std)"}
+
+
+@pytest.mark.parametrize("opened", [1280], indirect=True)
+def test_scripts_and_tables_round_alike(opened: Opened) -> None:
+    for value in (0, -0.0041, 0.996, 9.996, 99.96, -134.02, -85.15, -3.2, 123456, 0.00009, 0.25):
+        shown = opened.page.evaluate(f"[number({value}), ratio({value})]")
+        minus = [text.replace("−", "-") for text in shown]
+        assert [re.sub(r"e([+-])(\d)$", r"e\g<1>0\2", text) for text in minus] == [
+            number(value),
+            ratio(value),
+        ]
 
 
 @at_all_widths

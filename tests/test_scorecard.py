@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -123,6 +125,59 @@ def test_by_horizon_by_dim_by_episode_and_by_task() -> None:
     macro = card.summary()["chunk"]["macro"]
     rows = [r["mae"] for r in card.by_episode() if r["scope"] == "chunk"]
     assert macro["episode"]["mae"] == pytest.approx(np.mean(rows))
+
+
+def test_a_task_has_the_interval_of_a_run_of_its_episodes_alone() -> None:
+    units = ("px",) * 3
+    twice = [replace(e, index=e.index + 5 * k) for k in range(3) for e in _episodes(units)]
+    draw = np.random.default_rng(0)
+    episodes = [
+        replace(e, target=NativeActions(e.target.values * draw.uniform(0.5, 2), units))
+        for e in twice
+    ]
+    for row in _card(units, episodes).by_task():
+        alone = _card(units, [e for e in episodes if e.tasks[0] == row.task])
+        own = alone.summary()[row.scope].mae
+        assert own.n_episodes >= 5
+        assert row.ends("mae") == pytest.approx((own.ci_low, own.ci_high))
+        gain = alone.skill()["hold_state"][row.scope]
+        assert row.ends("skill_hold_state") == pytest.approx((gain.ci_low, gain.ci_high))
+
+
+def test_an_episode_names_all_its_tasks() -> None:
+    first = replace(_episodes(("px",) * 3)[0], tasks=("reach",) * 3 + ("grasp",) * 4)
+    row = _card(("px",) * 3, [first]).by_episode()[0]
+    assert (row.task, list(row.tasks)) == ("reach", ["reach", "grasp"])
+
+
+def test_the_variance_ratio_stands_far_from_zero_and_is_undefined_alone() -> None:
+    """Of actions around 10^7, and of a dim that rests in the sample while others move."""
+    units = ("px",) * 3
+    episodes = []
+    for e in _episodes(units):
+        moved = e.target.values + np.array([1e7, 0.0, 0.0])
+        moved[..., 1] = 0.3
+        ours = e.predicted[0].values + np.array([1e7, 0.0, 0.0])
+        episodes.append(
+            replace(
+                e,
+                target=NativeActions(moved, units),
+                predicted=(NativeActions(ours, units),),
+            )
+        )
+    stats = STATS | {"mean": [1e7 + 0.2, 0.1, 0.0]}
+    card = Scorecard(
+        ActionSchema(("x", "y", "z"), units), stats, horizon=H, n_action_steps=M, fps=FPS
+    )
+    for episode in episodes:
+        card.add(episode)
+    real = np.concatenate([e.target.values[~e.is_pad] for e in episodes])[:, 0]
+    error = np.concatenate([(e.predicted[0].values - e.target.values)[~e.is_pad] for e in episodes])
+    expected = (error[:, 0] ** 2).sum() / ((real - real.mean()) ** 2).sum()
+    rows = {row.name: row for row in card.by_dim() if row.scope == "chunk"}
+    assert rows["x"].variance_ratio == pytest.approx(expected, rel=1e-6)
+    assert card.summary().chunk.variance_ratio == pytest.approx(expected, rel=1e-6)
+    assert rows["y"].variance_ratio is None
 
 
 def test_mixed_units_are_never_averaged() -> None:

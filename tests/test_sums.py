@@ -240,3 +240,17 @@ def test_two_runs_are_compared_by_episode_from_their_sums() -> None:
     by_step = paired_errors(hold.absolute, ours.absolute, ours.count)
     assert by_step.ratio.shape == (H, 3)
     assert by_step.n_episodes[0, 0] == 5
+
+
+def test_sums_of_an_earlier_version_are_about_zero() -> None:
+    """They held sums and squares of the actions themselves."""
+    sums = _sums(UNITS["one"], _episodes(UNITS["one"]))
+    arrays, header = pack(sums)
+    old = dict(arrays)
+    first, second = np.zeros_like(arrays["target"][0]), np.zeros_like(arrays["target"][1])
+    for i, episode in enumerate(_episodes(UNITS["one"])):
+        real = np.where(episode.is_pad[..., None], 0.0, episode.target.values)
+        first[i], second[i] = real.sum(axis=0), (real**2).sum(axis=0)
+    old["target"] = np.stack([first, second])
+    _equal(_tables(unpack(old, header | {"version": 1})), _tables(sums))
+    assert np.array_equal(old["target"][0], first)  # what was given stays as it was

@@ -89,14 +89,16 @@ class Estimates:
         return cluster_ratio(ours, hold, count, n_frames=n)
 
     def variance_ratio(self, steps: slice, name: str = POLICY) -> FloatArray:
-        """[A]: Σ(a-y)²/Σ(y-ȳ)². Near 0 for trivial baselines, too: read skill first."""
-        sums = total([s.native[name] for s in self._sums.segments]).steps(steps)
-        first = sum(s.target_sum[steps].sum(axis=0) for s in self._sums.segments)
-        second = sum(s.target_squared[steps].sum(axis=0) for s in self._sums.segments)
+        """[A]: Σ(a-y)²/Σ(y-ȳ)², NaN where y is constant. Near 0 for trivial baselines, too."""
+        segments = self._sums.segments
+        sums = total([s.native[name] for s in segments]).steps(steps)
+        n = sums.count.sum()
+        first = np.sum([s.target_sum[steps].sum(axis=0) for s in segments], axis=0) / n
+        second = np.sum([s.target_squared[steps].sum(axis=0) for s in segments], axis=0) / n
+        variance = second - first**2
         with np.errstate(divide="ignore", invalid="ignore"):
-            variance = np.asarray(second) - np.asarray(first) ** 2 / sums.count.sum()
-            ratio: FloatArray = sums.squared.sum(axis=0) / variance
-        return np.where(variance > 0, ratio, np.nan)
+            ratio: FloatArray = sums.squared.sum(axis=0) / (n * variance)
+        return np.where(variance > 1e-12 * second, ratio, np.nan)  # more than rounding leaves
 
     def macro(self, name: str, steps: slice, key: Literal["episode", "task"]) -> MeanErrors:
         """Unweighted mean over episodes, or over tasks."""

@@ -26,7 +26,7 @@ from policyscope.metrics.sums import Measure, Segment, Sums
 
 Arrays = dict[str, NDArray[Any]]
 
-_VERSION = 1
+_VERSION = 2
 _SCALARS = ("n_frames", "ade", "fde", "path", "path_demo", "disagreement", "n_overlap")
 _LISTS = ("jumps", "jumps_demo", "steps", "steps_demo")
 _SAMPLED = ("k", "n_frames", "n_values", "squared_mean", "squared_best", "variance", "energy")
@@ -143,7 +143,7 @@ def unpack(arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> Sum
 
 
 def _unpacked(arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> Sums:
-    if header["version"] != _VERSION:
+    if header["version"] not in (1, _VERSION):
         raise ValueError(f"version {header['version']!r}")
     names, units = _texts(header["names"]), _texts(header["units"])
     schema = ActionSchema(names, units, stored_meanings(header.get("meanings", []), len(names)))
@@ -162,7 +162,12 @@ def _unpacked(arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> 
     steps = measure.n_steps
     measure.normalizer()  # raises where statistics are missing
     errors = _of(arrays, "errors", (2, 2, n, len(who), steps, dim))
-    count, target = _of(arrays, "count", (n, steps)), _of(arrays, "target", (2, n, steps, dim))
+    count = _of(arrays, "count", (n, steps))
+    target = _of(arrays, "target", (2, n, steps, dim)).copy()
+    if header["version"] == 1:  # about 0, not about the dataset's mean
+        mean, n_each = measure.stats["mean"], count[..., None]
+        target[1] += mean * (mean * n_each - 2 * target[0])
+        target[0] -= mean * n_each
     episode, task, frames = (
         _of(arrays, name, (n,), whole=True) for name in ("episode", "task", "n_frames")
     )

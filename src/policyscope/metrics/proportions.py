@@ -68,6 +68,11 @@ def proportion(k: int, n: int, *, method: str = "wilson", alpha: float = ALPHA) 
     return Proportion(k, n, float(low), float(high))
 
 
+def at_most(k: int, n: int) -> float:
+    """The rate that k of n still allow: upper end of an exact 95 % bound on one side."""
+    return float(clopper_pearson(k, n, alpha=2 * ALPHA)[1])
+
+
 def wilson(k: ArrayLike, n: ArrayLike, *, alpha: float = ALPHA) -> Ends:
     """Ends of Wilson's score interval."""
     from scipy.special import ndtri

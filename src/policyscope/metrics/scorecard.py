@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import final
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from policyscope.actions.spaces import ActionSchema
@@ -193,6 +194,7 @@ class Scorecard:
                     episode_index=episode,
                     n_frames=sum(s.n_frames for s in group),
                     task=group[0].task,
+                    tasks=[s.task for s in group],
                     **dict(ours),
                 )
                 rows.append(row.beside(columns))
@@ -207,6 +209,7 @@ class Scorecard:
         for scope in SCOPES:
             for task, group in groups.items():
                 ours, columns = self._group(scope, group)
+                columns |= self._intervals(scope, group)
                 row = TaskRow(
                     scope=scope,
                     task=task,
@@ -251,7 +254,7 @@ class Scorecard:
             **dict(self._known.errors(name, steps)),
             by_unit=self._known.by_unit(name, steps),
             relative=self._known.relative(name, steps).measured(),
-            variance_ratio=float(ratio.mean()) if len(ratio) else None,
+            variance_ratio=float(np.nanmean(ratio)) if np.isfinite(ratio).any() else None,
             macro=MacroErrors(
                 episode=self._known.macro(name, steps, "episode"),
                 task=self._known.macro(name, steps, "task"),
@@ -345,6 +348,18 @@ class Scorecard:
             mine, theirs = (ours.mse, base.mse) if native else (ours.nmse, base.nmse)
             columns[f"skill_{name}"] = 1 - mine / theirs if theirs and mine is not None else None
         return ours, columns
+
+    def _intervals(self, scope: Scope, group: list[Segment]) -> dict[str, float | None]:
+        """Ends of intervals over some segments; the unit of chance stays the episode."""
+        steps, known = self._steps(scope), Estimates(self._sums.among(group))
+        ours = known.errors(POLICY, steps)
+        columns: dict[str, float | None] = {}
+        for key, value in (("mae", ours.mae), ("nmae", ours.nmae)):
+            columns |= {f"{key}_ci_low": value.ci_low, f"{key}_ci_high": value.ci_high}
+        for name in self.baselines:
+            gain = known.skill(name, steps)
+            columns |= {f"skill_{name}_ci_low": gain.low, f"skill_{name}_ci_high": gain.high}
+        return columns
 
     def _share(self, kind: int, dim: int) -> float | None:
         seen = self._sums.in_range[0, dim]

@@ -65,7 +65,7 @@ def _blind(known: BlindScores, record: OfflineRecord) -> dict[str, Stand]:
 
 def _wins(row: HorizonRow, rivals: Iterable[str]) -> bool:
     """Whether a step is shown to be better than every trivial baseline."""
-    lows = [getattr(row, f"skill_{name}_ci_low", None) for name in rivals]
+    lows = [row.ends(f"skill_{name}")[0] for name in rivals]
     return all(low is not None and low > 0 for low in lows)
 
 

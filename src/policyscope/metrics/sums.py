@@ -8,7 +8,7 @@ a run they stand in for predictions and dataset when it is scored or compared ag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Literal, final
 
@@ -181,7 +181,8 @@ class Segment:
         n_frames: frames.
         native: `POLICY` and each baseline → its errors in native units.
         normalized: the same in units of the dataset's standard deviation.
-        target_sum: [S, A] summed demonstrated actions, without padding.
+        target_sum: [S, A] summed demonstrated actions about the dataset's mean, without padding:
+            far from 0 a variance would be the small difference of two large sums.
         target_squared: [S, A] their summed squares.
     """
 
@@ -261,6 +262,10 @@ class Sums:
         """Indices of the episodes, in the order in which they were added."""
         return tuple(dict.fromkeys(s.episode for s in self.segments))
 
+    def among(self, segments: Iterable[Segment]) -> Sums:
+        """The errors of some segments alone."""
+        return replace(self, segments=tuple(segments), shapes=(), samples=())
+
     def by_episode(self, who: str, *, space: str) -> ErrorSums:
         """Errors of each episode, stacked: what `paired_errors` compares.
 
@@ -289,7 +294,10 @@ def sums_of(measure: Measure, episode: ScoredEpisode) -> Sums:
     within = _in_range(measure, episode)
     episode = _near(episode, measure.schema)
     whole = episode.with_executed()
-    segments = tuple(_segment(whole, task, normalize) for task in dict.fromkeys(episode.tasks))
+    mean = measure.stats["mean"]
+    segments = tuple(
+        _segment(whole, task, normalize, mean) for task in dict.fromkeys(episode.tasks)
+    )
     samples: tuple[SampleSums, ...] = ()
     if len(episode.predicted) > 1:
         chunks = np.stack([normalize(p).values for p in episode.predicted])
@@ -345,7 +353,10 @@ def _meanings(measure: Measure, episode: ScoredEpisode) -> tuple[MeaningSums, ..
 
 
 def _segment(
-    episode: ScoredEpisode, task: str, normalize: Callable[[NativeActions], NormalizedActions]
+    episode: ScoredEpisode,
+    task: str,
+    normalize: Callable[[NativeActions], NormalizedActions],
+    mean: FloatArray,
 ) -> Segment:
     at = np.array([t == task for t in episode.tasks])
     target, pad = _take(episode.target, at), episode.is_pad[at]
@@ -359,7 +370,7 @@ def _segment(
     normalized[POLICY] = total(
         [error_sums(normalize(p), normalize(target), pad) for p in samples]
     ).mean_over(len(samples))
-    real = np.where(pad[..., None], 0.0, target.values)
+    real = np.where(pad[..., None], 0.0, target.values - mean)
     return Segment(
         episode.index,
         task,

@@ -127,6 +127,11 @@ class Columns(Part):
         value: float | None = self[name]
         return value
 
+    def ends(self, name: str) -> tuple[float | None, float | None]:
+        """The interval of a further column; None where the table has none."""
+        extra = self.__pydantic_extra__
+        return extra.get(f"{name}_ci_low"), extra.get(f"{name}_ci_high")
+
     def skill(self, baseline: str) -> float | None:
         """1 - MSE/MSE of a baseline."""
         return self.column(f"skill_{baseline}")

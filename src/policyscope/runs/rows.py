@@ -165,6 +165,8 @@ class EpisodeRow(GroupRow):
     """Errors of one episode; `task` is its first one."""
 
     episode_index: Whole
+    tasks: Sequence[str] = ()
+    """All of its tasks in their order; earlier versions told the first alone."""
 
 
 @final

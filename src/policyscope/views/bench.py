@@ -10,6 +10,7 @@ import numpy as np
 from policyscope.runs.bench import BatchSpeed, BenchRecord, TooLarge
 from policyscope.runs.values import Budget, Times
 from policyscope.views.figure import plain, save
+from policyscope.views.words import between, number, share
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -26,11 +27,12 @@ def budget_line(budget: Budget, steps: Times | None) -> str:
     which = "p99" if steps.p99_ms is not None else f"slowest of {steps.n}"
     fits = "fits into" if worst <= budget.sync_ms else "misses"
     chunk = "fits into" if worst <= budget.async_ms else "misses"
+    missed = [share(rate, steps.n) for rate in (budget.sync_miss_rate, budget.async_miss_rate)]
     return (
-        f"{worst:.1f} ms ({which}) {fits} one period of {budget.sync_ms:.0f} ms at "
-        f"{budget.fps:g} Hz (missed {budget.sync_miss_rate:.0%}), and {chunk} the "
-        f"{budget.async_ms:.0f} ms that the executed steps of a chunk last "
-        f"(missed {budget.async_miss_rate:.0%})"
+        f"{number(worst)} ms ({which}) {fits} one period of {number(budget.sync_ms)} ms at "
+        f"{budget.fps:g} Hz, missed in {missed[0]}, and {chunk} the "
+        f"{number(budget.async_ms)} ms that the executed steps of a chunk last, "
+        f"missed in {missed[1]}"
     )
 
 
@@ -53,7 +55,7 @@ def bench_table(record: BenchRecord) -> Group:
             if known is not None:
                 tails = (known.p90_ms, known.p95_ms, known.p99_ms, known.max_ms)
                 cells = (known.min_ms, known.p50_ms, *tails)
-                shown = ["–" if c is None else f"{c:.3g}" for c in cells]
+                shown = [number(c) for c in cells]
                 latency.add_row(label, str(known.n), *shown)
         rate = Table(title=f"throughput ({road.name})", title_justify="left")
         for column in ("batch", "model call ms", "samples/s", "with processors"):
@@ -65,9 +67,9 @@ def bench_table(record: BenchRecord) -> Group:
             else:
                 rate.add_row(
                     size,
-                    f"{row.model_ms:.1f} [{row.model_ms_min:.1f}, {row.model_ms_max:.1f}]",
-                    f"{row.samples_per_s:.1f}",
-                    f"{row.samples_per_s_whole:.1f}",
+                    between(row.model_ms, row.model_ms_min, row.model_ms_max),
+                    number(row.samples_per_s),
+                    number(row.samples_per_s_whole),
                 )
         line = budget_line(road.latency.budget, road.latency.end_to_end)
         parts += [latency, rate, Text(f"{line}\n")]

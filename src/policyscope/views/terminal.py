@@ -46,7 +46,7 @@ class TerminalProgress(Watch):
             MofNCompleteColumn(),
             _Rate(),
             TimeRemainingColumn(),
-            TextColumn("left", style="dim"),
+            TextColumn("left to predict", style="dim"),
             console=console,
         )
         self._task = self._bar.add_task("starting", total=None)
@@ -143,6 +143,7 @@ class RolloutDashboard(Watch):
             MofNCompleteColumn(),
             TextColumn("{task.fields[result]}", style="bold"),
             TimeRemainingColumn(),
+            TextColumn("left to run", style="dim"),
             console=console,
             transient=True,
             disable=not console.is_terminal,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -11,6 +10,7 @@ from rich.text import Text
 
 from policyscope.actions.meanings import UNDECLARED_UNIT
 from policyscope.errors import Severity, visible
+from policyscope.metrics.proportions import at_most
 from policyscope.runs.content import Head, PolicyFacts
 from policyscope.runs.values import Value
 from policyscope.views.language import Say, english
@@ -22,14 +22,27 @@ def number(value: float | None, digits: int = 3) -> str:
         return "–"
     if value == 0:
         return "0"
+    rounded, _, exponent = f"{value:.{digits - 1}e}".partition("e")
     if not 1e-4 <= abs(value) < 1e5:
-        return f"{value:.{digits - 1}e}"
-    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+        return f"{rounded}e{exponent}"
+    return f"{value:.{max(0, digits - 1 - int(exponent))}f}"  # 9.999 has one digit more than 9.99
 
 
 def ratio(value: float | None) -> str:
-    """A dimensionless number of order one, such as skill."""
-    return "–" if value is None else f"{value:.2f}"
+    """A dimensionless number of order one, such as skill: no finer than a hundredth."""
+    if value is None or abs(value) >= 1:
+        return number(value)
+    return f"{round(value, 2) or 0.0:.2f}"  # never "-0.00"
+
+
+def share(rate: float | None, n: int, say: Say = english) -> str:
+    """A count of n, with what so many still allow: none of 64 may yet be 4.6 %."""
+    if rate is None or not n:
+        return "–"
+    k = round(rate * n)
+    if k == n:
+        return say("{k} of {n}", k=k, n=n)
+    return say("{k} of {n} (at most {most} %)", k=k, n=n, most=number(100 * at_most(k, n), 2))
 
 
 def interval(known: Value, show: Callable[[float | None], str] = number) -> str:

@@ -22,6 +22,7 @@ from policyscope.views.offline.series import MOST_ROWS, Series, collect
 from policyscope.views.offline.words import (
     BASELINE_NAMES,
     SPLIT_NAMES,
+    budget_line,
     error_metric,
     scope_titles,
     shape_line,
@@ -69,6 +70,7 @@ def write_page(
         sight=sight_note(say),
         uses=ablation_rows(record.ablation, say) if record.ablation else (),
         uses_note=ablation_note(record.ablation, say) if record.ablation else "",
+        budget=budget_line(record, say),
         scopes=[(scope, scope_titles(record, say)[scope]) for scope in SCOPES],
         unit=unit_name(error_metric(record)[1], say),
         metric=error_metric(record)[0],

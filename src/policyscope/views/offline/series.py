@@ -70,7 +70,7 @@ def collect(
     low, high = _edges(directory)
     counts = np.zeros((len(low), _CELLS, _CELLS), dtype=np.int64)
     played, left_out, used = _plan(record, rows, chosen)
-    tasks = {row.episode_index: row.task for row in rows}
+    tasks = {row.episode_index: " → ".join(row.tasks or (row.task,)) for row in rows}
     shown, unseen = fitting(
         chosen, clips, _PAGE_BYTES - used - _ROW_BYTES * min(len(rows), MOST_ROWS)
     )

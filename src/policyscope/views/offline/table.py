@@ -22,6 +22,7 @@ from policyscope.views.offline.meant import distances, grippers
 from policyscope.views.offline.words import (
     BASELINE_NAMES,
     CAVEAT,
+    budget_line,
     error_metric,
     scope_titles,
     shape_line,
@@ -164,10 +165,5 @@ def _latency(record: OfflineRecord) -> RenderableType:
             times = (known.min_ms, known.mean_ms, known.p50_ms)
             tails = (known.p95_ms, known.p99_ms, known.max_ms)
             table.add_row(name, str(known.n), *(number(ms) for ms in (*times, *tails)))
-    budget = latency.budget
-    notes = Text(
-        f"First call {number(latency.first_call_ms)} ms. A step at {budget.fps:g} Hz lasts "
-        f"{number(budget.sync_ms)} ms: {budget.sync_miss_rate:.0%} of model calls miss it. "
-        f"– means too few calls. Throughput: {speed}."
-    )
+    notes = Text(f"{budget_line(record)} – means too few calls. Throughput: {speed}.")
     return Group(table, notes)

@@ -7,7 +7,7 @@ from typing import Literal
 from policyscope.runs.content import OfflineRecord
 from policyscope.runs.parts import Scope
 from policyscope.views.language import Say, english
-from policyscope.views.words import number, ratio, unit_name, who
+from policyscope.views.words import number, ratio, share, unit_name, who
 
 CAVEAT = (
     "Open-loop error uses the demonstrator's states: it detects broken pipelines and gross "
@@ -56,6 +56,19 @@ def shape_line(record: OfflineRecord, say: Say = english) -> str:
         path=ratio(near.path_length_ratio.value),
         jump=ratio(seams.boundary_jump),
         demo=ratio(seams.boundary_jump_demo),
+    )
+
+
+def budget_line(record: OfflineRecord, say: Say = english) -> str:
+    """Whether a robot would wait: of control steps from observation to action, not of calls."""
+    latency, budget = record.latency, record.latency.budget
+    return say(
+        "First call {first} ms. A step at {fps} Hz lasts {step} ms: {misses} of the control steps "
+        "that call the model take longer.",
+        first=number(latency.first_call_ms),
+        fps=f"{budget.fps:g}",
+        step=number(budget.sync_ms),
+        misses=share(budget.sync_miss_rate, latency.end_to_end.n if latency.end_to_end else 0, say),
     )
 
 

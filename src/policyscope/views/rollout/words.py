@@ -8,7 +8,7 @@ from policyscope.runs.content import RolloutRecord
 from policyscope.runs.rows import RolloutRow
 from policyscope.runs.values import Rate
 from policyscope.views.language import Say, english
-from policyscope.views.words import number, tail, who
+from policyscope.views.words import number, share, tail, who
 
 UNKNOWN = "unknown"
 
@@ -161,7 +161,7 @@ def throughput_line(record: RolloutRecord) -> str:
         line += f" A control step with an empty queue takes {number(call.p50_ms)} ms (p50)"
         budget = latency.budget
         line += (
-            f": {percent(budget.sync_miss_rate)} miss the {number(budget.sync_ms)} ms of a "
+            f": {share(budget.sync_miss_rate, call.n)} miss the {number(budget.sync_ms)} ms of a "
             f"step at {budget.fps:g} Hz."
             if record.env.fps_known
             else "; nobody says how long a step lasts."

@@ -3,9 +3,6 @@
 
 const baselines = () => data.baseline_order;
 
-// Skill is of order one; a baseline that hardly errs makes it large and negative.
-const ratio = (value) => (Math.abs(value) < 10 ? value.toFixed(2) : value.toFixed(0)).replace("-", "−");
-
 function errorAxis(view, label = "MAE") {
   return `${label} (${viewUnit(view)})`;
 }
@@ -125,10 +122,11 @@ const charts = {
         y: { label: null, domain: rows.map((d) => d.dim), tickFormat: (dim) => label.get(dim), tickSize: 0, padding: 0.28 },
         marks: [
           Plot.barX(rows, { y: "dim", x: "value", fill: COLOURS.policy, rx: 2 }),
+          Plot.text(page.view === view ? [] : [t("native")], { frameAnchor: "top-right", dx: 92, dy: -21, textAnchor: "end", fill: "var(--soft)" }),
           ...names.map((name) => Plot.dot(marks.filter((d) => d.name === name && Number.isFinite(d.value)), {
             y: "dim", x: "value", symbol: SYMBOLS[name], r: rows.length > 10 ? 4 : 5, fill: COLOURS[name], stroke: "var(--paper)", strokeWidth: 1,
           })),
-          Plot.text(rows, { y: "dim", text: ({ row }) => `${number(row.mae)} ${data.units[row.dim]}`, frameAnchor: "right", textAnchor: "end", dx: 92, fill: "var(--soft)", fontVariant: "tabular-nums" }),
+          Plot.text(rows, { y: "dim", text: ({ row, value }) => (page.view === "native" ? `${number(row.mae)} ${data.units[row.dim]}` : number(value)), frameAnchor: "right", textAnchor: "end", dx: 92, fill: "var(--soft)", fontVariant: "tabular-nums" }),
         ],
       }),
     ];
@@ -188,7 +186,7 @@ const charts = {
   tasks(width) {
     const view = pooledView();
     const rows = data.by_task.filter((r) => r.scope === "chunk")
-      .map((r) => ({ task: r.task, n: r.n_episodes, value: pooled(r), still: pooled(r, still()) }))
+      .map((r) => ({ task: r.task, n: r.n_episodes, value: pooled(r), still: pooled(r, still()), low: view === "relative" ? null : pooled(r, null, "_ci_low"), high: view === "relative" ? null : pooled(r, null, "_ci_high") }))
       .sort((a, b) => d3.descending(a.value, b.value)).slice(0, 40);
     const most = Math.max(18, Math.floor(width / 9));
     return plot({
@@ -200,6 +198,7 @@ const charts = {
       marks: [
         Plot.barX(rows, { y: "task", x: "value", fill: COLOURS.policy, rx: 2, insetTop: 18, insetBottom: 4 }),
         Plot.tickX(rows.filter((d) => Number.isFinite(d.still)), { y: "task", x: "still", stroke: COLOURS[still()], strokeWidth: 3, insetTop: 15, insetBottom: 1 }),
+        Plot.ruleY(rows.filter((d) => d.low != null), { y: "task", x1: "low", x2: "high", stroke: "var(--ink)", strokeWidth: 1.5, dy: 7 }),
         Plot.text(rows, { y: "task", x: 0, text: (d) => `${shorten(d.task, most)} (${d.n})`, textAnchor: "start", dy: -13, dx: 2, fill: "var(--ink)" }),
         Plot.text(rows, { y: "task", x: "value", text: (d) => number(d.value), textAnchor: "start", dx: 5, dy: 8, fill: "var(--ink)", stroke: "var(--paper)", strokeWidth: 3 }),
       ],
@@ -254,6 +253,19 @@ const charts = {
     ];
   },
 };
+
+// The cards beside the verdict, in the unit that is chosen.
+function setUpTiles() {
+  page.listeners.push(() => {
+    const view = pooledView();
+    const metric = { native: "mae", normalized: "nmae", relative: "relative" }[view];
+    for (const box of document.querySelectorAll("[data-tile]")) {
+      const { value, ci_low, ci_high } = data.summary[box.dataset.tile][metric];
+      const ends = ci_low == null ? null : make("span", { class: "soft" }, `[${number(ci_low)}, ${number(ci_high)}]`);
+      box.replaceChildren(...[make("b", {}, number(value)), ` ${viewUnit(view)}`, ends].filter(Boolean));
+    }
+  });
+}
 
 function setUpStrip() {
   const strip = document.querySelector("[data-strip]");

@@ -31,7 +31,13 @@ function number(value, digits = 3) {
   if (value === 0) return "0";
   const size = Math.abs(value);
   if (size < 1e-4 || size >= 1e5) return value.toExponential(digits - 1);
-  return value.toFixed(Math.max(0, digits - 1 - Math.floor(Math.log10(size))));
+  return value.toFixed(Math.max(0, digits - 1 - Number(value.toExponential(digits - 1).split("e")[1])));
+}
+
+// As `ratio` of the tables: no finer than a hundredth, and never −0.00.
+function ratio(value) {
+  if (value == null || Math.abs(value) >= 1) return number(value).replace("-", "−");
+  return (Math.round(value * 100) / 100 || 0).toFixed(2).replace("-", "−");
 }
 
 const page = {
@@ -188,7 +194,10 @@ document.addEventListener("DOMContentLoaded", () => {
   setUpTheme();
   setUpViews();
   if (typeof charts === "object") setUpCharts(charts);
-  if (typeof setUpStrip === "function") setUpStrip();
+  if (typeof setUpStrip === "function") {
+    setUpStrip();
+    setUpTiles();
+  }
   const stage = document.querySelector("[data-player]");
   if (stage && data.episodes.length) page.player = new Player(stage, data);
   noteOnUnits();
