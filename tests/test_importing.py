@@ -328,3 +328,51 @@ def test_python_knows_it(tmp_path: Path) -> None:
     assert ps.read_record(run.directory).kind == "rollout"
     with pytest.raises(InputError, match="an empty text"):
         ps.ImportConfig("")
+
+
+# ── model cards ───────────────────────────────────────────────────────
+
+
+def card_of(directory: Path, file: Path) -> Any:
+    from huggingface_hub import ModelCard
+
+    ps.render(ps.ReportConfig(str(directory), model_card=str(file)))
+    return ModelCard(file.read_text(encoding="utf-8")).data
+
+
+def test_a_card_comes_back_from_the_hubs_own_reader(tmp_path: Path) -> None:
+    evil = 'my"act\n- x: {}\u202e: &a'
+    record = imported(tmp_path, per_episode(), policy=Policy(evil), env=ImportedEnv("pusht/P: -"))
+    data = card_of(tmp_path / "o", tmp_path / "card.md")
+    assert data.model_name == 'my"act\\x0a- x: {}\\u202e: &a'
+    success, reward = data.eval_results
+    assert success.metric_type == "success_rate"
+    assert success.metric_value == pytest.approx(0.9)
+    assert success.metric_args["ci95_low"] == record.success.ci_low
+    assert (success.metric_args["k"], success.metric_args["n"]) == (9, 10)
+    assert (success.task_type, success.dataset_name) == ("robotics", "pusht/P: -")
+    assert reward.metric_value == record.closed_loop.max_reward.value
+    again = card_of(tmp_path / "o", tmp_path / "card.md")  # ours may be replaced
+    assert again.to_dict() == data.to_dict()
+
+
+def test_a_card_of_an_offline_run(data: Path, tmp_path: Path) -> None:
+    from policyscope.commands.evaluate import evaluate
+
+    run = evaluate(fakes.config_for(data, "repeat_last", tmp_path / "o"))
+    card = card_of(run.directory, tmp_path / "card.md")
+    mae = card.eval_results[0]
+    assert mae.metric_value == run.record.summary.executed.mae.value
+    assert mae.dataset_type == run.record.dataset.repo_id
+    assert mae.metric_args["ci95_low"] == run.record.summary.executed.mae.ci_low
+    assert {r.metric_type for r in card.eval_results[1:]} == {
+        f"skill_{name}" for name in run.record.skill
+    }
+
+
+def test_a_card_replaces_no_file_of_others(tmp_path: Path) -> None:
+    imported(tmp_path, per_task())
+    (tmp_path / "README.md").write_text("# mine")
+    with pytest.raises(OutputError, match="nothing here was touched"):
+        ps.render(ps.ReportConfig(str(tmp_path / "o"), model_card=str(tmp_path / "README.md")))
+    assert (tmp_path / "README.md").read_text() == "# mine"

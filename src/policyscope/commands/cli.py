@@ -91,6 +91,8 @@ class _Report:
     policyscope report out --report.episodes 190,193 --lang zh
 
     policyscope report out_a out_b --output comparison.html
+
+    policyscope report out --model_card card.md
     """
 
     runs: tyro.conf.Positional[tuple[str, ...]]
@@ -100,6 +102,8 @@ class _Report:
     """Language of the page."""
     output: str = "policyscope.html"
     """Where the page of several runs goes; that of one run is report.html in its directory."""
+    model_card: str | None = None
+    """Also write the run's results as a Hugging Face model card's block into this file."""
 
 
 _COMMANDS: dict[str, Callable[..., Any]] = {
@@ -334,19 +338,19 @@ def _report(command: _Report) -> int:
     from policyscope.views.rollout.table import rollout_table
 
     out = console()
-    if len(command.runs) > 1:
+    if len(command.runs) > 1 and command.model_card is None:
         page = render_together(command.runs, command.output, command.lang)
         out.print(str(page), markup=False)
         return 0
-    if not command.runs:
+    if len(command.runs) != 1:
         raise UsageError(
-            "policyscope report",
+            "policyscope report" + (" --model_card" if command.runs else ""),
             expected="a run directory",
-            found="none",
+            found=f"{len(command.runs)}" if command.runs else "none",
             fix="policyscope report DIR",
         )
     run = command.runs[0]
-    page = render(ReportConfig(run, command.report, command.lang))
+    page = render(ReportConfig(run, command.report, command.lang, command.model_card))
     record = read_complete(Path(run).expanduser())
     out.print(rollout_table(record) if record.kind == "rollout" else run_table(record))
     out.print(f"{page}, beside report.png", markup=False)

@@ -46,6 +46,8 @@ def render(config: ReportConfig) -> Path:
 
 def _rendered(path: Path, record: OfflineRecord | RolloutRecord, config: ReportConfig) -> Path:
     directory = RunDirectory(path)
+    if config.model_card is not None:
+        _write_card(record, Path(config.model_card).expanduser())
     for name, sign in ((PAGE, _TITLE), (PICTURE, _SOFTWARE)):
         _require_ours(path / name, sign, "run")
     if isinstance(record, RolloutRecord):
@@ -96,6 +98,25 @@ def _page_of(comparison: Comparison, output: str, lang: Language) -> Path:
     page = Path(output).expanduser()
     _require_ours(page, _TITLE, "place for the page")
     return write_comparison(comparison, page, lang)
+
+
+def _write_card(record: OfflineRecord | RolloutRecord, file: Path) -> None:
+    """Write a model card's block.
+
+    Raises:
+        OutputError: numbers that may mean nothing, or the file is there and none of ours.
+    """
+    from policyscope.views.model_card import SIGN, model_card
+
+    if record.forced or record.errors:
+        raise OutputError(
+            f"--model_card {file}",
+            expected="a run without findings of severity error",
+            found=", ".join(finding.code for finding in record.errors) or "a forced one",
+            fix="mend what its findings name, then evaluate again",
+        )
+    _require_ours(file, SIGN.encode(), "--model_card")
+    write_text(file, model_card(record))
 
 
 def _require_ours(file: Path, sign: bytes, flag: str) -> None:

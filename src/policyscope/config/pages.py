@@ -19,6 +19,8 @@ class ReportConfig:
     """What the page shows."""
     lang: Language = "en"
     """Language of the page."""
+    model_card: str | None = None
+    """Also write the results as a Hugging Face model card's block into this file."""
 
 
 @final

@@ -123,7 +123,9 @@ def _provenance(record: RolloutRecord, say: Say) -> list[tuple[str, str]]:
     policy, env = record.policy, record.env
     cameras = ", ".join(f"{k} {shape[1]}×{shape[2]}" for k, shape in env.cameras.items())
     return [
-        policy_line(policy, say),
+        policy_line(policy, say)
+        if policy.n_parameters is not None
+        else (say("policy"), policy.path),
         (say("weights, sha256"), policy.sha256 or say("none")),
         (
             say("environment" if record.imported else "simulator"),

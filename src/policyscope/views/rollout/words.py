@@ -136,6 +136,9 @@ def motion_line(record: RolloutRecord) -> str:
         if near
         else ""
     )
+    if record.imported and not known.n_seams:
+        path, jerk = number(known.path.value), number(known.ldlj.value)
+        return f"Executed motion: path {path}, log dimensionless jerk {jerk}."
     return (
         f"Executed motion: path {number(known.path.value)}, log dimensionless jerk "
         f"{number(known.ldlj.value)}; jump where chunks meet over a step within "
