@@ -9,6 +9,7 @@ from math import comb
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -17,6 +18,7 @@ from policyscope.commands.evaluate import evaluate
 from policyscope.commands.report import ReportConfig, render
 from policyscope.config import DatasetConfig, EvalConfig, PolicyConfig
 from policyscope.metrics.proportions import at_most
+from policyscope.metrics.samples import sample_scores, sample_sums
 from policyscope.metrics.standing import standing
 from policyscope.runs.content import OfflineRecord
 from policyscope.runs.record import read_record
@@ -24,6 +26,7 @@ from policyscope.runs.values import Value
 from policyscope.views.language import Say, english, speaker
 from policyscope.views.offline.claims import claims, headline, rivals
 from policyscope.views.offline.table import run_table
+from policyscope.views.offline.words import sample_lines
 from policyscope.views.words import number, ratio, share
 
 Interval = tuple[float | None, float | None, float | None]
@@ -289,6 +292,53 @@ def test_numbers_are_rounded_by_one_rule(
     value: float | None, as_number: str, as_ratio: str
 ) -> None:
     assert (number(value), ratio(value)) == (as_number, as_ratio)
+
+
+@pytest.mark.parametrize(
+    ("width", "said"),
+    [(1.0, "not shown to be"), (0.25, "too sure"), (3.0, "too unsure")],
+)
+def test_samples_are_seen(width: float, said: str, plain: OfflineRecord) -> None:
+    """Samples and truth of one distribution, and samples that are narrower or wider than it."""
+    draw = np.random.default_rng(1)
+    sums = []
+    for length in (40, 30, 50, 35, 45, 38, 42, 33):
+        centre = draw.normal(size=(length, 4, 3))
+        target = centre + draw.normal(size=(length, 4, 3))
+        samples = centre + width * draw.normal(size=(6, length, 4, 3))
+        sums.append(sample_sums(samples, target, np.zeros((length, 4), bool)))
+    record = plain.model_copy(
+        update={
+            "samples": sample_scores(sums),
+            "policy": plain.policy.model_copy(update={"samples": 6}),
+        }
+    )
+    first, second = sample_lines(record)
+    assert first.startswith("6 samples a frame: energy score")
+    assert said in first
+    assert "of the best of 6" in second
+    screen = io.StringIO()
+    Console(width=1000, file=screen).print(run_table(record))
+    assert first in screen.getvalue()
+    assert second in screen.getvalue()
+    assert "not timed. Throughput" in screen.getvalue()
+    assert " of 6 samples each in batches" in screen.getvalue()
+
+
+def test_the_energy_score_of_a_value_does_not_grow_with_their_number() -> None:
+    """The same values twice, as more dims: the norm grows by √2, the score of a value stays."""
+    draw = np.random.default_rng(2)
+    target, samples = draw.normal(size=(9, 4, 2)), draw.normal(size=(3, 9, 4, 2))
+    pad = np.zeros((9, 4), bool)
+    once = sample_scores([sample_sums(samples, target, pad)])
+    twice = sample_scores(
+        [sample_sums(np.concatenate([samples] * 2, -1), np.concatenate([target] * 2, -1), pad)]
+    )
+    assert once.energy_score_each is not None
+    assert twice.energy_score_each is not None
+    assert once.energy_score.value == pytest.approx(once.energy_score_each.value * np.sqrt(8))
+    assert twice.energy_score.value == pytest.approx(once.energy_score.value * np.sqrt(2))
+    assert twice.energy_score_each.value == pytest.approx(once.energy_score_each.value)
 
 
 def test_none_of_64_is_not_never() -> None:

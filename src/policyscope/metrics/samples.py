@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policyscope.actions.spaces import FloatArray
-from policyscope.metrics.intervals import cluster_mean
+from policyscope.metrics.intervals import cluster_mean, cluster_ratio
 from policyscope.runs.values import SampleScores, Value
 
 
@@ -87,6 +87,8 @@ def sample_scores(episodes: Sequence[SampleSums]) -> SampleScores:
     mean_mse = float(np.sum([e.squared_mean for e in episodes]) / values.sum())
     variance = float(np.sum([e.variance for e in episodes]) / values.sum())
     frames = np.array([e.n_frames for e in episodes], dtype=np.float64)
+    within = np.array([e.variance for e in episodes]) * (1 + 1 / k)
+    of_mean = np.array([e.squared_mean for e in episodes])
     return SampleScores(
         k=k,
         nmse_per_sample=mean([float(e.squared_each.mean()) for e in episodes], values),
@@ -95,4 +97,7 @@ def sample_scores(episodes: Sequence[SampleSums]) -> SampleScores:
         spread_skill=((1 + 1 / k) * variance / mean_mse) ** 0.5 if mean_mse > 0 else None,
         nmse_best_of_k_oracle=mean([e.squared_best for e in episodes], values),
         between_seed_sd=float(each.std(ddof=1)),
+        # a norm grows with the root of how many values it is of, padding left out
+        energy_score_each=mean([e.energy for e in episodes], np.sqrt(frames * values)),
+        spread=cluster_ratio(within, of_mean, n_frames=n).root().measured(),
     )

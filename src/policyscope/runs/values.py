@@ -194,6 +194,10 @@ class SampleScores(Part):
     spread_skill: Number
     nmse_best_of_k_oracle: Value
     between_seed_sd: Number
+    energy_score_each: Value | None = None
+    """The energy score over √(steps · dims) of the frames: of one value, like the MAE in std."""
+    spread: Value | None = None
+    """Spread over skill with its interval: 1 where samples differ as much as their mean errs."""
 
 
 # ── time ──────────────────────────────────────────────────────────────

@@ -37,13 +37,12 @@ def write_titles(
     claims: Sequence[str] = (),
     footer: str = "",
 ) -> None:
-    """Verdict, subject, notice and two lines of claims above a picture, and a line below it."""
+    """Verdict, subject, notice and claims above a picture, and a line below it."""
     figure.text(_LEFT, 0.953, plain(verdict), fontsize=17, weight="bold", va="center")
     figure.text(_LEFT, 0.92, plain(shorten(about, 170)), fontsize=11.5, va="center")
-    for i in range(0, min(len(claims), 4), 2):
-        line = " ".join(claims[i : i + 2])
-        figure.text(_LEFT, 0.899 - 0.009 * i, plain(line), fontsize=10, va="center")
-    figure.text(_LEFT, 0.018, plain(footer), fontsize=9.5, color="#555555", va="center")
+    for i, line in enumerate(claims):
+        figure.text(_LEFT, 0.898 - 0.017 * i, plain(shorten(line, 190)), fontsize=10, va="center")
+    figure.text(_LEFT, 0.02, plain(footer), fontsize=9.5, color="#555555", va="center")
     if notice:
         figure.text(
             0.98,

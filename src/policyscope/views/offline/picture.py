@@ -17,7 +17,13 @@ from policyscope.runs.rows import EpisodeRow
 from policyscope.runs.values import Budget, Latency, Times
 from policyscope.views.figure import STYLE, plain, save, shorten, write_titles
 from policyscope.views.offline.claims import claims, headline, rivals, sight_note
-from policyscope.views.offline.words import BASELINE_NAMES, CAVEAT, error_metric, subject
+from policyscope.views.offline.words import (
+    BASELINE_NAMES,
+    CAVEAT,
+    error_metric,
+    sample_lines,
+    subject,
+)
 from policyscope.views.words import forced_notice, interval, number, unit_name
 
 if TYPE_CHECKING:
@@ -72,7 +78,8 @@ def draw_picture(
     with rc_context(STYLE):
         figure = Figure(figsize=(16, 10), dpi=100)
         FigureCanvasAgg(figure)
-        panels = (0.008, 0.035, 0.984, 0.84)
+        said = [*claims(record), *sample_lines(record)[:1]]
+        panels = (0.008, 0.045, 0.984, 0.855 - 0.017 * len(said))
         figure.set_layout_engine("constrained", rect=panels, wspace=0.05, hspace=0.06)
         axes = figure.subplots(2, 3)
         _latency(axes[0, 0], record.latency, record.policy.executed)
@@ -88,8 +95,8 @@ def draw_picture(
             headline(record),
             subject(record),
             forced_notice(record),
-            claims=claims(record),
-            footer=f"{CAVEAT} {sight_note()} Dims drawn: largest error in std.",
+            claims=said,
+            footer=f"{CAVEAT} Dims drawn: largest error in std.\n{sight_note()}",
         )
         path = directory.path / PICTURE
         save(figure, path)

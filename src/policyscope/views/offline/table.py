@@ -24,6 +24,8 @@ from policyscope.views.offline.words import (
     CAVEAT,
     budget_line,
     error_metric,
+    rate_of_samples,
+    sample_lines,
     scope_titles,
     shape_line,
     subject,
@@ -47,6 +49,7 @@ def run_table(record: OfflineRecord) -> RenderableType:
     if record.ablation is not None:
         parts.append(ablation_table(record.ablation))
     parts += _limbs(record)
+    parts += [Text(f"\n{line}") for line in sample_lines(record)]
     parts += [Text(f"\n{shape_line(record)}"), _latency(record), Text(CAVEAT, style="dim")]
     if record.findings:
         parts.append(findings_text(record.findings))
@@ -150,8 +153,8 @@ def _latency(record: OfflineRecord) -> RenderableType:
     )
     rate = throughput.frames_per_s
     speed = (
-        f"{number(rate)} frames/s in batches, {number(throughput.wall_s)} s of which "
-        f"{number(throughput.model_s)} s model"
+        f"{number(rate)} frames/s{rate_of_samples(record)} in batches, "
+        f"{number(throughput.wall_s)} s of which {number(throughput.model_s)} s model"
         if rate
         else "nothing was left to predict"
     )

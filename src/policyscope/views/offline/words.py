@@ -6,8 +6,9 @@ from typing import Literal
 
 from policyscope.runs.content import OfflineRecord
 from policyscope.runs.parts import Scope
+from policyscope.runs.values import Value
 from policyscope.views.language import Say, english
-from policyscope.views.words import number, ratio, share, unit_name, who
+from policyscope.views.words import interval, number, ratio, share, unit_name, who
 
 CAVEAT = (
     "Open-loop error uses the demonstrator's states: it detects broken pipelines and gross "
@@ -56,6 +57,54 @@ def shape_line(record: OfflineRecord, say: Say = english) -> str:
         path=ratio(near.path_length_ratio.value),
         jump=ratio(seams.boundary_jump),
         demo=ratio(seams.boundary_jump_demo),
+    )
+
+
+def sample_lines(record: OfflineRecord, say: Say = english) -> list[str]:
+    """What K samples a frame tell: how good they are together, and how sure."""
+    known = record.samples
+    if known is None:
+        return []
+    lines = []
+    if known.energy_score_each is not None and known.spread is not None:
+        lines.append(
+            say(
+                "{k} samples a frame: energy score {energy} std a value (less is better, it "
+                "rewards honest spread). Spread over skill {spread}: {sure}.",
+                k=known.k,
+                energy=interval(known.energy_score_each),
+                spread=interval(known.spread, ratio),
+                sure=_sure(known.spread, say),
+            )
+        )
+    return [
+        *lines,
+        say(
+            "Squared error in std²: of one sample {one}, of their mean {mean}; of the best of {k}, "
+            "which only who knows the answer can pick, {best} (it falls with K).",
+            one=interval(known.nmse_per_sample),
+            mean=interval(known.nmse_of_sample_mean),
+            best=interval(known.nmse_best_of_k_oracle),
+            k=known.k,
+        ),
+    ]
+
+
+def _sure(spread: Value, say: Say) -> str:
+    """Whether samples differ as much as their mean errs, as far as the interval tells."""
+    if spread.ci_low is None or spread.ci_high is None:
+        return say("too few episodes to say whether that is 1")
+    if spread.ci_high < 1:
+        return say("too sure, the samples differ less than their mean errs")
+    if spread.ci_low > 1:
+        return say("too unsure, the samples differ more than their mean errs")
+    return say("not shown to be too sure or too unsure")
+
+
+def rate_of_samples(record: OfflineRecord, say: Say = english) -> str:
+    """What must stand beside frames a second where a frame is asked several times."""
+    return (
+        "" if record.policy.samples == 1 else say(" of {k} samples each", k=record.policy.samples)
     )
 
 
