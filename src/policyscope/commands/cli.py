@@ -34,6 +34,7 @@ from policyscope.config import (
     CorrelateConfig,
     DemoConfig,
     EvalConfig,
+    ExecuteConfig,
     ImportConfig,
     Language,
     PageConfig,
@@ -120,6 +121,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "correlate": CorrelateConfig,
     "sweep": SweepConfig,
     "schema": SchemaConfig,
+    "execute": ExecuteConfig,
 }
 
 
@@ -415,6 +417,13 @@ def _schema(config: SchemaConfig) -> int:
     return 0
 
 
+def _execute(config: ExecuteConfig) -> int:
+    from policyscope.commands.executions import show_executions
+
+    show_executions(config, console())
+    return 0
+
+
 _RUN: dict[type, Callable[[Any], int]] = {
     DemoConfig: _demo,
     EvalConfig: _eval,
@@ -429,4 +438,5 @@ _RUN: dict[type, Callable[[Any], int]] = {
     CorrelateConfig: stored.correlate,
     SweepConfig: _sweep,
     SchemaConfig: _schema,
+    ExecuteConfig: _execute,
 }

@@ -18,6 +18,7 @@ from policyscope.commands.check import declared_of
 from policyscope.commands.preparation import Prepared, head, prepare, unfinished
 from policyscope.commands.session import Run, Session, output_dir, policy_name, session
 from policyscope.config import EvalConfig
+from policyscope.config.executions import Execution, chosen_executions, parse_executions
 from policyscope.config.options import require_one_policy
 from policyscope.data.facts import ACTION
 from policyscope.engine.blind import Learned, learn
@@ -27,6 +28,7 @@ from policyscope.engine.progress import RunningScore, Watch
 from policyscope.engine.timing import chosen_batch_size, cost_of_speed, measure_latency
 from policyscope.errors import Finding
 from policyscope.metrics.ensembling import executed
+from policyscope.metrics.executions import Executions
 from policyscope.metrics.packed import pack
 from policyscope.metrics.scorecard import Scorecard
 from policyscope.metrics.standing import standing
@@ -129,6 +131,7 @@ def _run(
     if config.report.episodes is not None:  # said now, not after hours
         named_episodes(config.report.episodes, episodes)
     require_ablatable(config, policy, inputs)
+    ways = _ways(config, policy.spec)
     if until is not None and until < len(rows_of(frames, config.samples)):
         _predict(prepared, policy, directory, watch, until)
         return None
@@ -153,7 +156,6 @@ def _run(
     watch.stage("keeping pictures for the page")
     shown = in_scope(by_episode, "chunk")
     found += keep_clips(inputs.source, shown, config.stride, config.report, directory.path)
-    directory.merge(episodes)
     record = OfflineRecord.of(
         head(
             prepared,
@@ -171,7 +173,32 @@ def _run(
         latency=latency,
         throughput=speed,
     )
-    return record.model_copy(update={"standing": standing(record), "headline": headline(record)})
+    said = {"standing": standing(record), "headline": headline(record)}
+    runs = Executions(scores.sums.measure, ways)
+    for index in episodes if ways else ():
+        _run_in_all_ways(runs, _scored(directory.part(index), inputs, policy.spec, None))
+    directory.merge(episodes)
+    return record.model_copy(update={**said, "executions": runs.rows()})
+
+
+def _ways(config: EvalConfig, spec: PolicySpec) -> tuple[Execution, ...]:
+    return chosen_executions(
+        parse_executions(config.execute),
+        horizon=spec.chunk_size,
+        n_action_steps=spec.n_action_steps,
+        stride=config.stride,
+        ensembling=spec.ensembling,
+    )
+
+
+def _run_in_all_ways(runs: Executions, episode: ScoredEpisode) -> None:
+    runs.add(
+        [sample.values for sample in episode.predicted],
+        episode.target.values,
+        episode.is_pad,
+        episode.frame_index,
+        {name: chunks.values for name, chunks in episode.baselines.items()},
+    )
 
 
 def _predict(

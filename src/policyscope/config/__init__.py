@@ -11,7 +11,7 @@ from policyscope.config.correlating import CorrelateConfig
 from policyscope.config.importing import ImportConfig, ImportedEnv, ImportedPolicy
 from policyscope.config.offline import BenchConfig, CheckConfig, EvalConfig, SchemaConfig
 from policyscope.config.options import OfflineOptions, PolicyOptions
-from policyscope.config.pages import DemoConfig, ReportConfig
+from policyscope.config.pages import DemoConfig, ExecuteConfig, ReportConfig
 from policyscope.config.parts import DatasetConfig, EnvConfig, Language, PageConfig, PolicyConfig
 from policyscope.config.sweep import SweepConfig
 
@@ -25,6 +25,7 @@ __all__ = [
     "DemoConfig",
     "EnvConfig",
     "EvalConfig",
+    "ExecuteConfig",
     "ImportConfig",
     "ImportedEnv",
     "ImportedPolicy",

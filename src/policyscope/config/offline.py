@@ -75,6 +75,10 @@ class EvalConfig(PredictionOptions):
     episode, then with another instruction: what changes is what the policy uses."""
     ablate_frames: int = 1024
     """How many frames --ablate asks about, spread over all episodes."""
+    execute: str = "auto"
+    """Ways to run the predicted chunks, measured without asking again: steps before the next chunk,
+    and ensemble[:COEFFICIENT] for ACT's temporal ensemble: 1,8,16,ensemble. auto tries powers of
+    two; none."""
     report: PageConfig = field(default_factory=PageConfig)
     live: bool = False
     """Stream frames, actions, chunks and running errors to a Rerun viewer, and into live.rrd in

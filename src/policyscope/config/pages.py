@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import final
+from typing import Literal, final
 
+import tyro
+
+from policyscope.config.executions import parse_executions
 from policyscope.config.parts import Language, PageConfig
 
 
@@ -21,6 +24,28 @@ class ReportConfig:
     """Language of the page."""
     model_card: str | None = None
     """Also write the results as a Hugging Face model card's block into this file."""
+
+
+@final
+@dataclass(frozen=True)
+class ExecuteConfig:
+    """One stored run, executed in many ways: few steps of each chunk or all, or an ensemble. Its
+    chunks are stitched again; neither policy nor dataset is needed.
+
+    policyscope execute out --execute 1,8,16,ensemble
+    """
+
+    run: tyro.conf.Positional[str]
+    """Run directory of an evaluation."""
+    execute: str = "auto"
+    """Steps before the next chunk, and ensemble[:COEFFICIENT]; auto tries powers of two."""
+    format: Literal["text", "json"] = "text"
+    """How the table is printed."""
+    lang: Language = "en"
+    """Language of the table."""
+
+    def __post_init__(self) -> None:
+        parse_executions(self.execute)
 
 
 @final

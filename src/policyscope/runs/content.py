@@ -15,6 +15,7 @@ from policyscope.runs.rows import (
     ActionRow,
     DimRow,
     EpisodeTable,
+    ExecutionRow,
     HorizonRow,
     MeaningRow,
     NearestRow,
@@ -272,6 +273,8 @@ class OfflineRecord(OfflineScores, OfflineHead):
     """The same in a sentence."""
     ablation: Ablation | None = None
     """None where nobody asked for it."""
+    executions: Sequence[ExecutionRow] = ()
+    """The same predictions, run in other ways."""
     by_episode: EpisodeTable
     latency: Latency
     throughput: Speed

@@ -17,6 +17,7 @@ from policyscope.views.html import command, fill, machine_lines, policy_line, sa
 from policyscope.views.language import Say, speaker
 from policyscope.views.offline.ablation import ablation_note, ablation_rows
 from policyscope.views.offline.claims import claims, headline, main_baseline, rivals, sight_note
+from policyscope.views.offline.executions import execution_note, execution_table, way_name
 from policyscope.views.offline.meant import distances, grippers
 from policyscope.views.offline.series import MOST_ROWS, Series, collect
 from policyscope.views.offline.words import (
@@ -80,13 +81,7 @@ def write_page(
         metric=error_metric(record)[0],
         main=main_baseline(record),
         dims=record.dims(),
-        limbs=[
-            (title, *table(record, say))
-            for title, table in (
-                (say("By limb, in its own unit"), distances),
-                (say("Grippers, over the executed steps"), grippers),
-            )
-        ],
+        **_tables(record, say),
         tasks=record.tasks(),
         episodes=listed,
         latency=_latencies(record.latency),
@@ -123,6 +118,7 @@ def page_data(
         "baseline_names": {name: say(BASELINE_NAMES[name]) for name in record.baselines},
         "scopes": scope_titles(record, say),
         "views": views,
+        "executions": _ways(record, say),
         "dims": [row.to_json() | {"name": record.actions.shown[row.dim]} for row in dims],
         "by_episode": [row.to_json() for row in rows],
         "device": record.environment.device_name,
@@ -130,6 +126,42 @@ def page_data(
         "progress": series.progress,
         "episodes": [episode.to_json() for episode in series.episodes],
     }
+
+
+def _tables(record: OfflineRecord, say: Say) -> dict[str, Any]:
+    """Limb by limb, and way by way: titles and rows."""
+    return {
+        "ways": execution_table(record, record.executions, say) if record.executions else None,
+        "ways_note": execution_note(say),
+        "limbs": [
+            (title, *table(record, say))
+            for title, table in (
+                (say("By limb, in its own unit"), distances),
+                (say("Grippers, over the executed steps"), grippers),
+            )
+        ],
+    }
+
+
+def _ways(record: OfflineRecord, say: Say) -> list[dict[str, Any]]:
+    """What the curve of ways to execute draws."""
+    metric, _ = error_metric(record)
+    rows = []
+    for row in record.executions:
+        error = row.mae if metric == "mae" else row.nmae
+        rows.append(
+            {
+                "steps": row.n_action_steps,
+                "name": way_name(row, say),
+                "ensemble": row.ensembling is not None,
+                "value": error.value,
+                "low": error.ci_low,
+                "high": error.ci_high,
+                "seam": row.seam,
+                "jerk": row.jerk,
+            }
+        )
+    return rows
 
 
 def _latencies(latency: Latency) -> list[tuple[str, Times]]:

@@ -94,6 +94,38 @@ const charts = {
     ];
   },
 
+  executions(width) {
+    const rows = data.executions;
+    const unit = data.one_unit || t("std");
+    const panel = (of, label, low, high) => {
+      const known = rows.filter((d) => d[of] != null && !d.ensemble);
+      const whole = rows.filter((d) => d[of] != null && d.ensemble);
+      return plot({
+        width: width < 620 ? width : width / 2 - 12, height: 240, marginLeft: 52, marginRight: 20, marginBottom: 40,
+        ariaLabel: label,
+        ariaDescription: rows.filter((d) => d[of] != null).map((d) => `${d.name}: ${number(d[of])}`).join("; "),
+        x: { type: "log", base: 2, domain: [0.8, data.chunk_size * 1.2], label: t("steps before the policy is asked again"), labelAnchor: "center", labelArrow: "none", ticks: known.map((d) => d.steps), tickFormat: "d" },
+        y: { label, zero: true, nice: true, grid: true, labelArrow: "none" },
+        marks: [
+          ...(low ? [Plot.areaY(known.filter((d) => d[low] != null), { x: "steps", y1: low, y2: high, fill: COLOURS.policy, fillOpacity: 0.18 })] : [Plot.ruleY([1], { stroke: "var(--demo)", strokeDasharray: "3 3" })]),
+          Plot.lineY(known, { x: "steps", y: of, stroke: COLOURS.policy, strokeWidth: 2.6 }),
+          Plot.dot(known, { x: "steps", y: of, fill: COLOURS.policy, r: 4, title: (d) => `${d.name}: ${number(d[of])}`, tip: true }),
+          Plot.dot(whole, { x: "steps", y: of, stroke: "var(--hold)", fill: "var(--paper)", strokeWidth: 2.2, symbol: "diamond", r: 6, title: (d) => `${d.name}: ${number(d[of])}`, tip: true }),
+          Plot.ruleX(known.filter((d) => d.steps === data.n_action_steps), { x: "steps", stroke: "var(--soft)", strokeDasharray: "2 3" }),
+        ],
+      });
+    };
+    const side = make("div", { class: "pair" });
+    side.append(panel("value", `MAE (${unit})`, "low", "high"), panel("jerk", t("jerk, times the demonstration's")));
+    return [
+      key([
+        { name: t("one chunk after the other"), stroke: COLOURS.policy, width: 3 },
+        ...(rows.some((d) => d.ensemble) ? [{ name: t("temporal ensemble"), stroke: "var(--hold)", symbol: "diamond" }] : []),
+      ]),
+      side,
+    ];
+  },
+
   dims(width) {
     const view = pooledView();
     const names = baselines();
