@@ -34,7 +34,8 @@ def opened(config: EvalConfig, sampling: str = "auto") -> tuple[LerobotPolicy, F
 
 def config_of(data: Path, folder: Path, **settings: Any) -> EvalConfig:
     cameras = settings.pop("cameras", None)
-    path = fakes.write_policy(folder / "p", data, "smolvla", cameras=cameras, **settings)
+    kind = settings.pop("kind", "smolvla")
+    path = fakes.write_policy(folder / "p", data, kind, cameras=cameras, **settings)
     told = {"rename_map": ONE_FEEDS_ALL} if cameras else {}
     return fakes.config_for(data, path, folder / "out", **told)
 
@@ -64,6 +65,52 @@ def test_the_same_actions_as_lerobots_own_code(
     np.testing.assert_allclose(ours, theirs, atol=1e-5 * theirs.std(), rtol=0)
     again = fast.predict(batch).actions.values
     np.testing.assert_array_equal(ours, again)
+
+
+SAMPLES = [(0, 3, 2), (0, 3, 3), *((0, 7, k) for k in range(4)), (1, 0, 0), (1, 3, 0), (1, 3, 1)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("smolvla", {}),
+        ("smolvla", {"self_attn_every_n_layers": 3, "num_vlm_layers": 4}),
+        ("smolvla", {"cameras": CAMERAS, "empty_cameras": 1}),
+        ("diffusion", {"noise_scheduler_type": "DDIM"}),
+    ],
+)
+def test_what_samples_of_a_frame_share_is_computed_once(
+    data: Path, tmp_path: Path, kind: str, settings: dict[str, Any]
+) -> None:
+    config = config_of(data, tmp_path, kind=kind, **settings)
+    policy, _ = opened(config)
+    source = check(config).source
+    source.load((0, 1))
+    batch = source.batch(SAMPLES, keys=policy.spec.keys)
+    np.testing.assert_array_equal(batch.frames, [0, 0, 1, 1, 1, 1, 2, 3, 3])
+    inner: Any = policy._policy
+    seen: list[int] = []
+    if kind == "smolvla":
+        theirs = inner.model.embed_prefix
+
+        def counted(images: Any, *args: Any, **kwargs: Any) -> Any:
+            seen.append(len(images[0]))
+            return theirs(images, *args, **kwargs)
+
+        inner.model.embed_prefix = counted
+    else:
+        for part in inner.diffusion.rgb_encoder.modules():
+            if type(part).__name__ == "DiffusionRgbEncoder":
+                part.register_forward_hook(
+                    lambda _part, args, _out: seen.append(len(args[0]) // inner.config.n_obs_steps)
+                )
+    together = policy.predict(batch).actions.values
+    assert seen == [4]
+    alone = [policy.predict(batch[i : i + 1]).actions.values for i in range(len(batch))]
+    np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-4 * together.std(), rtol=0)
+    assert not np.allclose(together[0], together[1])
+    frames = [policy.predict(batch[i : i + 1]).actions.values.shape for i in (0, 6)]
+    assert frames == [together[:1].shape] * 2  # nothing of the sharing stays
 
 
 def test_a_picture_that_feeds_three_cameras_is_embedded_once(data: Path, tmp_path: Path) -> None:

@@ -97,6 +97,31 @@ class FrameBatch:
             else tuple({k: v[rows] for k, v in step.items()} for step in self.staged),
         )
 
+    @property
+    def frames(self) -> NDArray[np.int64]:
+        """[B] which frame of the batch each row is of, counted from 0 in the order of the rows.
+
+        Several predictions of one frame stand next to each other.
+        """
+        frame = np.stack([self.episode_index, self.frame_index])
+        return np.cumsum(np.any(np.diff(frame, axis=1, prepend=frame[:, :1]) != 0, axis=0))
+
+    def once(self) -> FrameBatch:
+        """Each frame with its first row alone."""
+        first = np.flatnonzero(np.diff(self.frames, prepend=-1))
+
+        def those(step: Mapping[str, Any]) -> dict[str, Any]:
+            return {key: values[first] for key, values in step.items()}
+
+        return FrameBatch(
+            self.episode_index[first],
+            self.frame_index[first],
+            self.sample[first],
+            tuple(self.task[i] for i in first),
+            tuple(those(step) for step in self.observations),
+            staged=None if self.staged is None else tuple(those(step) for step in self.staged),
+        )
+
     def release(self) -> None:
         """Give the pictures' memory back: from now on others write into it.
 

@@ -31,6 +31,7 @@ from policyscope.errors import (
 from policyscope.policies.alignment import Alignment
 from policyscope.policies.base import ControlStep, Policy, PolicySpec, Prediction
 from policyscope.policies.checkpoint import Checkpoint
+from policyscope.policies.diffusion import sharing
 from policyscope.policies.kinds import Read
 from policyscope.policies.noise import noise_seed, standard_normal
 from policyscope.policies.opening import (
@@ -124,8 +125,8 @@ class LerobotPolicy(Policy):
             return Prediction(
                 NativeActions(values, self._alignment.schema.units), sum(p.model_s for p in single)
             )
-        with self._calling(batch), self._buffers.loan() as loan:
-            observation = self._observe(batch, loan)
+        with self._calling(batch), self._buffers.loan() as loan, self._seen_once(batch) as seen:
+            observation = self._observe(seen, loan)
             noise = self._noise(batch)
             start = time.perf_counter()
             chunk = self._call(self._method, observation, noise, batch)
@@ -176,6 +177,26 @@ class LerobotPolicy(Policy):
                 fix="check that its inputs fit this dataset (policyscope check); --debug shows "
                 "where it failed",
             ) from error
+
+    @contextlib.contextmanager
+    def _seen_once(self, batch: FrameBatch) -> Iterator[FrameBatch]:
+        """The observations that the network has to look at: of several predictions of one frame,
+        which differ by their noise alone, it needs one, where its sampling is known to share.
+        """
+        import torch
+
+        shares = self._sampler is not None or self.spec.type == "diffusion"
+        alone = len(batch) == batch.frames[-1] + 1
+        if alone or not shares or self._noise_shape is None or self._compiled:
+            yield batch
+            return
+        rows = torch.from_numpy(batch.frames).to(self._device)
+        if self._sampler is not None:
+            shared = self._sampler.sharing(rows)
+        else:
+            shared = sharing(self._policy.diffusion, rows)
+        with shared:
+            yield batch.once()
 
     def _observe(
         self, batch: FrameBatch, loan: Loan | None = None, *, all_steps: bool = True

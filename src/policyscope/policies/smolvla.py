@@ -52,6 +52,7 @@ class Sampler:
         self._plain = (self._whole.embed_image, self._fixed, self._velocity)
         self._parts: tuple[Any, ...] = self._plain
         self._seen: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._rows: torch.Tensor | None = None
         self._layers = list(self._whole.lm_expert.layers)
         every = self._whole.self_attn_every_n_layers
         self._looks_at_itself = [
@@ -74,6 +75,22 @@ class Sampler:
             yield
         finally:
             self._parts = road
+
+    @contextlib.contextmanager
+    def sharing(self, rows: torch.Tensor) -> Iterator[None]:
+        """Within, noise may have more rows than there are observations.
+
+        Samples of one frame differ by their noise alone: pictures, words, state and what the VLM
+        makes of them are the same, and are computed once.
+
+        Args:
+            rows: [B] the observation that each row of the noise belongs to.
+        """
+        self._rows = rows
+        try:
+            yield
+        finally:
+            self._rows = None
 
     def embed_image(self, image: torch.Tensor) -> torch.Tensor:
         """What the vision tower says of a picture, once where it comes several times in a row."""
@@ -107,7 +124,7 @@ class Sampler:
         finally:
             self._seen = None
         _, fix, flow = self._parts
-        fixed = fix(embedded, real, blocks, noise)
+        fixed = fix(embedded, real, blocks, noise, self._rows)
         # Flow time runs from 1 (noise) to 0 (actions). The network was trained to say noise minus
         # actions wherever it stands in between, so each step goes a part of that way back.
         x, dt = noise, -1.0 / model.config.num_steps
@@ -116,12 +133,20 @@ class Sampler:
         return x
 
     def _fixed(
-        self, embedded: torch.Tensor, real: torch.Tensor, blocks: torch.Tensor, noise: torch.Tensor
+        self,
+        embedded: torch.Tensor,
+        real: torch.Tensor,
+        blocks: torch.Tensor,
+        noise: torch.Tensor,
+        rows: torch.Tensor | None,
     ) -> _Fixed:
         import torch
         from lerobot.policies.common.vla_utils import create_sinusoidal_pos_embedding
 
         keys, values = self._prefix(embedded, real, blocks, noise.shape[1])
+        if rows is not None:
+            keys, values = [k[rows] for k in keys], [v[rows] for v in values]
+            real = real[rows]
         device, (b, s, _) = noise.device, noise.shape
         # Padded words are never looked at; within the chunk, a step sees itself and those before.
         prefix = real[:, None, :].expand(b, s, -1)
