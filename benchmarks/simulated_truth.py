@@ -25,6 +25,7 @@ from policyscope.metrics.paired import paired_errors
 from policyscope.metrics.power import plan
 from policyscope.metrics.proportions import (
     clopper_pearson,
+    macro_interval,
     mcnemar,
     newcombe,
     newcombe_paired,
@@ -102,6 +103,34 @@ def success_rates(page: Page) -> None:
     page.table(
         "Success rate: mean coverage over a band of rates (least), %, exact",
         ["n", "interval", *bands],
+        rows,
+    )
+
+
+def mean_of_tasks(page: Page) -> None:
+    """Coverage of the mean over tasks of their success rates."""
+    rows = []
+    draws = min(page.draws, 4000)
+    for name, rates in {
+        "2: 0.95, 0.5": (0.95, 0.5),
+        "4: three always, 0.6": (1.0, 1.0, 1.0, 0.6),
+        "10: 0.05 … 0.95": tuple(np.linspace(0.05, 0.95, 10)),
+        "10: nine at 0.99, 0.3": (0.99,) * 9 + (0.3,),
+        "10: 0.02": (0.02,) * 10,
+        "40: 0.3 … 0.99": tuple(np.linspace(0.3, 0.99, 40)),
+    }.items():
+        cells = []
+        for n in SIZES:
+            k = page.random.binomial(n, rates, size=(draws, len(rates)))
+            ends = np.array([macro_interval(x, np.full(len(rates), n)) for x in k])
+            truth = float(np.mean(rates))
+            covered = float(((ends[:, 0] <= truth) & (truth <= ends[:, 1])).mean())
+            cells.append(_percent(covered))
+            page.promise(f"mean of tasks {name}, n {n}", covered, 0.92, 1.0)
+        rows.append([name, *cells])
+    page.table(
+        "Mean success rate over tasks: coverage, %",
+        ["tasks and their rates", *(f"n = {n} of each" for n in SIZES)],
         rows,
     )
 
@@ -456,6 +485,7 @@ def _stops(page: Page, draws: int, looks: int) -> None:
 
 SECTIONS: tuple[Callable[[Page], None], ...] = (
     success_rates,
+    mean_of_tasks,
     bounded_means,
     offline_errors,
     skills,

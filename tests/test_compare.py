@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -164,6 +167,22 @@ def test_the_gate_in_numbers(runs: dict[str, Path], capsys: pytest.CaptureFixtur
     assert ended("--fail_if", "nothing.mae > 1") == 2
     assert ended("--metric", "nothing") == 2
     assert ended("--margin", "-3") == 2
+
+
+def test_the_gate_in_a_shell_script(runs: dict[str, Path], tmp_path: Path) -> None:
+    """As a step of CI would run it: the job fails, and knows why by the status."""
+    script = f"""
+    set -eo pipefail
+    gate() {{ {shlex.quote(sys.executable)} -m policyscope compare \
+        {runs["hold_state"]} {runs["repeat_last"]} --format markdown --junit g.xml "$@" > g.md; }}
+    gate --fail_if 'executed.mae < 0' && echo passed
+    gate --fail_if 'executed.mae >= 0' || echo "status $?"
+    gate --fail_if 'executed.mae.ci_high > difference.step1.mae / 0' || echo "status $?"
+    """
+    ran = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert ran.stdout.split("\n")[:3] == ["passed", "status 1", "status 3"], ran.stderr
+    assert (tmp_path / "g.md").read_text().startswith(MARKER)
+    assert ElementTree.parse(tmp_path / "g.xml").getroot().attrib["tests"] == "1"
 
 
 def test_undecided_blocks_unless_the_project_says_otherwise(

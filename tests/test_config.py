@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policyscope.config import DatasetConfig, EvalConfig, PolicyConfig
-from policyscope.config.parsing import parse_episodes, parse_rename_map
+from policyscope.config import DatasetConfig, EvalConfig, PolicyConfig, RolloutConfig
+from policyscope.config.parsing import Stop, parse_episodes, parse_rename_map, parse_until
 from policyscope.errors import UsageError
 
 POLICY = PolicyConfig(type="hold_state")
@@ -68,3 +68,31 @@ def test_rename_map() -> None:
 def test_bad_settings(settings: dict) -> None:
     with pytest.raises(UsageError, match="Fix: "):
         EvalConfig(**{"policy": POLICY, "dataset": DATA, **settings})
+
+
+@pytest.mark.parametrize(
+    ("texts", "stop"),
+    [
+        ((), None),
+        (("0.5",), Stop(rate=0.5)),
+        (("60%",), Stop(rate=0.6)),
+        (("width=0.2",), Stop(width=0.2)),
+        (("0.5", "width=20%"), Stop(rate=0.5, width=0.2)),
+    ],
+)
+def test_until(texts: tuple[str, ...], stop: Stop | None) -> None:
+    assert parse_until(texts) == stop
+    assert RolloutConfig(policy=PolicyConfig(type="hold_state"), until=texts).until == texts
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1", "0", "150%", "-0.5", "nan", "width=", "rate=0.5", "0.5 0.6"]
+)
+def test_no_until(text: str) -> None:
+    with pytest.raises(UsageError, match="--until"):
+        RolloutConfig(policy=PolicyConfig(type="hold_state"), until=(text,))
+
+
+def test_until_brings_its_own_interval() -> None:
+    with pytest.raises(UsageError, match="--interval exact"):
+        RolloutConfig(policy=PolicyConfig(type="hold_state"), until=("0.5",), interval="exact")

@@ -15,6 +15,7 @@ from policyscope.errors import InputError
 from policyscope.metrics import cluster_mean, cluster_ratio, error_sums, mae, mse
 from policyscope.metrics.intervals import skill
 from policyscope.metrics.latency import budget, calls_needed, distribution
+from policyscope.metrics.paired import paired_errors
 from policyscope.metrics.samples import sample_scores, sample_sums
 from policyscope.metrics.shape import episode_shape, similarity, smoothness
 
@@ -73,6 +74,19 @@ def test_interval_by_hand() -> None:
     seen = [1 - 2 * w + squares for w in both]
     wide = t * math.sqrt(sum(d**2 / s for d, s in zip(gaps, seen, strict=True)))
     assert ratio.high == pytest.approx(60 / 28 * math.exp(wide))
+
+
+def test_skill_is_the_paired_ratio_of_two_runs() -> None:
+    """200 tables: one minus the ratio that comparisons give, with its interval."""
+    draw = np.random.default_rng(2)
+    for _ in range(200):
+        n = int(draw.integers(5, 30))
+        ours, theirs = draw.gamma(2.0, size=(2, n))
+        known, pair = skill(ours, theirs), paired_errors(theirs, ours, np.ones(n))
+        assert known.value == pytest.approx(1 - float(pair.ratio))
+        if known.low is not None:
+            ends = (1 - float(pair.ratio_high), 1 - float(pair.ratio_low))
+            assert (known.low, known.high) == pytest.approx(ends)
 
 
 def test_equal_episodes_get_the_usual_t() -> None:

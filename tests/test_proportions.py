@@ -11,6 +11,7 @@ from policyscope.metrics.boschloo import boschloo, rejected
 from policyscope.metrics.proportions import (
     Pairs,
     clopper_pearson,
+    macro_interval,
     mcnemar,
     newcombe,
     newcombe_paired,
@@ -135,6 +136,43 @@ def test_paired_interval_line_by_line() -> None:
         if e + f + g + h == 0:
             continue
         assert newcombe_paired(e, g, f, h) == pytest.approx(_square_and_add(e, f, g, h), abs=1e-9)
+
+
+def test_paired_interval_without_correlation_is_that_of_two_samples() -> None:
+    """Where the corrected correlation is 0, statsmodels' interval of two samples."""
+    known = pytest.importorskip("statsmodels.stats.proportion")
+    draw = np.random.default_rng(8)
+    n_seen = 0
+    while n_seen < N_TABLES:
+        e, f, g, h = (int(x) for x in draw.integers(0, 12, size=4))
+        n = e + f + g + h
+        if n and 0 <= e * h - f * g <= n / 2:
+            ends = known.confint_proportions_2indep(e + f, n, e + g, n, method="newcomb")
+            assert newcombe_paired(e, g, f, h) == pytest.approx(ends, abs=1e-9)
+            n_seen += 1
+
+
+def test_mcnemar_agrees_with_scipys_binomial() -> None:
+    from scipy.stats import binomtest
+
+    draw = np.random.default_rng(9)
+    for only_a, only_b in draw.integers(0, 40, size=(N_TABLES, 2)):
+        if only_a + only_b:
+            known = binomtest(int(only_b), int(only_a + only_b)).pvalue
+            assert float(mcnemar(only_a, only_b)) == pytest.approx(known)
+
+
+def test_mean_over_tasks_by_hand() -> None:
+    rates, n = np.array([0.9, 0.5]), np.array([10, 20])
+    low, high = macro_interval([9, 10], n)
+    variance = (0.9 * 0.1 / 9 + 0.5 * 0.5 / 19) / 4
+    episodes = 0.7 * 0.3 / variance
+    assert episodes > 4 / (1 / 10 + 1 / 20)
+    ends = wilson(rates.mean() * episodes, episodes)
+    assert (low, high) == pytest.approx(ends)
+    assert macro_interval([5, 5], [5, 5])[0] == pytest.approx(float(wilson(10, 10)[0]))
+    assert macro_interval([5, 5], [5, 5])[1] == 1.0
+    assert macro_interval([0, 0], [5, 5])[0] == 0.0
 
 
 def test_paired_interval_as_published() -> None:

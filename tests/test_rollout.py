@@ -26,11 +26,13 @@ import fake_envs  # noqa: F401  (registers)
 import fakes
 from policyscope.actions.meanings import UNDECLARED_UNIT
 from policyscope.actions.spaces import NativeActions
+from policyscope.commands.compare import compare
 from policyscope.commands.report import ReportConfig, render
 from policyscope.commands.rollout import rollout
-from policyscope.config import EnvConfig, PolicyConfig, RolloutConfig
+from policyscope.config import CompareConfig, EnvConfig, PolicyConfig, RolloutConfig
 from policyscope.data.frames import FrameBatch
 from policyscope.engine.episodes import Planned
+from policyscope.engine.progress import Watch
 from policyscope.engine.scheduler import Trace, episode_row
 from policyscope.errors import InputError, RefusedError, UsageError
 from policyscope.metrics.tally import read_eval_info
@@ -608,3 +610,58 @@ def write_policy() -> Callable[..., Path]:
     import fakes
 
     return fakes.write_policy
+
+
+# ── stopping early ────────────────────────────────────────────────────
+
+
+class _Leaver(Watch):
+    """Goes away after three episodes."""
+
+    def __init__(self) -> None:
+        self.n = 0
+
+    def ended(self, row: Any) -> None:
+        self.n += bool(row)
+        if self.n == 3:
+            raise KeyboardInterrupt
+
+
+def test_until_stops_at_the_same_episode_however_many_run_at_once(tmp_path: Path) -> None:
+    from policyscope.metrics.sequential import anytime_rate
+
+    asked = {"until": ("0.5",), "n_episodes": 30}
+    broken = (1002, 4)  # one of the early episodes fails
+    runs = [
+        rollout(config(tmp_path / n, n_envs=n, **asked), policy=Seeker(broken_at=broken))
+        for n in ("1", "3")
+    ]
+    assert outcome(runs[0]) == outcome(runs[1])
+    for run in runs:
+        record = run.record
+        won = [bool(row.success) for row in record.episodes]
+        first = next(n for n in range(1, 31) if anytime_rate(sum(won[:n]), n).low > 0.5)
+        assert len(won) == first < 30
+        assert (record.success.stopped, record.success.method) == ("above", "anytime")
+        ends = anytime_rate(sum(won), first)
+        assert (record.success.ci_low, record.success.ci_high) == (ends.low, ends.high)
+        assert record.closed_loop.detectable is None
+        assert not list((run.directory / "frames").glob(f"{first:06d}.png"))
+        told = (run.directory / "report.html").read_text()
+        assert "hold at all looks together" in told
+    with pytest.raises(KeyboardInterrupt):
+        rollout(config(tmp_path / "r", **asked), _Leaver(), policy=Seeker(broken_at=broken))
+    again = rollout(config(tmp_path / "r", resume=True, **asked), policy=Seeker(broken_at=broken))
+    assert outcome(again) == outcome(runs[0])
+    rollout(config(tmp_path / "fixed", n_episodes=3))
+    with pytest.raises(UsageError, match="fixed beforehand"):
+        compare(CompareConfig(runs=(str(tmp_path / "fixed"), str(tmp_path / "1"))))
+
+
+def test_until_goes_on_to_the_last_episode_where_nothing_is_shown(tmp_path: Path) -> None:
+    record = rollout(
+        config(tmp_path / "o", until=("width=10%",), n_episodes=4), policy=Seeker()
+    ).record
+    assert len(record.episodes) == 4
+    assert record.success.stopped is None
+    assert record.success.method == "anytime"

@@ -7,13 +7,14 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policyscope.metrics.bounded import between, bounded_mean
 from policyscope.metrics.proportions import Pairs
 from policyscope.metrics.sequential import (
     Anytime,
+    Looks,
     Until,
     anytime_difference,
     anytime_mean,
@@ -47,6 +48,7 @@ def test_a_pair_that_agrees_is_worth_nothing() -> None:
     assert few == pytest.approx(many)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_ends_hold_the_estimate_and_stay_inside(values: list[float]) -> None:
     known = anytime_mean(values)
@@ -89,6 +91,44 @@ def test_when_to_stop() -> None:
     assert Until(beyond=0.5, half_width=0.4).stopped(nothing) is None
     with pytest.raises(ValueError, match="stop"):
         Until()
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.95))
+def test_the_stop_does_not_depend_on_who_ends_first(seed: int, rate: float) -> None:
+    draw = np.random.default_rng(seed)
+    outcomes = (draw.random(40) < rate).tolist()
+    until = Until(beyond=0.5, half_width=0.25)
+    plain, why = 40, None
+    for n in range(1, 41):
+        why = until.stopped(anytime_rate(sum(outcomes[:n]), n))
+        if why is not None:
+            plain = n
+            break
+    looks = Looks(until, 40)
+    # each runs at most eight ahead, as simulators side by side do
+    order = sorted(range(40), key=lambda i: i + 8 * draw.random())
+    for index in order:
+        if index < looks.limit:
+            looks.add(index, outcomes[index])
+    assert (looks.limit, looks.stopped) == (plain, why)
+
+
+def test_episodes_without_a_word_or_a_simulator() -> None:
+    looks = Looks(Until(beyond=0.5), 60)
+    for i in range(20):
+        looks.add(i, None)
+    assert looks.stopped is None  # nobody knows whether this environment speaks of success
+    looks.add(20, True)
+    assert (looks.stopped, looks.limit) == ("below", 21)  # it does: the others have failed
+    faults = Looks(Until(beyond=0.5), 60)
+    for i in range(40):
+        faults.add(i, None if i % 2 else True, ran=not i % 2)
+    told = next(n for n in range(1, 40) if anytime_rate(n, n).low > 0.5)
+    assert faults.limit == 2 * told - 1  # every second one never ran and tells nothing
+    never = Looks(None, 7)
+    never.add(0, True)
+    assert (never.limit, never.stopped) == (7, None)
 
 
 def test_paired_difference_is_between_the_rates() -> None:

@@ -300,6 +300,13 @@ def _outcomes(run: StoredRun, *, by_task: bool) -> list[Outcome]:
             found=f"{len(lost)} whose simulator failed (seed {lost[0].seed})",
             fix="run it again with --overwrite",
         )
+    if run.record.success.stopped is not None:
+        raise UsageError(
+            f"policyscope compare {run.path}",
+            expected="runs whose number of episodes was fixed beforehand",
+            found=f"one that --until stopped after {len(rows)}, by its outcomes",
+            fix="run it again without --until: the tests here hold for a fixed number",
+        )
     mixed = not by_task and len({(row.task_group, row.task_id) for row in rows}) > 1
     return [
         Outcome(

@@ -14,6 +14,7 @@ from policyscope.checks.postflight import findings_after
 from policyscope.commands.gallery import nearest_table, show
 from policyscope.commands.session import Evaluated, Run, Session, output_dir, policy_name, session
 from policyscope.config import RolloutConfig
+from policyscope.config.parsing import parse_until
 from policyscope.data.facts import ACTION
 from policyscope.data.source import FrameSource
 from policyscope.engine.brain import PolicyBrain, example
@@ -22,7 +23,8 @@ from policyscope.engine.progress import Watch
 from policyscope.engine.recorder import require_absent
 from policyscope.engine.scheduler import Clock, Scheduler, finished
 from policyscope.engine.timing import time_control_steps
-from policyscope.errors import Finding, errors_in
+from policyscope.errors import Finding, UsageError, errors_in
+from policyscope.metrics.sequential import Looks, Until
 from policyscope.metrics.tally import action_statistics, episodes_per_minute, eval_info, tally
 from policyscope.metrics.verdict import settled
 from policyscope.policies.base import Policy, PolicySpec
@@ -40,7 +42,7 @@ from policyscope.runs.content import (
 )
 from policyscope.runs.directory import EVAL_INFO, RunDirectory
 from policyscope.runs.facts import EnvFacts, TaskFacts
-from policyscope.runs.plans import RolloutPlan
+from policyscope.runs.plans import PlannedStop, RolloutPlan
 from policyscope.runs.record import plain_json
 from policyscope.runs.rollouts import RolloutStore, StoredRollout
 from policyscope.runs.rows import ActionRow, NearestRow, RolloutRow
@@ -91,6 +93,7 @@ def _rolled_out(
     watch.stage("starting the simulator")
     with Pool(config.env, 1) as pool:
         inputs = read_closed_loop(config, pool, scripted=policy)
+        _require_one_task(config, inputs)
         episodes, source = plan_episodes(config, inputs.simulator, inputs.checkpoint)
         held.refuse(inputs.findings, partial(_unfinished, inputs, policy))
         plan = _plan(inputs, episodes, policy)
@@ -122,8 +125,11 @@ def _run(
     watch: Watch,
 ) -> RolloutRecord:
     config = inputs.config
+    schema, spec = inputs.robot.actions, policy.spec
+    store = RolloutStore(directory, schema, spec.normalization.stats_id)
+    looks = _looks(config, store, directory, len(episodes))
     done = directory.finished()
-    todo = [e for e in episodes if e.index not in done]
+    todo = [e for e in episodes[: looks.limit] if e.index not in done]
     pool.grow(max(1, min(_n_envs(config, policy), len(todo))))
     dims, width = inputs.alignment.dataset_dims, _width(config, policy)
     brain = PolicyBrain(policy, inputs.eyes, dims=dims, width=width)
@@ -134,8 +140,6 @@ def _run(
         policy, lambda _: alone, calls=config.latency_calls, fps=inputs.simulator.fps
     )
     brain.settle(first)
-    schema, spec = inputs.robot.actions, policy.spec
-    store = RolloutStore(directory, schema, spec.normalization.stats_id)
     clock = Clock()
     seen = layout(inputs.simulator.first.observations[0])
     patience = config.env.timeout_s
@@ -145,16 +149,13 @@ def _run(
     watch.begin(len(episodes))
     for index in sorted(done):
         watch.ended(store.episode(index).row)
-    groups = [task.group for task in inputs.simulator.tasks]
-    for trace in scheduler.run(todo):
-        group = trace.episode.group or groups[0]
-        over = finished(trace, group=group, dim=schema.dim, rule=config.success)
-        store.add(over, trace.picture)
-        watch.ended(over.row)
+    n_run = _roll(scheduler, todo, store, looks, inputs, watch)
+    store.forget(range(looks.limit, len(episodes)))
+    episodes = episodes[: looks.limit]
     watch.stage("computing metrics")
     stored = [store.episode(e.index) for e in episodes]
     rows = settled([episode.row for episode in stored])
-    scores, executed = _scores(inputs, stored), _executed(inputs, stored)
+    scores, executed = _scores(inputs, stored, looks), _executed(inputs, stored)
     nearest = _nearest(source, stored, watch) if config.nearest else None
     found = findings_after(rows, executed, inputs, stored)
     rows, odd = show(inputs, pool, directory, rows, episodes, stored, watch)
@@ -168,8 +169,55 @@ def _run(
         executed_actions=executed,
         nearest=nearest,
         latency=latency,
-        throughput=_speed(clock, len(todo), brain, len(pool.workers)),
+        throughput=_speed(clock, n_run, brain, len(pool.workers)),
     )
+
+
+def _looks(config: RolloutConfig, store: RolloutStore, directory: RunDirectory, most: int) -> Looks:
+    """Looks at outcomes as far as an interrupted run had them."""
+    stop = parse_until(config.until)
+    until = None
+    if stop is not None:
+        until = Until(stop.rate, None if stop.width is None else stop.width / 2)
+    looks = Looks(until, most)
+    for index in sorted(directory.finished()):
+        row = store.episode(index).row
+        looks.add(index, row.success, ran=row.ended != "fault")
+    return looks
+
+
+def _roll(
+    scheduler: Scheduler,
+    todo: Sequence[Planned],
+    store: RolloutStore,
+    looks: Looks,
+    inputs: ClosedLoopInputs,
+    watch: Watch,
+) -> int:
+    """Run episodes until all that count are stored; how many ran."""
+    n = 0
+    group, dim = inputs.simulator.tasks[0].group, inputs.robot.actions.dim
+    for trace in scheduler.run(todo, limit=lambda: looks.limit):
+        n += 1
+        if (index := trace.episode.index) >= looks.limit:
+            continue  # it ran ahead of the stop
+        known = trace.episode.group or group
+        over = finished(trace, group=known, dim=dim, rule=inputs.config.success)
+        store.add(over, trace.picture)
+        watch.ended(over.row)
+        looks.add(index, over.row.success, ran=over.row.ended != "fault")
+    return n
+
+
+def _require_one_task(config: RolloutConfig, inputs: ClosedLoopInputs) -> None:
+    tasks = inputs.simulator.tasks
+    if config.until and len(tasks) > 1:
+        raise UsageError(
+            "--until",
+            expected="one task: the rate that is looked at must be that of each episode",
+            found=f"{len(tasks)} tasks",
+            fix="name one of them, or leave --until out",
+        )
 
 
 def _nearest(
@@ -180,14 +228,17 @@ def _nearest(
     return nearest_table(source, stored)
 
 
-def _scores(inputs: ClosedLoopInputs, stored: Sequence[StoredRollout]) -> RolloutScores:
+def _scores(
+    inputs: ClosedLoopInputs, stored: Sequence[StoredRollout], looks: Looks
+) -> RolloutScores:
     """What the finished episodes say, of success, rewards and motion."""
     return tally(
         stored,
         fps=inputs.simulator.fps if inputs.simulator.fps_known else None,
-        method=inputs.config.interval,
+        method="anytime" if inputs.config.until else inputs.config.interval,
         action_kind=inputs.action_kind,
         reward_range=inputs.adapter.reward_range,
+        stopped=looks.stopped,
     )
 
 
@@ -306,6 +357,7 @@ def _plan(
         forced=sorted(f.code for f in errors_in(inputs.findings)) if config.force else [],
         env=[config.env.type, config.env.task, config.env.settings, inputs.robot.tasks],
         episodes=describe_plan(episodes),
+        until=None if (stop := parse_until(config.until)) is None else PlannedStop(**vars(stop)),
         success=config.success,
         noise_seed=config.noise_seed,
         n_action_steps=config.n_action_steps,

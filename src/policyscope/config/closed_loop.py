@@ -11,7 +11,7 @@ from policyscope.config.options import (
     require_number_or_auto,
     require_one_of_resume_and_overwrite,
 )
-from policyscope.config.parsing import is_count
+from policyscope.config.parsing import is_count, parse_until
 from policyscope.config.parts import DatasetConfig, EnvConfig, Language
 from policyscope.errors import UsageError
 
@@ -26,6 +26,8 @@ class RolloutConfig(PolicyOptions):
 
     policyscope rollout --policy.type hold_state --env.type pusht --n_episodes 10 --video all
 
+    policyscope rollout --policy.path DIR --env.type pusht --until 0.5 --n_episodes 200
+
     policyscope rollout --policy.path DIR --env.type libero --env.task libero_spatial
     --env.settings '{"observation_height": 256, "observation_width": 256}'
     """
@@ -36,7 +38,11 @@ class RolloutConfig(PolicyOptions):
     output_dir: str | None = None
     """Run directory. Default: outputs/policyscope/DATE_TIME_POLICY_ENV."""
     n_episodes: int = 50
-    """Episodes, of each task."""
+    """Episodes, of each task; with --until the most of them."""
+    until: tuple[str, ...] = ()
+    """Stop early, looking after each episode: at 0.5 once the success rate is shown to lie above or
+    below it, at width=0.2 once its interval is that narrow, or at either. The interval then is one
+    that holds at all looks together, wider than Wilson's. One task only."""
     n_envs: str = "auto"
     """Simulators that run side by side, each in its own process: a number, or auto."""
     seed: int = 1000
@@ -90,6 +96,13 @@ class RolloutConfig(PolicyOptions):
                 expected="chosen, all, none, or a number",
                 found=repr(self.video),
                 fix="--video chosen",
+            )
+        if parse_until(self.until) is not None and self.interval != "wilson":
+            raise UsageError(
+                f"--interval {self.interval}",
+                expected="no choice of interval beside --until",
+                found="both",
+                fix="leave --interval out: the one that holds at every look is used",
             )
         asked = "--init_from dataset" if self.init_from == "dataset" else ""
         asked = asked or ("--nearest" if self.nearest else "")

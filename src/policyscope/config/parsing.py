@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import final
 
 from policyscope.errors import UsageError
 from policyscope.files import parse_json
@@ -183,3 +186,42 @@ def require_between(flag: str, value: float, low: float, high: float, example: s
             found=repr(value),
             fix=f"{flag} {example}",
         )
+
+
+@final
+@dataclass(frozen=True)
+class Stop:
+    """What ``--until`` asks for.
+
+    Attributes:
+        rate: stop when the success rate is shown to lie above or below this; None not to.
+        width: stop when its interval is this wide at most; None not to.
+    """
+
+    rate: float | None = None
+    width: float | None = None
+
+
+_SHARE = re.compile(r"(width=)?(\d*\.?\d+)(%?)")
+
+
+def parse_until(texts: Sequence[str]) -> Stop | None:
+    """``0.5``, ``60%``, ``width=0.2``, or one of each; None for none.
+
+    Raises:
+        UsageError: anything else.
+    """
+    known: dict[str, float] = {}
+    for text in texts:
+        found = _SHARE.fullmatch(text.strip())
+        share = float(found[2]) / (100 if found[3] else 1) if found else 0.0
+        key = "width" if found and found[1] else "rate"
+        if not 0 < share < 1 or key in known:
+            raise UsageError(
+                "--until",
+                expected="a success rate between 0 and 1, width=… between 0 and 1, or one of each",
+                found=repr(" ".join(texts)),
+                fix="--until 0.5, or --until width=20%",
+            )
+        known[key] = share
+    return Stop(**known) if known else None

@@ -7,6 +7,7 @@ depend on the number of rows: what comes of a seed does not depend on who shares
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -198,11 +199,22 @@ class Scheduler:
         self._waiting: deque[_Slot] = deque()
         self._patience_s = 0.0
 
-    def run(self, episodes: Sequence[Planned]) -> Iterator[Trace]:
-        """Every episode, as soon as it is over."""
+    def run(
+        self, episodes: Sequence[Planned], *, limit: Callable[[], float] = lambda: math.inf
+    ) -> Iterator[Trace]:
+        """Every episode, as soon as it is over.
+
+        Args:
+            episodes: in order.
+            limit: asked again and again: no episode of this number or a later one begins.
+        """
         queue = deque(Trace(episode) for episode in episodes)
         begin = time.perf_counter()
-        while queue or self._slots:
+        while True:
+            while queue and queue[-1].episode.index >= limit():
+                queue.pop()
+            if not queue and not self._slots:
+                return
             for worker in self._pool.workers:
                 if queue and id(worker) not in self._slots:
                     self._begin(worker, queue.popleft())

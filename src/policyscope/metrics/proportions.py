@@ -96,6 +96,27 @@ def clopper_pearson(k: ArrayLike, n: ArrayLike, *, alpha: float = ALPHA) -> Ends
     return low, high
 
 
+def macro_interval(k: ArrayLike, n: ArrayLike, *, alpha: float = ALPHA) -> tuple[float, float]:
+    """Ends of an interval of the mean over tasks of their success rates; episodes are drawn.
+
+    Wilson's at the number of episodes that one rate would need for as little variance (Korn and
+    Graubard's effective sample size), never fewer than equal rates would give.
+
+    Args:
+        k: [T] successes of each task.
+        n: [T] episodes of each, one at least.
+        alpha: one minus the level.
+    """
+    k, n = np.asarray(k, dtype=np.float64), np.asarray(n, dtype=np.float64)
+    rates = k / n
+    mean = float(rates.mean())
+    variance = float((rates * (1 - rates) / np.maximum(n - 1, 1)).sum()) / len(n) ** 2
+    least = len(n) ** 2 / float((1 / n).sum())
+    episodes = max(least, mean * (1 - mean) / variance) if variance > 0 else least
+    low, high = wilson(mean * episodes, episodes, alpha=alpha)
+    return 0.0 if mean == 0 else float(low), 1.0 if mean == 1 else float(high)
+
+
 # ── pairs ─────────────────────────────────────────────────────────────
 
 

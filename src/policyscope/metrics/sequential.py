@@ -91,6 +91,52 @@ class Until:
         return None
 
 
+@final
+class Looks:
+    """Looks after each episode in the order of the run, in whichever order episodes end.
+
+    Simulators run side by side, so that a late episode may end before an early one. Outcomes are
+    looked at by number: the run stops at the same episode whatever ran beside it, and episodes
+    that ran ahead of the stop do not count.
+
+    Args:
+        until: when to stop; None never.
+        most: episodes at most.
+
+    Attributes:
+        limit: episodes that count, as far as is known: `most` until a stop.
+        stopped: why it stopped; None while it goes on.
+    """
+
+    def __init__(self, until: Until | None, most: int) -> None:
+        self._until, self.limit = until, most
+        self.stopped: Stopped | None = None
+        self._ended: dict[int, tuple[bool, bool | None]] = {}
+        self._next = self._won = self._lost = self._silent = 0
+
+    def add(self, index: int, success: bool | None, *, ran: bool = True) -> None:
+        """Note that an episode ended, and look as far as all before it have.
+
+        Args:
+            index: its number.
+            success: None where nothing was said of it, which is a failure where others speak.
+            ran: False where its simulator failed; it tells nothing then.
+        """
+        if self._until is None:
+            return
+        self._ended[index] = (ran, success)
+        while self.stopped is None and self._next in self._ended:
+            ran, success = self._ended.pop(self._next)
+            self._next += 1
+            self._won += ran and success is True
+            self._lost += ran and success is False
+            self._silent += ran and success is None
+            spoken = self._won + self._lost
+            n = spoken + self._silent if spoken else 0
+            self.stopped = self._until.stopped(anytime_rate(self._won, n)) if n else None
+            self.limit = self._next if self.stopped else self.limit
+
+
 def anytime_rate(k: int, n: int, *, alpha: float = ALPHA) -> Anytime:
     """Success rate after n episodes, in a run that is looked at while it goes on."""
     return anytime_mean([0.0, 1.0], [n - k, k], alpha=alpha)

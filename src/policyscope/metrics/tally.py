@@ -16,17 +16,26 @@ from policyscope.metrics.closed_loop import (
     motion_summary,
     time_to_success,
 )
+from policyscope.metrics.intervals import Estimate
 from policyscope.metrics.power import detectable
-from policyscope.metrics.proportions import Proportion, proportion
+from policyscope.metrics.proportions import Proportion, macro_interval, proportion
+from policyscope.metrics.sequential import Stopped, anytime_mean, anytime_rate
 from policyscope.metrics.verdict import settled
 from policyscope.runs.content import RolloutScores
 from policyscope.runs.eval_info import read_episodes
 from policyscope.runs.parts import Part
 from policyscope.runs.rollouts import StoredRollout
 from policyscope.runs.rows import ActionRow, OutcomeRow, RolloutRow, RolloutTaskRow
-from policyscope.runs.values import ClosedLoop, Detectable, MacroRate, Success, TimeToSuccess
+from policyscope.runs.values import (
+    ClosedLoop,
+    Detectable,
+    MacroRate,
+    Success,
+    TimeToSuccess,
+    Value,
+)
 
-Method = Literal["wilson", "exact"]
+Method = Literal["wilson", "exact", "anytime"]
 
 
 def tally(
@@ -36,6 +45,7 @@ def tally(
     method: Method,
     action_kind: str,
     reward_range: tuple[float, float] | None,
+    stopped: Stopped | None = None,
 ) -> RolloutScores:
     """Success, rewards, time to success, motion: overall and by task.
 
@@ -45,6 +55,7 @@ def tally(
         method: of the success rate's interval.
         action_kind: what an action means; only absolute ones have seams.
         reward_range: what a step's reward can't leave; None where nobody knows.
+        stopped: why the run stopped before its last episode; None if it did not.
     """
     rows = settled([e.row for e in episodes])
     ran = [row for row in rows if row.ended != "fault"]
@@ -65,18 +76,18 @@ def tally(
     k = sum(bool(row.success) for row in known)
     timed = all(row.success_step is not None for row in known if row.success)
     times = time_to_success([row.success_step for row in known], fps=fps if timed else None)
-    found = detectable(k / len(known), len(known)).to_json() if known else None
+    fixed = method != "anytime"  # what a fixed number could show says nothing of one that stops
+    found = detectable(k / len(known), len(known)).to_json() if known and fixed else None
     return RolloutScores(
-        success=_success(ran, method),
+        success=_success(ran, method, stopped),
         closed_loop=ClosedLoop(
-            max_reward=mean_over_episodes(
-                [row.max_reward for row in ran], within=reward_range
-            ).measured(),
-            sum_reward=mean_over_episodes([row.sum_reward for row in ran]).measured(),
-            max_coverage=mean_over_episodes(
+            max_reward=_averaged([row.max_reward for row in ran], reward_range, method),
+            sum_reward=_averaged([row.sum_reward for row in ran], None, method),
+            max_coverage=_averaged(
                 [row.max_coverage for row in ran if row.max_coverage is not None],
-                within=(0.0, 1.0),
-            ).measured(),
+                (0.0, 1.0),
+                method,
+            ),
             time_to_success=TimeToSuccess.model_validate({**times.to_json(), "n_success": k}),
             detectable=None if found is None else Detectable.model_validate(found),
             macro=_macro(by_task),
@@ -88,13 +99,36 @@ def tally(
     )
 
 
+def _averaged(
+    values: Sequence[float | None], within: tuple[float, float] | None, method: Method
+) -> Value:
+    """A mean over episodes; where the run may have stopped early, with an interval that allows it.
+
+    That needs a range which the quantity can't leave; without one there is no interval then.
+    """
+    if method != "anytime":
+        return mean_over_episodes(values, within=within).measured()
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return Estimate(None).measured()
+    mean = float(np.mean(known))
+    if within is None or not within[0] <= min(known) <= max(known) <= within[1]:
+        return Estimate(mean, n_episodes=len(known)).measured()
+    low, span = within[0], within[1] - within[0]
+    ends = anytime_mean([(value - low) / span for value in known])
+    return Estimate(mean, low + span * ends.low, low + span * ends.high, len(known)).measured()
+
+
 def _rate(ran: Sequence[OutcomeRow], method: Method) -> Proportion:
     known = [row.success for row in ran if row.success is not None]
+    if method == "anytime" and known:
+        ends = anytime_rate(sum(known), len(known))
+        return Proportion(sum(known), len(known), ends.low, ends.high)
     return proportion(sum(known), len(known), method=method)
 
 
-def _success(ran: Sequence[OutcomeRow], method: Method) -> Success:
-    return Success(**_rate(ran, method).to_json(), method=method)
+def _success(ran: Sequence[OutcomeRow], method: Method, stopped: Stopped | None = None) -> Success:
+    return Success(**_rate(ran, method).to_json(), method=method, stopped=stopped)
 
 
 def _by_task(listed: Sequence[OutcomeRow], method: Method) -> list[RolloutTaskRow]:
@@ -121,20 +155,9 @@ def _macro(by_task: Sequence[RolloutTaskRow]) -> MacroRate | None:
     """Mean over tasks of their success rates; the tasks are fixed, episodes are drawn."""
     if len(by_task) < 2 or any(row.rate is None for row in by_task):
         return None
-    rates = np.array([row.rate for row in by_task])
-    # Agresti-Coull's centre keeps the variance of a task at 0 or 1 above zero
-    spread = 0.0
-    for row in by_task:
-        p = (row.k + 2) / (row.n + 4)
-        spread += p * (1 - p) / (row.n + 4)
-    half = 1.96 * spread**0.5 / len(by_task)
-    mean = float(rates.mean())
-    return MacroRate(
-        rate=mean,
-        ci_low=max(0.0, mean - half),
-        ci_high=min(1.0, mean + half),
-        n_tasks=len(by_task),
-    )
+    low, high = macro_interval([row.k for row in by_task], [row.n for row in by_task])
+    mean = float(np.mean([row.rate for row in by_task]))
+    return MacroRate(rate=mean, ci_low=low, ci_high=high, n_tasks=len(by_task))
 
 
 def action_statistics(

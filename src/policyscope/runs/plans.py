@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Literal, final
 
-from policyscope.runs.parts import Episodes, Flag, Part, Whole, spans
+from policyscope.runs.parts import Episodes, Flag, Number, Part, Whole, spans
 
 
 class RunPlan(Part):
@@ -59,6 +59,16 @@ class PlannedSeeds(Part):
 
 
 @final
+class PlannedStop(Part):
+    """When a closed-loop run stops before its last episode."""
+
+    rate: Number
+    """Once the success rate is shown to lie on one side of this; null not to."""
+    width: Number
+    """Once its interval is this wide at most; null not to."""
+
+
+@final
 class RolloutPlan(RunPlan):
     """What determines the episodes of a closed-loop run."""
 
@@ -66,6 +76,8 @@ class RolloutPlan(RunPlan):
     env: Sequence[str | Sequence[str] | None]
     """Its type, task, settings and the texts of its tasks."""
     episodes: Sequence[PlannedSeeds]
+    until: PlannedStop | None = None
+    """Then `episodes` are the most that may run."""
     success: str = "any"
     noise_seed: int
     batch_size: str

@@ -119,6 +119,11 @@ class RolloutStore:
                 raise table.refuse(expected=f"episode {index}", found="another")
         return _stored(_row(steps, index), steps, calls)
 
+    def forget(self, indices: Sequence[int]) -> None:
+        """Remove the pictures of episodes that do not count."""
+        for index in indices:
+            (self._directory.path / FRAMES / f"{index:06d}.png").unlink(missing_ok=True)
+
     def merge(self, indices: list[int]) -> None:
         """Turn the parts into the two tables."""
         for name, kind in ((STEPS, "episode"), (PREDICTIONS, "calls")):

@@ -285,8 +285,10 @@ class Rate(Part):
 class Success(Rate):
     """The success rate of a run."""
 
-    method: Literal["wilson", "exact"]
-    """Of the interval."""
+    method: Literal["wilson", "exact", "anytime"]
+    """Of the interval; ``anytime`` holds at all looks of a run that may stop early, together."""
+    stopped: Literal["above", "below", "precise"] | None = None
+    """Why the run stopped before its last episode, where ``--until`` let it; null if not."""
 
 
 @final

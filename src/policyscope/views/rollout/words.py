@@ -62,7 +62,8 @@ def subject(record: RolloutRecord) -> str:
 def headline(record: RolloutRecord) -> str:
     """The result in one line."""
     success = record.success
-    method = "Wilson" if success.method == "wilson" else "Clopper–Pearson"
+    names = {"wilson": "Wilson", "exact": "Clopper–Pearson", "anytime": "at every look"}
+    method = names[success.method]
     macro = record.closed_loop.macro
     mean = (
         f"; mean of {macro.n_tasks} tasks {percent(macro.rate)} "
@@ -80,7 +81,9 @@ def headline(record: RolloutRecord) -> str:
 
 
 def detectable_line(record: RolloutRecord) -> str:
-    """What difference this number of episodes could have shown."""
+    """What difference this number of episodes could have shown, or why the run stopped."""
+    if record.plan is not None and record.plan.until is not None:
+        return stop_line(record)
     known, n = record.closed_loop.detectable, record.success.n
     if not known:
         return ""
@@ -98,6 +101,26 @@ def detectable_line(record: RolloutRecord) -> str:
     return (
         f"With {n} episodes each, another policy would show as different ({test}"
         f"power {percent(known.power)}) if it succeeded in {' or '.join(ends)}."
+    )
+
+
+def stop_line(record: RolloutRecord) -> str:
+    """Why a run that may stop early did, or did not."""
+    plan, n = record.plan, record.n_episodes
+    assert plan is not None, "asked for"
+    assert plan.until is not None, "asked for"
+    until = plan.until
+    why = {
+        "above": f"success is above {percent(until.rate)}",
+        "below": f"success is below {percent(until.rate)}",
+        "precise": f"the interval is at most {100 * (until.width or 0):g} points wide",
+        None: "none of what --until asks for is shown",
+    }[record.success.stopped]
+    most = sum(len(seeds.seeds) for seeds in plan.episodes)
+    how = "Stopped after" if record.success.stopped else "After all"
+    return (
+        f"{how} {n} of at most {most} episodes: {why}. "
+        "Intervals of success and rewards hold at all looks together."
     )
 
 
