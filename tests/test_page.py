@@ -264,26 +264,30 @@ def _has_pictures(page: Any, episode: int) -> bool:
     )
 
 
+def _serious(opened: Opened) -> list[tuple[str, list[Any]]]:
+    """What axe-core finds that would keep somebody out."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    return [
+        (v["id"], [n["target"] for n in v["nodes"]][:3])
+        for v in Axe().run(opened.page).response["violations"]
+        if v["impact"] in ("serious", "critical")
+    ]
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_axe_finds_nothing_serious(
     browser: Any, run: Path, tmp_path: Path, theme: str, width: int, language: Any
 ) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
     shutil.copytree(run, tmp_path / "o")
     if language != "en":
         render(ReportConfig(str(tmp_path / "o"), lang=language))
     opened = Opened(browser, tmp_path / "o" / "report.html", width, theme)
     opened.page.evaluate("for (const d of document.querySelectorAll('details')) d.open = true")
     opened.show_everything()
-    found = Axe().run(opened.page).response["violations"]
-    serious = [
-        (v["id"], [n["target"] for n in v["nodes"]][:3])
-        for v in found
-        if v["impact"] in ("serious", "critical")
-    ]
+    serious = _serious(opened)
     opened.context.close()
     assert serious == []
     assert opened.wrong == []
@@ -367,6 +371,7 @@ def test_a_comparison_has_one_player_for_both(browser: Any, run: Path, tmp_path:
         fan = opened.page.locator("[data-actions] .cell").first.locator("[data-fan]")
         assert [fan.nth(i).get_attribute("data-layer") for i in range(fan.count())] == ["0", "1"]
         assert all(fan.nth(i).get_attribute("d") for i in range(2))
+        assert _serious(opened) == []
         opened.context.close()
         assert opened.wrong == []
 
@@ -389,6 +394,7 @@ def test_rollouts_are_compared_seed_by_seed(browser: Any, tmp_path: Path) -> Non
         squares.nth(6).click()
         assert opened.page.evaluate("page.player.episode.index") == 2
         assert opened.page.evaluate("page.player.arrays.layers.length") == 2
+        assert _serious(opened) == []
         assert opened.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
         opened.context.close()
         assert opened.wrong == []
