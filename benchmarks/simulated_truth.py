@@ -109,7 +109,7 @@ def success_rates(page: Page) -> None:
 
 def mean_of_tasks(page: Page) -> None:
     """Coverage of the mean over tasks of their success rates."""
-    rows = []
+    draw, rows = np.random.default_rng(1), []
     draws = min(page.draws, 4000)
     for name, rates in {
         "2: 0.95, 0.5": (0.95, 0.5),
@@ -121,7 +121,7 @@ def mean_of_tasks(page: Page) -> None:
     }.items():
         cells = []
         for n in SIZES:
-            k = page.random.binomial(n, rates, size=(draws, len(rates)))
+            k = draw.binomial(n, rates, size=(draws, len(rates)))
             ends = np.array([macro_interval(x, np.full(len(rates), n)) for x in k])
             truth = float(np.mean(rates))
             covered = float(((ends[:, 0] <= truth) & (truth <= ends[:, 1])).mean())
@@ -239,15 +239,15 @@ _SKILLS = {
 
 def skills(page: Page) -> None:
     """Coverage of skill, paired by episode: squared errors, which hard episodes rule."""
-    rows = []
+    draw, rows = np.random.default_rng(2), []
     draws = min(page.draws, 4000)
     for name, shape in _POPULATIONS.items():
         for truth, (ratio, own) in _SKILLS.items():
             cells = []
             for n in SIZES:
-                hard = page.random.gamma(shape, 1 / shape, size=(draws, n))
-                count = np.ceil(120 * np.sqrt(hard) * page.random.uniform(0.6, 1.4, hard.shape))
-                a, b = page.random.gamma(own, 1 / own, size=(2, draws, n))
+                hard = draw.gamma(shape, 1 / shape, size=(draws, n))
+                count = np.ceil(120 * np.sqrt(hard) * draw.uniform(0.6, 1.4, hard.shape))
+                a, b = draw.gamma(own, 1 / own, size=(2, draws, n))
                 base, ours = count * hard**2 * a**2, ratio * count * hard**2 * b**2
                 known = [skill(x, y) for x, y in zip(ours, base, strict=True)]
                 held, shown = _held(known, 1 - ratio)

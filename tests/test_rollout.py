@@ -40,6 +40,7 @@ from policyscope.policies.base import Normalization, Policy, PolicySpec, Predict
 from policyscope.runs.clips import read_clips
 from policyscope.runs.record import read_record
 from policyscope.runs.rollouts import StoredRollout, stored_rollouts
+from policyscope.views.rollout.words import detectable_line
 from test_views import embedded, unpacked
 
 POINT = "fake_envs:fake_envs/Point-v0"
@@ -647,7 +648,8 @@ def test_until_stops_at_the_same_episode_however_many_run_at_once(tmp_path: Path
         assert (record.success.ci_low, record.success.ci_high) == (ends.low, ends.high)
         assert record.closed_loop.detectable is None
         assert not list((run.directory / "frames").glob(f"{first:06d}.png"))
-        told = (run.directory / "report.html").read_text()
+        told = detectable_line(record)
+        assert f"Stopped after {first} of at most 30 episodes: success is above 50 %" in told
         assert "hold at all looks together" in told
     with pytest.raises(KeyboardInterrupt):
         rollout(config(tmp_path / "r", **asked), _Leaver(), policy=Seeker(broken_at=broken))
