@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from policyscope.checks.comparable import UNKNOWN
 from policyscope.checks.comparison import Compared, Comparison, Limit
 from policyscope.metrics.paired import PairedErrors
 from policyscope.metrics.proportions import RateDifference
@@ -203,11 +204,14 @@ def unit_text(unit: str, say: Say = english) -> str:
 
 def said(compared: Compared, say: Say = english) -> list[str]:
     """What the runs do not share and may differ in all the same."""
-    return [
+    told = [d for d in compared.differences if not d.blocking]
+    unknown = [say(d.what) for d in told if d.base == d.run == UNKNOWN]
+    lines = [
         say("{what}: {base} against {run}", what=say(d.what), base=d.base, run=d.run)
-        for d in compared.differences
-        if not d.blocking
+        for d in told
+        if not d.base == d.run == UNKNOWN
     ]
+    return lines + [say("unknown of both: {what}", what=", ".join(unknown))] * bool(unknown)
 
 
 def gate_line(text: str, holds: bool | None, say: Say = english) -> str:
