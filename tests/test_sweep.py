@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,8 +34,10 @@ from policyscope.policies.series import find
 from policyscope.runs.record import read_complete
 from policyscope.runs.rows import RolloutRow
 from policyscope.runs.sweep import SweepRecord, read_sweep
+from policyscope.runs.values import Success
 from policyscope.views.language import catalogue
 from policyscope.views.sweep.words import MEASURES, STATUS, best_line
+from policyscope.views.trackers import numbers_of, open_tracker
 
 _CLOCKS = ("latency", "throughput", "environment")
 
@@ -462,3 +468,230 @@ def test_a_run_outside_the_sweep_is_no_part_of_its_record() -> None:
         content["checkpoints"][0]["run"] = run
         with pytest.raises(ValueError, match="run"):
             SweepRecord.model_validate(content)
+
+
+# ── trackers ──────────────────────────────────────────────────────────
+
+
+class Notes:
+    """A tracker that keeps what it is told; it breaks where it is told to."""
+
+    def __init__(self, *, breaks: bool = False) -> None:
+        self.told: list[tuple[int, dict[str, float]]] = []
+        self.closed, self._breaks = False, breaks
+
+    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+        if self._breaks:
+            raise RuntimeError("no connection")
+        self.told.append((step, dict(numbers)))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_tracker_is_told_the_main_numbers_by_step(
+    filmed: Path, training: Path, tmp_path: Path
+) -> None:
+    config = _config(filmed, tmp_path / "o", training, max_frames=30)
+    notes = Notes()
+    record = sweep(config, tracker=notes).record
+    assert [step for step, _ in notes.told] == [100, 200]  # not the broken one
+    assert notes.closed
+    for row, (_, numbers) in zip(record.done, notes.told, strict=True):
+        error, skill = row.error["executed"], row.skill["chunk"]
+        assert numbers["executed/error"] == error.value
+        assert numbers.get("executed/error_ci_high") == error.ci_high
+        assert numbers["chunk/skill"] == skill.value
+    broken = Notes(breaks=True)
+    assert sweep(config, tracker=broken).record.checkpoints == record.checkpoints
+    assert broken.closed
+
+
+def test_numbers_that_may_mean_nothing_go_to_no_tracker() -> None:
+    (row,) = _swept(("a",)).checkpoints
+    told = {"executed/error": 1.0, "executed/error_ci_low": 0.5, "executed/error_ci_high": 2.0}
+    assert numbers_of(row) == told
+    assert numbers_of(row.model_copy(update={"errors": ["lag"]})) == {}
+    success = Success(k=3, n=4, rate=0.75, ci_low=0.3, ci_high=0.95, method="wilson")
+    assert numbers_of(row.model_copy(update={"success": success, "error": {}})) == {
+        "success/rate": 0.75,
+        "success/rate_ci_low": 0.3,
+        "success/rate_ci_high": 0.95,
+    }
+
+
+@pytest.mark.parametrize("kind", ["wandb", "mlflow", "trackio"])
+def test_a_tracker_that_is_not_installed_names_its_extra(
+    kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, kind, None)
+    with pytest.raises(UsageError, match=rf"pip install 'policyscope\[{kind}\]'"):
+        open_tracker(kind, tmp_path, project="p", name="n")
+
+
+@pytest.mark.slow
+def test_mlflow_keeps_numbers_in_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for step in (100, 200):  # two runs of one experiment
+        tracker = open_tracker("mlflow", tmp_path, project="p", name=str(step))
+        assert tracker is not None
+        tracker.log(step, {"executed/error": step / 100})
+        tracker.close()
+    client = mlflow.MlflowClient(tracking_uri=(tmp_path / "mlruns").as_uri())
+    experiment = client.get_experiment_by_name("p")
+    runs = client.search_runs([experiment.experiment_id])
+    kept = {
+        (m.step, m.value)
+        for run in runs
+        for m in client.get_metric_history(run.info.run_id, "executed/error")
+    }
+    assert kept == {(100, 1.0), (200, 2.0)}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def _logged(kind: str, folder: Path) -> None:
+    """One number by a tracker in a process of its own: some write until the very end."""
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from policyscope.views.trackers import open_tracker
+        tracker = open_tracker(sys.argv[1], Path(sys.argv[2]), project="p", name="n")
+        tracker.log(100, {"executed/error": 1.0})
+        tracker.close()
+    """
+    elsewhere = ("WANDB_MODE", "TRACKIO_DIR")
+    environment = {key: value for key, value in os.environ.items() if key not in elsewhere}
+    words = [sys.executable, "-c", code, kind, str(folder)]
+    done = subprocess.run(
+        words, check=True, capture_output=True, text=True, timeout=300, env=environment
+    )
+    assert done.stdout == ""  # which is for results
+
+
+@pytest.mark.slow
+def test_wandb_writes_offline_files(tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    _logged("wandb", tmp_path)
+    (file,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
+    assert b"executed/error" in file.read_bytes()
+
+
+@pytest.mark.slow
+def test_trackio_writes_a_local_database(tmp_path: Path) -> None:
+    pytest.importorskip("trackio")
+    _logged("trackio", tmp_path)
+    (file,) = (tmp_path / "trackio").glob("*.db")
+    with sqlite3.connect(file) as database:
+        rows = database.execute("select step, metrics from metrics").fetchall()
+    assert [(step, json.loads(metrics)["executed/error"]) for step, metrics in rows] == [(100, 1.0)]
+
+
+# ── the repository's own recipe ───────────────────────────────────────
+
+ASSETS = Path(__file__).parents[1] / "src" / "policyscope" / "assets"
+RECIPE = Path(__file__).parents[1] / "examples" / "train_smolvla_pusht" / "train.py"
+PLANNER = ("--dataset.repo_id", "policyscope/pusht-planner", "--dataset.episodes", "4:10")
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six checkpoints of examples/train_smolvla_pusht in lerobot's folders, of one to six steps."""
+    root = tmp_path_factory.mktemp("recipe")
+    for steps in range(1, 7):
+        words = [sys.executable, str(RECIPE), "--dataset_root", str(ASSETS / "pusht-planner")]
+        words += ["--output_dir", str(root / "t"), "--episodes", "0:4", "--steps", str(steps)]
+        words += ["--batch_size", "2", "--threads", "1"]
+        subprocess.run(words, check=True, capture_output=True, timeout=600)
+        model = root / "checkpoints" / f"{steps:06d}" / "pretrained_model"
+        model.parent.mkdir(parents=True)
+        shutil.move(root / "t" / "checkpoint", model)
+        shutil.rmtree(root / "t")
+    (root / "checkpoints" / "last").symlink_to("000006")
+    return root
+
+
+def _words(out: Path, *more: str) -> list[str]:
+    words = ["sweep", *PLANNER, "--dataset.root", str(ASSETS / "pusht-planner"), "--device", "cpu"]
+    return [*words, "--batch_size", "8", "--output_dir", str(out), *more]
+
+
+@pytest.mark.slow
+def test_six_checkpoints_of_the_recipe_decode_each_picture_once(
+    recipe: Path, tmp_path: Path, counting: type[Counting], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([*_words(tmp_path / "o"), f"{recipe}/checkpoints/*/pretrained_model"])
+    assert end.value.code == 0, capsys.readouterr().err
+    record = read_sweep(tmp_path / "o")
+    assert [row.step for row in record.done] == [1, 2, 3, 4, 5, 6]
+    assert sum(counting.decoded.values()) == len(counting.decoded) == record.dataset.n_frames
+    videos = list((ASSETS / "pusht-planner").rglob("*.mp4"))
+    assert all(counting.opened[video.name] <= 2 for video in videos)  # single calls, and batches
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_inside_a_checkpoint_goes_on(
+    recipe: Path, tmp_path: Path, counting: type[Counting]
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "o"
+    pattern = f"{recipe}/checkpoints/*/pretrained_model"
+    with pytest.raises(SystemExit):
+        main([*_words(whole), pattern])
+    command = [sys.executable, "-m", "policyscope", *_words(out), pattern]
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    third = out / "runs" / "000003" / "parts"
+    while not list(third.glob("rows-*")) and not list(third.glob("episode-*")):
+        assert run.poll() is None
+        time.sleep(0.02)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    assert read_sweep(out).status == "interrupted"
+    stamps = {f: f.stat().st_mtime_ns for f in (out / "runs").rglob("predictions.parquet")}
+    assert len(stamps) == 2
+    held = {f.name for f in third.iterdir()}
+    assert held
+    counting.decoded.clear()
+    with pytest.raises(SystemExit) as end:
+        main([*_words(out), pattern])
+    assert end.value.code == 0
+    assert stamps == {f: f.stat().st_mtime_ns for f in stamps}  # these never ran again
+    assert set(counting.decoded.values()) == {1}
+    for run_dir in sorted((whole / "runs").iterdir()):
+        assert _told(run_dir) == _told(out / "runs" / run_dir.name)
+    record = read_sweep(out)
+    assert (record.status, record.best) == ("complete", read_sweep(whole).best)
+
+
+@pytest.mark.slow
+def test_follow_takes_up_a_checkpoint_of_the_recipe_and_ends_on_ctrl_c(
+    recipe: Path, tmp_path: Path
+) -> None:
+    steps, out = tmp_path / "t" / "checkpoints", tmp_path / "o"
+    for name in ("000001", "000002"):
+        shutil.copytree(recipe / "checkpoints" / name, steps / name)
+    words = _words(out, "--follow", "--poll", "0.5", "--max_frames", "64", str(tmp_path / "t"))
+    command = [sys.executable, "-m", "policyscope", *words]
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    def done() -> list[int | None]:
+        return [row.step for row in read_sweep(out).done] if (out / "sweep.json").exists() else []
+
+    def wait_for(*expected: int) -> None:
+        while done() != list(expected):
+            assert run.poll() is None, run.communicate()[1]
+            time.sleep(0.1)
+
+    wait_for(1, 2)
+    shutil.copytree(recipe / "checkpoints" / "000003", steps / "000003")
+    wait_for(1, 2, 3)
+    while read_sweep(out).status != "following":
+        time.sleep(0.05)
+    time.sleep(1)
+    run.send_signal(signal.SIGINT)
+    said = run.communicate(timeout=60)[1]
+    assert run.returncode == 130, said
+    assert said.strip().splitlines()[-1].startswith("interrupted: the same command with")
+    assert "Traceback" not in said
+    assert read_sweep(out).status == "interrupted"
+    assert (out / "sweep.html").read_text().count('href="runs/0') == 3

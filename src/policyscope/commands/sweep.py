@@ -27,6 +27,7 @@ from policyscope.errors import (
     PolicyscopeError,
     RefusedError,
     UsageError,
+    first_line,
 )
 from policyscope.policies.series import Found, Look, Saved, find, in_order
 from policyscope.runs.claim import claimed
@@ -48,6 +49,7 @@ from policyscope.runs.sweep import (
 from policyscope.views.offline.claims import main_baseline
 from policyscope.views.offline.words import error_metric
 from policyscope.views.sweep.page import write_sweep_page
+from policyscope.views.trackers import Tracker, numbers_of, open_tracker
 
 _GIB = 2**30
 _OF_ALL = (DatasetError, OutputError)  # what no other checkpoint would do better
@@ -69,12 +71,15 @@ class Sweep:
     reached: bool = True
 
 
-def sweep(config: SweepConfig, progress: Watch | None = None) -> Sweep:
+def sweep(
+    config: SweepConfig, progress: Watch | None = None, *, tracker: Tracker | None = None
+) -> Sweep:
     """Evaluate the checkpoints of a training run, and say which cannot be told from the best.
 
     Args:
         config: what to do.
         progress: told while it runs.
+        tracker: takes the numbers of each checkpoint, instead of the one that the config names.
 
     Returns:
         The sweep; where some checkpoints were refused or broken, it says so of them.
@@ -85,9 +90,16 @@ def sweep(config: SweepConfig, progress: Watch | None = None) -> Sweep:
         KeyboardInterrupt: interrupted; the page is drawn, and the same call goes on.
     """
     path = output_dir(config.output_dir, "sweep")
+    find(config.checkpoints, patient=config.follow)  # a slip of the finger leaves nothing behind
     try:
         with claimed(path):
-            return _Sweep(config, path, progress or Watch()).run()
+            kind, project = config.tracker, config.tracker_project
+            tracker = tracker or open_tracker(kind, path, project=project, name=path.name)
+            try:
+                return _Sweep(config, path, progress or Watch(), tracker).run()
+            finally:
+                if tracker is not None:
+                    tracker.close()
     except KeyboardInterrupt:
         raise KeyboardInterrupt(str(path)) from None
 
@@ -104,8 +116,10 @@ class _Taken:
 
 @final
 class _Sweep:
-    def __init__(self, config: SweepConfig, path: Path, watch: Watch) -> None:
-        self._config, self._path, self._watch = config, path, watch
+    def __init__(
+        self, config: SweepConfig, path: Path, watch: Watch, tracker: Tracker | None
+    ) -> None:
+        self._config, self._path, self._watch, self._tracker = config, path, watch, tracker
         self._kept = KeptPictures(int(config.memory_gb * _GIB))
         self._source: FrameSource | None = None
         self._episodes: tuple[int, ...] | None = None
@@ -302,7 +316,19 @@ class _Sweep:
     def _keep(self, row: SweepRow) -> None:
         self._rows[row.name] = row
         self._watch.finished(row)
+        self._log(row)
         self._save("following" if self._config.follow else "interrupted")  # if it ends here
+
+    def _log(self, row: SweepRow) -> None:
+        """Tell the tracker, whose failure costs nobody a number."""
+        numbers = numbers_of(row)
+        if self._tracker is None or not numbers:
+            return
+        try:
+            self._tracker.log(len(self._rows) if row.step is None else row.step, numbers)
+        except Exception as error:  # whatever a tracker raises
+            self._watch.stage(f"the tracker failed and is left out: {first_line(error)}")
+            self._tracker = None
 
     def _save(self, status: SweepStatus) -> SweepRecord | None:
         """Write the record and the page as they stand; None where nothing is known yet."""
