@@ -1,12 +1,14 @@
 """What `check` says of networks whose inputs, moments or dims are wrong: found, or passed over.
 
-python benchmarks/detector/networks.py --datasets DIR --output_dir NETS [--checkpoint DIR]
-python benchmarks/detector/looks.py --datasets DIR --nets NETS             # prints Markdown
+python benchmarks/detector/networks.py --datasets DIR --output_dir NETS
+python benchmarks/detector/networks.py --output_dir NETS --ready CHECKPOINT DATASET 185 197
+python benchmarks/detector/looks.py --datasets DIR --nets NETS   # prints Markdown
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from networks import DATA, READY
+from networks import DATA
 from trials import MARKERS, rows
 
 from policyscope.actions.spaces import NativeActions, Normalizer
@@ -48,7 +50,10 @@ NAMED: dict[str, set[str]] = {
     "raw_state": {"input_without_use"},
     "other_state_stats": {"input_without_use"},
 }
+INPUT_FAULTS = {"black_pictures", "upside_down", "other_frame", "raw_state", "other_state_stats"}
+STATE_FAULTS = {"raw_state", "other_state_stats"}  # suspect_stats says that these look like it
 """Mistake → codes that name it; those of `GENERAL` name its family."""
+FACTS = {"out_of_range", "camera_ignored"}  # true of a network, whether or not anything is wrong
 
 
 @dataclass(frozen=True)
@@ -83,22 +88,17 @@ def networks(nets: Path, datasets: Path) -> Iterator[Network]:
     for folder in sorted(nets.iterdir()):
         if not (folder / "inputs.npz").is_file():
             continue
-        data, _, fold = (
-            folder.name.rsplit("-", 2)
-            if folder.name.count("-") == 2
-            else (
-                folder.name.split("-")[0],
-                "",
-                "ready",
-            )
-        )
-        if fold not in (DATA[data].report, "ready"):
-            continue
-        told = folder / "checkpoint"
-        checkpoint = read_checkpoint(
-            PolicyConfig(path=told.read_text() if told.is_file() else str(folder))
-        )
-        source = FrameSource(DatasetConfig(root=str(datasets / DATA[data].folder)), repo_id=data)
+        if (folder / "ready.json").is_file():
+            about = json.loads((folder / "ready.json").read_text())
+            path, root, trained = about["checkpoint"], Path(about["dataset"]), range(about["first"])
+        else:
+            data, _, fold = folder.name.split("-")
+            if fold != DATA[data].report:
+                continue
+            path, root = str(folder), datasets / DATA[data].folder
+            trained = DATA[data].train[fold]
+        checkpoint = read_checkpoint(PolicyConfig(path=path))
+        source = FrameSource(DatasetConfig(root=str(root)), repo_id=root.name)
         robot = source.facts.robot
         assert checkpoint.unnormalizer is not None
         stats = {k: np.asarray(v).reshape(-1) for k, v in robot.stats["action"].items()}
@@ -110,7 +110,7 @@ def networks(nets: Path, datasets: Path) -> Iterator[Network]:
             Declared(robot.actions, door, stats["std"], stats["min"], stats["max"]),
             dict(np.load(folder / "predictions.npz")),
             dict(np.load(folder / "inputs.npz")),
-            range(READY[0]) if fold == "ready" else DATA[data].train[fold],
+            trained,
             source,
         )
 
@@ -264,80 +264,83 @@ def _shown(known: Estimate) -> str:
 
 
 def count(network: Network, fault: str, n_trials: int) -> tuple[int, int, int, int]:
-    """Trials; named; named or of its family; any warning or error."""
+    """Draws; named; named or of its family; any warning or error."""
+    if f"{fault}/own" not in network.some and fault in INPUT_FAULTS:
+        return 0, 0, 0, 0
     totals = np.zeros(4, dtype=int)
-    most = len(np.unique(network.some["episode"]))
-    for n in (n for n in EPISODES if n <= most):
+    for n in sizes(network):
         for seed in range(n_trials):
             found = look(network, fault, n, seed)
             codes = {f.code for f in found}
             alarm = any(f.severity != "info" for f in found)
-            named = bool(codes & NAMED.get(fault, set()))
-            totals += [1, named, named or bool(codes & GENERAL), alarm]
+            named = bool(codes & NAMED[fault])
+            family = GENERAL | ({"suspect_stats"} if fault in STATE_FAULTS else set())
+            totals += [1, named, named or bool(codes & family), alarm]
     return tuple(totals.tolist())
 
 
-def report(nets: list[Network], n_trials: int) -> str:
-    """Both tables as Markdown."""
-    skills = {net.name: against_blind(net) for net in nets}
-    better = [n for n in nets if (skills[n.name]["blind"].low or 0) > 0]
-    body, clean = [], {}
+def sizes(network: Network) -> list[int]:
+    """How many episodes a draw may have."""
+    return [n for n in EPISODES if n <= len(np.unique(network.some["episode"]))]
+
+
+def clean(nets: list[Network], skills: dict[str, dict[str, Estimate]], n_trials: int) -> list[str]:
+    """What is said of networks with which nothing is wrong."""
+    body, errors, named = [], 0, 0
     for net in nets:
-        found = [
-            f
-            for n in EPISODES
-            if n <= len(np.unique(net.some["episode"]))
-            for seed in range(n_trials)
-            for f in [look(net, "clean", n, seed)]
+        looks = [look(net, "clean", n, seed) for n in sizes(net) for seed in range(n_trials)]
+        found = [{f.code: f.severity for f in one if f.severity != "info"} for one in looks]
+        kinds = [
+            sum(any(f.severity == "error" for f in one) for one in looks),
+            sum(bool(one.keys() - GENERAL - FACTS) for one in found),
+            sum(bool(one.keys() & GENERAL) for one in found),
+            sum(bool(one.keys() & FACTS) for one in found),
         ]
-        weak = sum(any(f.code in GENERAL for f in one) for one in found)
-        other = [
-            {f.code for f in one if f.severity != "info" and f.code not in GENERAL} for one in found
-        ]
-        errors = sum(any(f.severity == "error" for f in one) for one in found)
-        clean[net.name] = (sum(map(bool, other)), len(found))
-        codes = sorted(set().union(*other))
+        errors, named = errors + bool(kinds[0]), named + bool(kinds[1])
+        codes = sorted(set().union(*found) - GENERAL)
         body.append(
             [
                 net.name,
-                _shown(skills[net.name]["blind"]),
-                _shown(skills[net.name]["hold_state"]),
-                f"{errors}",
-                f"{weak}",
-                f"{sum(map(bool, other))}" + (f" ({', '.join(codes)})" if codes else ""),
-                str(len(found)),
+                *(_shown(skills[net.name][name]) for name in ("blind", "hold_state")),
+                *(str(kind) for kind in kinds),
+                str(len(looks)),
+                ", ".join(codes),
             ]
         )
-    head = [
-        "network",
-        "skill over blind",
-        "over hold state",
-        "error",
-        "below trivial",
-        "named",
-        "of",
+    head = ["network", "skill over blind", "over holding the state", "error", "mistake named"]
+    head += ["below trivial", "fact", "draws", "codes"]
+    return [
+        "### Clean networks",
+        rows(head, body),
+        f"A mistake was named, in any draw, of {named} of {len(nets)} clean networks; severity "
+        f"error was raised for {errors} of {len(nets)}.",
     ]
-    parts = ["### Clean networks", rows(head, body)]
-    flagged = sum(1 for k, _ in clean.values() if k > 0)
-    parts.append(
-        f"{flagged} of {len(nets)} clean networks raised a warning that names a mistake; "
-        f"{len(better)} are better than blind."
-    )
-    for title, chosen in (
-        ("better than blind", better),
-        ("no better than blind", [n for n in nets if n not in better]),
-    ):
-        body = []
-        for fault in NAMED:
-            cells = [count(net, fault, n_trials) for net in chosen]
-            every = sum(c[0] for c in cells)
-            if every:
-                found_in = sum(c[2] >= 0.9 * c[0] for c in cells)
-                share = [f"{100 * sum(c[i] for c in cells) / every:.1f}" for i in (1, 2, 3)]
-                body.append([fault, str(every), *share, f"{found_in} of {len(cells)}"])
-        if body:
-            head = ["mistake", "trials", "named %", "or its family %", "any alarm %", "networks"]
-            parts += [f"### Mistakes on networks {title}", rows(head, body)]
+
+
+def mistakes(title: str, nets: list[Network], n_trials: int) -> list[str]:
+    """How often each mistake is found."""
+    body = []
+    for fault in NAMED:
+        cells = [count(net, fault, n_trials) for net in nets]
+        every = sum(c[0] for c in cells)
+        if every:
+            found_in = sum(c[2] >= 0.9 * c[0] for c in cells)
+            share = [f"{100 * sum(c[i] for c in cells) / every:.1f}" for i in (1, 2, 3)]
+            body.append([fault, *share, f"{found_in} of {len(cells)}", str(every)])
+    head = ["mistake", "named %", "or its family %", "any warning %", "found in networks", "draws"]
+    return [f"### Mistakes on networks {title}", rows(head, body)] if body else []
+
+
+def report(nets: list[Network], n_trials: int) -> str:
+    """All tables as Markdown."""
+    skills = {net.name: against_blind(net) for net in nets}
+    better = [n for n in nets if (skills[n.name]["blind"].low or 0) > 0]
+    others = [n for n in nets if n not in better]
+    parts = [
+        *clean(nets, skills, n_trials),
+        *mistakes("that are better than blind", better, n_trials),
+        *mistakes("that are no better than blind", others, n_trials),
+    ]
     return "\n\n".join(parts) + "\n"
 
 

@@ -33,7 +33,6 @@ SIZE = 48
 HORIZON = 16
 KINDS = ("act", "diffusion", "smolvla")
 FOLDS = ("a", "b", "c")
-READY = (185, 197)  # episodes of PushT for networks that are trained already
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ class Frames:
     """All frames of some episodes in memory.
 
     Attributes:
-        images: [N, 3, SIZE, SIZE] uint8.
+        images: [N, 3, SIZE, SIZE] uint8; or [N, K] keypoints.
         state: [N, S].
         action: [N, A].
         episode: [N].
@@ -149,15 +148,20 @@ def load_frames(name: str, root: Path, cache: Path) -> Frames:
     return _load(cache / f"{name}.npz", name, root / data.folder, episodes, SIZE)
 
 
+def seen_key(source: FrameSource) -> str:
+    """What networks look at: the one camera, or the keypoints that stand in for it."""
+    return next(iter(source.facts.robot.cameras), "observation.environment_state")
+
+
 def _load(file: Path, name: str, root: Path, episodes: Sequence[int], size: int | None) -> Frames:
     if not file.is_file():
         source = FrameSource(DatasetConfig(root=str(root)), repo_id=name)
         source.load(episodes)
-        (camera,) = source.facts.robot.cameras
+        key = seen_key(source)
         rows = [(e, f, 0) for e in episodes for f in range(source.episode(e).length)]
         images = [
-            (_shrink(batch.observations[0][camera], size) * 255).round().astype(np.uint8)
-            for batch in source.batches(rows, batch_size=64, keys=frozenset({camera}))
+            _shrink(batch.observations[0][key].copy(), size)
+            for batch in source.batches(rows, batch_size=64, keys=frozenset({key}))
         ]
         loaded = [source.episode(e) for e in episodes]
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -180,10 +184,11 @@ def _load(file: Path, name: str, root: Path, episodes: Sequence[int], size: int 
 
 
 def _shrink(images: np.ndarray, size: int | None) -> np.ndarray:
-    floats = torch.from_numpy(unit_range(images))
     if size is None:
-        return floats.numpy()
-    return torch.nn.functional.interpolate(floats, (size, size), mode="area").numpy()
+        return images
+    floats = torch.from_numpy(unit_range(images))
+    small = torch.nn.functional.interpolate(floats, (size, size), mode="area").numpy()
+    return (small * 255).round().astype(np.uint8)
 
 
 def train(name: str, kind: str, fold: str, frames: Frames, root: Path, out: Path) -> None:
@@ -265,12 +270,12 @@ def predict(
     inputs: ``inputs.npz``."""
     config = EvalConfig(
         policy=PolicyConfig(path=str(checkpoint)),
-        dataset=DatasetConfig(repo_id=name, root=str(root / DATA[name].folder), episodes="0"),
+        dataset=DatasetConfig(repo_id=name, root=str(root), episodes="0"),
         device="cpu",
     )
     inputs = check(config)
     assert inputs.checkpoint is not None
-    ask = Asker(inputs.open_policy(config), frames, next(iter(inputs.source.facts.robot.cameras)))
+    ask = Asker(inputs.open_policy(config), frames, seen_key(inputs.source))
     predicted = ask(test, *ask.seen(test))
     np.savez(
         out / "predictions.npz",
@@ -329,7 +334,7 @@ class Asker:
             observations = tuple(
                 {
                     fakes.STATE: state[some, step].astype(np.float32),
-                    self._camera: images[some, step].astype(np.float32) / 255,
+                    self._camera: unit_range(images[some, step]).astype(np.float32),
                 }
                 for step in range(images.shape[1])
             )
@@ -373,7 +378,7 @@ def input_faults(
     return {
         "clean": (images, state),
         "black_pictures": (np.zeros_like(images), state),
-        "upside_down": (images[..., ::-1, :], state),
+        **({"upside_down": (images[..., ::-1, :], state)} if images.ndim > 3 else {}),
         "other_frame": (images[donors], state[donors]),
         "raw_state": (images, given(state)),
         "other_state_stats": (images, given(right * 2.0 ** sign[0] + 1.5 * sign[1])),
@@ -391,31 +396,37 @@ def _ablated(
     }
 
 
-def ready(checkpoint: Path, datasets: Path, output_dir: Path) -> None:
-    """Predictions of a network that is trained already, on twelve episodes that it never saw."""
-    root, episodes = datasets / DATA["pusht"].folder, range(*READY)
-    frames = _load(output_dir / "pusht-full.npz", "pusht", root, episodes, None)
-    out = output_dir / f"pusht-{checkpoint.name}-ready"
-    out.mkdir(exist_ok=True)
-    (out / "checkpoint").write_text(str(checkpoint))
+def ready(checkpoint: str, dataset: str, first: str, end: str, output_dir: Path) -> None:
+    """Predictions of a network that is trained already."""
+    root, episodes = Path(dataset), range(int(first), int(end))
+    out = output_dir / f"{root.name}-{Path(checkpoint).name}-ready"
+    out.mkdir(parents=True, exist_ok=True)
+    about = {"checkpoint": checkpoint, "dataset": dataset, "first": int(first)}
+    (out / "ready.json").write_text(json.dumps(about))
+    frames = _load(output_dir / f"{root.name}-{first}-{end}.npz", root.name, root, episodes, None)
     if not (out / "inputs.npz").is_file():
-        predict("pusht", checkpoint, np.arange(len(frames.frame)), frames, datasets, out)
+        every = np.arange(len(frames.frame))
+        predict(root.name, Path(checkpoint), every, frames, root, out)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--datasets", type=Path, required=True, help="folder of all datasets")
+    parser.add_argument("--datasets", type=Path, help="folder of all datasets, to train on them")
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--data", nargs="+", default=list(DATA))
     parser.add_argument("--kinds", nargs="+", default=list(KINDS))
     parser.add_argument("--folds", nargs="+", default=list(FOLDS))
     parser.add_argument(
-        "--checkpoint", type=Path, help="a PushT checkpoint of episodes 0-184 instead of training"
+        "--ready",
+        nargs=4,
+        metavar=("CHECKPOINT", "DATASET", "FIRST", "END"),
+        help="a network that is trained already, and episodes that it never saw; baselines learn "
+        "on those before them",
     )
     args = parser.parse_args()
     torch.set_num_threads(1)
-    if args.checkpoint is not None:
-        ready(args.checkpoint, args.datasets, args.output_dir)
+    if args.ready is not None:
+        ready(*args.ready, args.output_dir)
         return
     for name in args.data:
         frames = load_frames(name, args.datasets, args.output_dir)
@@ -428,7 +439,8 @@ def main() -> None:
                     train(name, kind, fold, frames, args.datasets, out)
                 if not (out / "inputs.npz").is_file():
                     test = np.isin(frames.episode, list(DATA[name].test[fold]))
-                    predict(name, out, np.flatnonzero(test), frames, args.datasets, out)
+                    root = args.datasets / DATA[name].folder
+                    predict(name, out, np.flatnonzero(test), frames, root, out)
 
 
 if __name__ == "__main__":

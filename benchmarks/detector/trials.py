@@ -187,15 +187,26 @@ def report(nets: list[Network], table: Table) -> str:
         rows(*_networks(nets)),
         f"### Trials with {MIN_EPISODES} or more episodes",
     ]
+    groups = list(dict.fromkeys((n.data, n.kind) for n in nets))
     body = []
     for fault, (_, exact) in FAULTS.items():
         counts = pick(table, fault=fault)
         n = sum(sum(c.values()) for c in counts)
         exact_share = "" if fault == "clean" else share(counts, {exact})
-        body.append([fault, str(n), exact_share, share(counts, None), share(counts, set(ERRORS))])
-    parts.append(rows(["mistake", "trials", "exact %", "any alarm %", "severity error %"], body))
+        cells = [c for d, k in groups if (c := pick(table, fault=fault, data=d, kind=k))]
+        alarmed = sum(share(c, None) != "0.0" for c in cells)
+        errors = sum(share(c, set(ERRORS)) != "0.0" for c in cells)
+        body.append(
+            [
+                fault,
+                str(n),
+                *(exact_share, share(counts, None), share(counts, set(ERRORS))),
+                *(f"{k} of {len(cells)}" for k in (alarmed, errors)),
+            ]
+        )
+    head = ["mistake", "trials", "exact %", "any alarm %", "severity error %"]
+    parts.append(rows([*head, "networks with an alarm", "with an error"], body))
     parts.append("### By policy and dataset: exact % / any alarm %")
-    groups = list(dict.fromkeys((n.data, n.kind) for n in nets))
     body = []
     for fault, (_, exact) in FAULTS.items():
         cells = [pick(table, fault=fault, data=d, kind=k) for d, k in groups]

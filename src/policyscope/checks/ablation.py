@@ -27,7 +27,7 @@ TASK = "task"
 NEUTRAL = "do something"
 """The instruction that stands in where a dataset has but one."""
 SEED = 0
-_GAIN = 0.05  # of the error, by which an input shows its use where there is no interval
+_GAIN = 0.1  # of the error, by which an input that is right shows its use
 
 Kind = Literal["camera", "state", "instruction"]
 
@@ -206,7 +206,7 @@ def inputs_without_use(ablation: Ablation) -> list[Finding]:
     found = []
     for row in ablation.inputs:
         ratio, change = row.error_ratio, row.change
-        gains = row.use == "needed" if ratio.ci_low is not None else (ratio.value or 1) > 1 + _GAIN
+        gains = (ratio.value or 1) > 1 + _GAIN and (ratio.ci_low or 2) > 1
         if row.kind == "instruction" or row.use == "ignored" or gains:
             continue
         ends = f" [{ratio.ci_low:.2f}, {ratio.ci_high:.2f}]" if ratio.ci_low is not None else ""

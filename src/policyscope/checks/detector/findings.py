@@ -100,7 +100,7 @@ def _saturated(sample: Sample, declared: Declared) -> Finding | None:
         return None
     near = _AT_BOUND * (declared.high - declared.low)
     shares = [
-        ((v <= declared.low + near) | (v >= declared.high - near)).mean(axis=0)
+        ((np.abs(v - declared.low) <= near) | (np.abs(v - declared.high) <= near)).mean(axis=0)
         for v in (sample.predicted.values[:, 0], sample.target.values[:, 0])
     ]
     varies = (declared.high - declared.low) > 0
