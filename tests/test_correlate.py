@@ -21,7 +21,7 @@ from policyscope.runs.content import Complete, OfflineRecord
 from policyscope.runs.record import dump_record, read_complete
 
 N = 30
-RATES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
+RATES = (0.0, 0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def write(record: Complete, where: Path, **policy: Any) -> None:
@@ -60,7 +60,7 @@ def rollout_of(rate: float, where: Path) -> Complete:
 
 @pytest.fixture(scope="module")
 def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six checkpoints of two types whose executed error falls as their success rises."""
+    """Nine checkpoints of two types whose executed error falls as their success rises."""
     root = tmp_path_factory.mktemp("study")
     base = evaluate(fakes.config_for(data, "hold_state", root / "base")).record
     scratch = tmp_path_factory.mktemp("scratch")
@@ -77,14 +77,15 @@ def study(*paths: Path, **settings: Any) -> Any:
 
 def test_a_number_that_falls_as_success_rises_foretells_it(runs: Path) -> None:
     found = study(runs)
-    assert [pair.name for pair in found.pairing.pairs] == [f"c{i}" for i in range(6)]
+    assert [pair.name for pair in found.pairing.pairs] == [f"c{i}" for i in range(9)]
     assert {pair.how for pair in found.pairing.pairs} == {"weights"}
-    assert {look.group for look in found.looks} == {"all", "within types"}
+    assert {look.group for look in found.looks} == {"all", "within types", "act", "diffusion"}
     look = found.look("success")
     k = found.names.index("executed.mae")
     known = look.found.spearman[k]
     assert known.value == pytest.approx(1.0)
-    assert known.p == pytest.approx(2 / 720)
+    assert known.p == pytest.approx(1 / 4001)
+    assert look.words[k] == "foretells"
     errors = [numbers[k].value for numbers in found.numbers]
     assert look.found.pearson[k].value == pytest.approx(-stats.pearsonr(errors, RATES).statistic)
     # the chunk's error is the same for all: nobody can say anything of it
@@ -168,7 +169,7 @@ def test_what_the_command_prints(
     assert "成功率" in said["text"]
     content = json.loads(said["json"])
     assert content["schema_version"] == 1
-    assert len(content["checkpoints"]) == 6
+    assert len(content["checkpoints"]) == 9
     assert content["checkpoints"][0]["outcomes"]["success"] == RATES[0]
     assert "| `executed.mae` | lower |" in said["markdown"]
     assert "foretell it" in said["markdown"]

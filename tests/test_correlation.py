@@ -87,6 +87,15 @@ def test_the_family_counts_every_number() -> None:
     assert wrong <= 12  # of 100; 13 or more have a chance below 0.5 % at 5 %
 
 
+def test_seven_checkpoints_get_no_interval() -> None:
+    rates = np.linspace(0, 0.9, 10)
+    assert foretold(rates[:7, None], trials(rates[:7]), draws=50).spearman[0].low is None
+    found = foretold(rates[:8, None], trials(rates[:8]), draws=50).spearman[0]
+    assert found.low is not None
+    assert found.low < 0.999  # a perfect order of a few has an interval that does not collapse
+    assert found.high == pytest.approx(1.0, abs=1e-3)
+
+
 def test_too_few_checkpoints() -> None:
     with pytest.raises(ValueError, match="at least 4"):
         foretold(GOOD[:3, None], trials(GOOD[:3]))

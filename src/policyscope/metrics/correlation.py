@@ -2,9 +2,10 @@
 
 Scores and outcomes are both turned so that higher is better: +1 says that whatever looks better
 offline does better in closed loop. Intervals are percentiles of a bootstrap over checkpoints and,
-within them, over seeds; where all checkpoints ran the same seeds, these are drawn once for all. The
-test permutes outcomes among checkpoints: it says what would come of numbers that foretell nothing.
-Within types, values are centred by type, and only checkpoints of one type are exchanged.
+within them, over seeds; where all checkpoints ran the same seeds, these are drawn once for all.
+Those of Pearson's and Spearman's are widened to Fisher's. The test permutes outcomes among
+checkpoints: it says what would come of numbers that foretell nothing. Within types, values are
+centred by type, and only checkpoints of one type are exchanged.
 
 MMRV, the mean maximum rank violation of SIMPLER (arXiv 2405.05941): for each checkpoint, the
 largest gap of success to one that the score puts on the wrong side of it; 0 is perfect.
@@ -27,11 +28,15 @@ from policyscope.actions.spaces import FloatArray
 FEWEST = 4
 """Checkpoints below which there is nothing to say."""
 
+FEWEST_FOR_INTERVAL = 8
+"""Below it no interval keeps its promise: simulated, 95 % ones of five points cover 64 % near 1."""
+
 Coefficient = Literal["pearson", "spearman", "mmrv"]
 COEFFICIENTS: tuple[Coefficient, ...] = ("pearson", "spearman", "mmrv")
 
 _ALL = 5040  # permutations that are counted out; more are drawn
 _DRAWN = 4000
+_NEAR_ONE = 0.9999
 _DEFINED = 0.5  # share of bootstrap draws that must have a coefficient
 
 
@@ -152,10 +157,11 @@ def foretold(
     value = {c: _coefficient(c, scores, outcome, group) for c in COEFFICIENTS}
     spread = _bootstrap(scores, trials, group, draws, np.random.default_rng(seed))
     chance = _permuted(scores, outcome, group, np.random.default_rng(seed + 1))
+    n_free = n - len(names) + 1  # a mean of each further type is fitted
     best = {c: _best(c, chance[c]) for c in COEFFICIENTS}
     pearson, spearman, mmrv = (
         tuple(
-            _correlation(c, value[c][k], spread[c][:, k], chance[c][:, k], best[c])
+            _correlation(c, value[c][k], spread[c][:, k], chance[c][:, k], best[c], n_free)
             for k in range(scores.shape[1])
         )
         for c in COEFFICIENTS
@@ -169,19 +175,31 @@ def _correlation(
     spread: FloatArray,
     chance: FloatArray,
     best: FloatArray,
+    n_free: int,
 ) -> Correlation:
     if not math.isfinite(value):
         return Correlation(None)
     defined = spread[np.isfinite(spread)]
     low = high = None
-    if len(defined) >= _DEFINED * len(spread):
+    if n_free >= FEWEST_FOR_INTERVAL and len(defined) >= _DEFINED * len(spread):
         low, high = (float(end) for end in np.quantile(defined, [0.025, 0.975]))
+        if coefficient != "mmrv":
+            low, high = _widened(value, low, high, n_free, coefficient)
     if coefficient == "mmrv":
         p, family = (_share(known <= value + 1e-12) for known in (chance, best))
         return Correlation(value, low, high, p, float(np.quantile(chance, 0.05)), family)
     size = np.abs(chance)
     p, family = (_share(known >= abs(value) - 1e-12) for known in (size, best))
     return Correlation(value, low, high, p, float(np.quantile(size, 0.95)), family)
+
+
+def _widened(
+    value: float, low: float, high: float, n: int, coefficient: Coefficient
+) -> tuple[float, float]:
+    """The bootstrap's ends or Fisher's, whichever lie further out: percentiles alone are narrow."""
+    se = math.sqrt((1.06 if coefficient == "spearman" else 1.0) / (n - 3))
+    z = math.atanh(min(max(value, -_NEAR_ONE), _NEAR_ONE))
+    return min(low, math.tanh(z - 1.96 * se)), max(high, math.tanh(z + 1.96 * se))
 
 
 def _best(coefficient: Coefficient, chance: FloatArray) -> FloatArray:

@@ -78,7 +78,7 @@ def _skills(record: OfflineRecord) -> Iterator[OfflineNumber | None]:
             least = min(known, key=lambda value: value.value or 0.0)
             yield _of(f"{scope}.skill", "higher", least)
     for baseline, skill in sorted(record.blind.skill.items() if record.blind else ()):
-        yield _of(f"executed.skill_blind_{baseline}", "higher", skill.executed)
+        yield _of(f"blind.{baseline}", "higher", skill.executed)
 
 
 def _shapes(record: OfflineRecord) -> Iterator[OfflineNumber | None]:

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from policyscope.checks.study import Look, Study
+from policyscope.checks.study import ALL, WITHIN, Look, Study
 from policyscope.metrics.correlation import COEFFICIENTS
 from policyscope.views.correlated.words import (
     WORDS,
@@ -78,8 +78,7 @@ def _look_json(study: Study, look: Look) -> dict[str, Any]:
 
 
 def _rows(study: Study, look: Look, say: Say) -> Iterator[tuple[str, ...]]:
-    order = sorted(range(len(study.names)), key=lambda i: -(look.found.spearman[i].value or 0.0))
-    for i in order:
+    for i in _order(look):
         yield (
             study.names[i],
             say(study.numbers[0][i].better),
@@ -91,10 +90,18 @@ def _rows(study: Study, look: Look, say: Say) -> Iterator[tuple[str, ...]]:
         )
 
 
+def _order(look: Look) -> list[int]:
+    """Numbers by their rank correlation, the highest first; undefined ones last."""
+    known = [-2.0 if c.value is None else c.value for c in look.found.spearman]
+    return sorted(range(len(known)), key=lambda i: -known[i])
+
+
 def study_markdown(study: Study, say: Say = english) -> str:
-    """The study as Markdown."""
+    """The study as Markdown; types alone are in the JSON."""
     parts = [*(f"- {line}" for line in lines(study, say)), ""]
     for look in study.looks:
+        if look.group not in (ALL, WITHIN):
+            continue
         parts += [f"### {title(look, say)}", ""]
         parts += ["| " + " | ".join(say(c) for c in _COLUMNS) + " |"]
         parts += ["|" + "---|" * len(_COLUMNS)]
@@ -129,9 +136,11 @@ _SHOWN = ("step1.nmae", "chunk.nmae", "executed.nmae", "executed.skill")
 
 
 def study_text(study: Study, say: Say = english) -> RenderableType:
-    """The study for a terminal."""
+    """The study for a terminal: all checkpoints, and within types; types alone are in the JSON."""
     parts: list[RenderableType] = [Text(line, style="bold") for line in lines(study, say)]
     for look in study.looks:
+        if look.group not in (ALL, WITHIN):
+            continue
         table = Table(
             box=SIMPLE_HEAD,
             show_edge=False,
@@ -139,12 +148,27 @@ def study_text(study: Study, say: Say = english) -> RenderableType:
             title=Text(f"\n{title(look, say)}", style="italic"),
             title_justify="left",
         )
-        for column in _COLUMNS:
-            left = column in ("number", "better", "verdict")
+        for column in ("number", "Pearson", "Spearman", "p", "MMRV", "verdict"):
+            left = column in ("number", "verdict")
             table.add_column(say(column), justify="left" if left else "right", no_wrap=True)
-        for row in _rows(study, look, say):
-            table.add_row(*map(Text, row))
+        for i in _order(look):
+            if look.found.spearman[i].value is not None:
+                table.add_row(*_brief(study, look, i, say))
         parts.append(table)
     parts += [Text(line) for line in pairing_lines(study, say)]
     parts.append(Text(footing(study, say), style="dim"))
     return Group(*parts)
+
+
+def _brief(study: Study, look: Look, i: int, say: Say) -> list[Text]:
+    """A row that fits a terminal: one interval."""
+    pearson, spearman, mmrv = (look.found.of(c)[i] for c in COEFFICIENTS)
+    cells = (
+        study.names[i],
+        f"{pearson.value or 0:+.2f}",
+        signed(spearman),
+        chance(spearman),
+        number(mmrv.value, 2),
+        say(WORDS[look.words[i]]),
+    )
+    return [Text(cell) for cell in cells]

@@ -53,7 +53,9 @@ def _shown(study: Study) -> list[int]:
     look = study.look(outcome)
     assert look is not None, "every study looks at all its checkpoints"
     rank = [c.value if c.value is not None else -2.0 for c in look.found.spearman]
-    others = sorted((i for i in range(len(study.names)) if i not in chosen), key=lambda i: -rank[i])
+    errors = ("mae", "mse")  # further ones would show the same three scopes again
+    free = [i for i, name in enumerate(study.names) if not name.endswith(errors)]
+    others = sorted(free, key=lambda i: -rank[i])
     return [*chosen, *others][:_PANELS]
 
 
