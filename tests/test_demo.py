@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 
-from policyscope.commands.demo import DemoConfig, demo_config
+from policyscope.commands.demo import DemoConfig, demo_config, demo_rollout
 from policyscope.policies.reading import read_checkpoint
 from policyscope.runs.record import read_record
 from test_refusals import run_cli
@@ -20,8 +21,16 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def blocked(*_: object, **__: object) -> None:
         raise AssertionError("the network was asked for")
 
+    connect = socket.socket.connect
+
+    def within(self: socket.socket, address: object) -> None:
+        """Processes of this machine may talk to each other: simulators have their own."""
+        if self.family != socket.AF_UNIX:
+            blocked()
+        connect(self, address)  # type: ignore[arg-type]
+
     monkeypatch.setattr(socket, "getaddrinfo", blocked)
-    monkeypatch.setattr(socket.socket, "connect", blocked)
+    monkeypatch.setattr(socket.socket, "connect", within)
 
 
 @pytest.mark.usefixtures("no_network")
@@ -46,7 +55,24 @@ def test_demo_runs_without_network(tmp_path: Path, capsys: pytest.CaptureFixture
         "run.json",
         "sums.safetensors",
     ]
-    assert capsys.readouterr().out.count("--policy.path YOUR") == 2
+    shown = capsys.readouterr().out
+    assert shown.count("--policy.path YOUR") == 2
+    pytest.importorskip("gym_pusht")
+    games = read_record(tmp_path / "demo-games")
+    assert games["policy"]["type"] == "act"
+    # 86 of 100 seeds: none of three would be one chance in 360
+    assert any(row["success"] for row in games["episodes"])
+    assert (tmp_path / "demo-games" / "report.html").is_file()
+    assert "demo-games/report.html" in "".join(shown.split())
+
+
+def test_without_gym_pusht_no_games_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("policyscope.commands.demo.version", absent)
+    with demo_rollout(DemoConfig()) as games:
+        assert games is None
 
 
 @pytest.mark.usefixtures("no_network")
@@ -67,9 +93,11 @@ def test_broken_demo_is_refused_and_forced(
 
 
 def test_what_ships_stays_small() -> None:
-    with demo_config(DemoConfig()) as config:
-        checkpoint = read_checkpoint(config.policy)
-        folders = (checkpoint.directory, Path(config.dataset.root or ""))
+    pytest.importorskip("gym_pusht")
+    with demo_config(DemoConfig()) as config, demo_rollout(DemoConfig()) as games:
+        assert games is not None
+        checkpoint, player = read_checkpoint(config.policy), read_checkpoint(games.policy)
+        folders = (checkpoint.directory, player.directory, Path(config.dataset.root or ""))
     sizes = [sum(f.stat().st_size for f in p.rglob("*") if f.is_file()) for p in folders]
-    assert sizes[0] < 12e6
-    assert sizes[1] < 4e6
+    assert sizes[0] + sizes[1] < 12e6
+    assert sizes[2] < 4e6

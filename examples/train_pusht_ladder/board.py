@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import gym_pusht  # noqa: F401  (registers the environment)
 import gymnasium as gym
 import numpy as np
@@ -66,6 +67,11 @@ class Board:
         """(3,) the block: x, y, angle."""
         return np.array([*self.env.block.position, self.env.block.angle])
 
+    def see(self) -> np.ndarray:
+        """(96, 96, 3) bytes: what gym-pusht shows, bit for bit, in a quarter of its time."""
+        raw = np.frombuffer(self.env._draw().get_buffer(), np.uint8).reshape(512, 512, 4)
+        return cv2.resize(raw, (96, 96))[..., 2::-1]  # without a copy; blue comes first
+
     def picture(self, agent: np.ndarray, pose: np.ndarray) -> np.ndarray:
         """(96, 96, 3) bytes: a state as gym-pusht shows it. The game itself is lost."""
         env = self.env
@@ -74,7 +80,7 @@ class Board:
         env.agent.position = (float(agent[0]), float(agent[1]))
         env.block.angle = float(pose[2])
         env.block.position = (float(pose[0]), float(pose[1]))
-        return np.array(env._render())
+        return self.see()
 
     def step(self, action: np.ndarray, *, exact: bool = True) -> None:
         """One environment step: ten of the simulator, with gym-pusht's own controller.

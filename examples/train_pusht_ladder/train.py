@@ -71,7 +71,7 @@ def observe(boards: list[Board], pictures: bool) -> dict[str, Tensor]:
     """What a policy sees of games."""
     seen = {STATE: torch.tensor(np.stack([b.agent for b in boards]), dtype=torch.float32)}
     if pictures:
-        seen[IMAGE] = to_tensor(np.stack([b.env._render() for b in boards]))
+        seen[IMAGE] = to_tensor(np.stack([b.see() for b in boards]))
     else:
         seen[KEYS] = torch.from_numpy(keypoints(np.stack([b.pose for b in boards])))
     return seen
@@ -118,26 +118,29 @@ def collect(
     return np.concatenate(rows)
 
 
-def evaluate(act: Any, seeds: range, n_action_steps: int) -> tuple[float, float]:
-    """Success and average max reward over seeds, all games at once."""
+def evaluate(act: Any, seeds: range, n_action_steps: int) -> np.ndarray:
+    """Play seeds, all games at once.
+
+    Returns:
+        (N, 3): success, highest reward and sum of rewards of each game.
+    """
     boards = [Board() for _ in seeds]
     for board, seed in zip(boards, seeds, strict=True):
         board.reset(seed)
-    best, success = np.zeros(len(boards)), np.zeros(len(boards), bool)
-    active = list(range(len(boards)))
+    told, active = np.zeros((len(boards), 3)), list(range(len(boards)))
     while active:
         still = []
         for i, moves in zip(active, act([boards[i] for i in active]), strict=True):
             for move in moves[:n_action_steps]:
                 boards[i].step(np.clip(move, 0, 512))
-                best[i] = max(best[i], boards[i].reward)
-                success[i] = boards[i].success
-                if success[i] or boards[i].steps >= MAX_STEPS:
+                reward = boards[i].reward
+                told[i] = boards[i].success, max(told[i, 1], reward), told[i, 2] + reward
+                if boards[i].success or boards[i].steps >= MAX_STEPS:
                     break
-            if not (success[i] or boards[i].steps >= MAX_STEPS):
+            else:
                 still.append(i)
         active = still
-    return float(success.mean()), float(best.mean())
+    return told
 
 
 def board_stats(samples: Samples) -> dict[str, dict[str, Tensor]]:
@@ -164,7 +167,7 @@ class Trainer:
         self.output.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(args.seed)
         self.table = push_table().arrays()
-        self.samples, self.step = Samples(args.pictures), 0
+        self.samples, self.step, self.elapsed = Samples(args.pictures), 0, 0.0
         self.samples.rows = self._first()
         self.config = make_config(args.type, args.normalization, args.width, args.pictures)
         self.policy, self.before, self.after = make_policy(self.config, board_stats(self.samples))
@@ -205,7 +208,12 @@ class Trainer:
 
     def _rate(self) -> float:
         step = self.step + 1
-        return float(self.args.lr * min(step / 200, (self.args.decay_after / step) ** 0.5, 1.0))
+        rate = self.args.lr * min(step / 200, (self.args.decay_after / step) ** 0.5, 1.0)
+        return float(rate * min(1.0, 5 * (1 - self._progress()) + 0.01))
+
+    def _progress(self) -> float:
+        """Share of the time that is over; 0 where none was set."""
+        return self.elapsed / (60 * self.args.minutes) if self.args.minutes else 0.0
 
     def train_step(self) -> float:
         """One step of the optimizer; its loss."""
@@ -239,9 +247,8 @@ class Trainer:
             return "not measured"
         torch.manual_seed(self.args.seed)
         start = time.perf_counter()
-        success, reward = evaluate(
-            self.act, range(1000, 1000 + self.args.evaluate_seeds), self.config.n_action_steps
-        )
+        seeds = range(1000, 1000 + self.args.evaluate_seeds)
+        success, reward, _ = evaluate(self.act, seeds, self.config.n_action_steps).mean(0)
         return f"success {success:.3f} reward {reward:.3f} ({time.perf_counter() - start:.0f} s)"
 
     def _load(self) -> None:
@@ -249,7 +256,7 @@ class Trainer:
         self.policy.load_state_dict(saved["policy"])
         self.average.load_state_dict(saved["average"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        self.step = saved["step"]
+        self.step, self.elapsed = saved["step"], saved.get("elapsed", 0.0)
         self.samples.rows = np.load(self.output / "samples.npy")
 
     def save(self) -> None:
@@ -259,6 +266,7 @@ class Trainer:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
+            "elapsed": self.elapsed,
         }
         with (self.output / "samples.tmp").open("wb") as file:
             np.save(file, self.samples.rows)
@@ -278,12 +286,15 @@ class Trainer:
     def run(self) -> None:
         """Train up to the requested number of steps."""
         args, losses, saved = self.args, [], time.perf_counter()
-        began = saved
-        while self.step < args.steps:
+        began = clock = saved
+        while self.step < args.steps and self._progress() < 1:
             if self.step % args.correct_every == 0 and self.step > 0:
                 self.correct()
             losses.append(self.train_step())
-            if self.step in args.export_steps or self.step == args.steps:
+            now = time.perf_counter()
+            self.elapsed, clock = self.elapsed + now - clock, now
+            over = self.step == args.steps or self._progress() >= 1
+            if self.step in args.export_steps or over:
                 self.export()
                 print(f"step {self.step} checkpoint {self.measure()}", flush=True)
             if self.step % args.log_every == 0:
@@ -294,7 +305,7 @@ class Trainer:
                     flush=True,
                 )
                 losses, began = [], time.perf_counter()
-            if time.perf_counter() - saved > args.save_minutes * 60 or self.step == args.steps:
+            if now - saved > args.save_minutes * 60 or over:
                 self.save()
                 saved = time.perf_counter()
 
@@ -312,6 +323,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--first", type=Path, help="samples.npy of another training to begin with")
     parser.add_argument("--width", type=int, default=96)
     parser.add_argument("--steps", type=int, default=20000)
+    parser.add_argument(
+        "--minutes", type=float, default=0, help="at most; the rate falls in the last fifth"
+    )
     parser.add_argument("--batch_size", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--decay_after", type=int, default=3000, help="then lr / sqrt(step)")

@@ -224,7 +224,7 @@ def _run(words: list[str]) -> int:
 
 
 def _demo(demo: DemoConfig) -> int:
-    from policyscope.commands.demo import demo_config
+    from policyscope.commands.demo import demo_config, demo_rollout
 
     with demo_config(demo) as config:
         status = _eval(config)
@@ -243,6 +243,12 @@ def _demo(demo: DemoConfig) -> int:
         assert broken.kind == "offline", "it was evaluated a moment ago"
         out.print(beside(run.record, broken), markup=False, style="bold")
         return status
+    with demo_rollout(demo) as games:
+        if games is None:
+            out.print("\nThree games of PushT would follow: pip install 'policyscope[pusht]'")
+        else:
+            out.print("\nThree games of PushT, by an ACT that sees keypoints:", style="bold")
+            status |= _rollout(games)
     out.print("\nNext, on your own checkpoint and dataset:", style="bold")
     for line in _NEXT:
         out.print(f"  {line}", markup=False, soft_wrap=True)

@@ -1,4 +1,7 @@
-"""The main job on what the package ships: a small SmolVLA on our own PushT demonstrations."""
+"""The main job on what the package ships: a small SmolVLA on our own PushT demonstrations.
+
+Where gym-pusht is installed, a second policy that ships plays PushT: an ACT on keypoints.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,18 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from policyscope.config import DatasetConfig, DemoConfig, EvalConfig, PolicyConfig
+from policyscope.config import (
+    DatasetConfig,
+    DemoConfig,
+    EnvConfig,
+    EvalConfig,
+    PolicyConfig,
+    RolloutConfig,
+)
 from policyscope.policies.checkpoint import POSTPROCESSOR
 
 
@@ -29,6 +40,26 @@ def demo_config(demo: DemoConfig) -> Iterator[EvalConfig]:
             output_dir=demo.output_dir + ("-broken" if demo.broken else ""),
             overwrite=True,
             force=demo.force,
+        )
+
+
+@contextmanager
+def demo_rollout(demo: DemoConfig) -> Iterator[RolloutConfig | None]:
+    """The three games of PushT that end the demo; None where gym-pusht is not installed."""
+    try:
+        version("gym-pusht")
+    except PackageNotFoundError:
+        yield None
+        return
+    with as_file(files("policyscope") / "assets" / "act-pusht") as checkpoint:
+        yield RolloutConfig(
+            policy=PolicyConfig(path=str(checkpoint)),
+            env=EnvConfig(type="pusht", settings='{"obs_type": "environment_state_agent_pos"}'),
+            output_dir=f"{demo.output_dir}-games",
+            n_episodes=3,
+            video="all",
+            latency_calls=0,
+            overwrite=True,
         )
 
 
