@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from policyscope.checks.inputs import OfflineInputs
 from policyscope.checks.postflight import postflight
 from policyscope.commands.ablate import ablation, require_ablatable, require_ablated
 from policyscope.commands.check import declared_of
+from policyscope.commands.critical import Critical
 from policyscope.commands.preparation import Prepared, head, prepare, unfinished
 from policyscope.commands.session import Run, Session, output_dir, policy_name, session
 from policyscope.config import EvalConfig
@@ -131,7 +133,7 @@ def _run(
     if config.report.episodes is not None:  # said now, not after hours
         named_episodes(config.report.episodes, episodes)
     require_ablatable(config, policy, inputs)
-    ways = _ways(config, policy.spec)
+    ways, critical = _ways(config, policy.spec), Critical(config.critical, inputs)
     if until is not None and until < len(rows_of(frames, config.samples)):
         _predict(prepared, policy, directory, watch, until)
         return None
@@ -173,12 +175,15 @@ def _run(
         latency=latency,
         throughput=speed,
     )
-    said = {"standing": standing(record), "headline": headline(record)}
+    said: dict[str, Any] = {"standing": standing(record), "headline": headline(record)}
     runs = Executions(scores.sums.measure, ways)
-    for index in episodes if ways else ():
-        _run_in_all_ways(runs, _scored(directory.part(index), inputs, policy.spec, None))
+    for index in episodes:
+        scored = _scored(directory.part(index), inputs, policy.spec, None)
+        critical.add(scored, scores.sums.measure)
+        _run_in_all_ways(runs, scored)
+    said |= {"executions": runs.rows(), "critical": critical.scores()}
     directory.merge(episodes)
-    return record.model_copy(update={**said, "executions": runs.rows()})
+    return record.model_copy(update=said)
 
 
 def _ways(config: EvalConfig, spec: PolicySpec) -> tuple[Execution, ...]:

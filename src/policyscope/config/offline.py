@@ -79,6 +79,10 @@ class EvalConfig(PredictionOptions):
     """Ways to run the predicted chunks, measured without asking again: steps before the next chunk,
     and ensemble[:COEFFICIENT] for ACT's temporal ensemble: 1,8,16,ensemble. auto tries powers of
     two; none."""
+    critical: str = "auto"
+    """Frames that matter, whose errors stand beside those of all: gripper (half a second around its
+    changes), slow (the slowest quarter of each episode's motion), column:NAME, or a JSON file of
+    intervals. auto takes gripper, where one is known; none."""
     report: PageConfig = field(default_factory=PageConfig)
     live: bool = False
     """Stream frames, actions, chunks and running errors to a Rerun viewer, and into live.rrd in

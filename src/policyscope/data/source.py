@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from policyscope.actions.spaces import NativeActions
@@ -122,6 +123,20 @@ class FrameSource:
                     self._episodes.popitem(last=False)
             self._episodes.move_to_end(index)
             return self._episodes[index]
+
+    def marks(self, episode: int, column: str) -> NDArray[np.bool_]:
+        """[T] where a column of numbers or truth values is neither 0 nor false.
+
+        Raises:
+            DatasetError: there is no such column, or it holds something else.
+        """
+        with self._one_at_a_time:
+            others = [column] if column != "frame_index" else []  # which is read with any
+            values = self._files.read(episode, others).table.column(column)
+        if pa.types.is_boolean(values.type):
+            values = values.cast(pa.int8())
+        marked: NDArray[np.bool_] = matrix(values, (1,), column, episode)[:, 0] != 0
+        return marked
 
     def batches(
         self,

@@ -113,7 +113,7 @@ def meaning_sums(
     )
     for p, meaning in enumerate(schema.meanings):
         if meaning.kind == "gripper":
-            _gripper(found, p, chunks, meaning, _middle(meaning, stats), n_action_steps, fps)
+            _gripper(found, p, chunks, meaning, middle_of(meaning, stats), n_action_steps, fps)
         else:
             _distances(found, p, chunks, meaning)
     return found
@@ -162,7 +162,8 @@ def distance(values: FloatArray, target: FloatArray, meaning: Meaning) -> FloatA
     return mean * scale
 
 
-def _middle(meaning: Meaning, stats: Mapping[str, FloatArray]) -> float:
+def middle_of(meaning: Meaning, stats: Mapping[str, FloatArray]) -> float:
+    """The value that divides a gripper's two states: of its range where its ends are unknown."""
     if meaning.middle is not None:
         return meaning.middle
     low, high = stats.get("min"), stats.get("max")

@@ -312,6 +312,29 @@ def sums_of(measure: Measure, episode: ScoredEpisode) -> Sums:
     return Sums(measure, segments, shapes, samples, within, _meanings(measure, episode))
 
 
+def windowed(measure: Measure, episode: ScoredEpisode, within: NDArray[np.bool_]) -> Sums:
+    """The errors of one episode at some of its frames; of chunks, of the steps that fall on them.
+
+    Args:
+        measure: what to sum.
+        episode: its predictions.
+        within: [N] whether a frame of the demonstration counts.
+    """
+    at = episode.frame_index[:, None] + np.arange(measure.horizon)
+    counts = within[np.minimum(at, len(within) - 1)]
+    narrow = replace(_near(episode, measure.schema), is_pad=episode.is_pad | ~counts)
+    whole, normalize = narrow.with_executed(), measure.normalizer().normalize
+    tasks = np.array(episode.tasks)
+    mean = measure.stats["mean"]
+    some = [t for t in dict.fromkeys(episode.tasks) if not whole.is_pad[tasks == t].all()]
+    inside = counts[:, 0]
+    segments = tuple(
+        replace(_segment(whole, task, normalize, mean), n_frames=int(inside[tasks == task].sum()))
+        for task in some
+    )
+    return replace(Sums.nothing(measure), segments=segments)
+
+
 def _near(episode: ScoredEpisode, schema: ActionSchema) -> ScoredEpisode:
     """Angles that come round on the turn of the demonstration: from 359 to 1 it is 2 degrees."""
     if all(meaning.turn is None for meaning in schema.meanings):

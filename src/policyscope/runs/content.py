@@ -39,6 +39,7 @@ from policyscope.runs.values import (
     Speed,
     Standing,
     Success,
+    WindowScores,
 )
 
 SCHEMA_VERSION: Literal[2] = 2
@@ -275,6 +276,8 @@ class OfflineRecord(OfflineScores, OfflineHead):
     """None where nobody asked for it."""
     executions: Sequence[ExecutionRow] = ()
     """The same predictions, run in other ways."""
+    critical: Sequence[WindowScores] = ()
+    """At the frames that matter."""
     by_episode: EpisodeTable
     latency: Latency
     throughput: Speed

@@ -162,6 +162,25 @@ class Ablation(Part):
 
 
 @final
+class WindowScores(Part):
+    """Errors and skill at the frames that matter, by one account of which these are."""
+
+    kind: Literal["gripper", "slow", "column", "file"]
+    name: str
+    """Of the column or the file; empty of the others."""
+    n_frames: Whole
+    """Evaluated frames in it."""
+    share: Finite
+    """Of all evaluated frames."""
+    n_episodes: Whole
+    """With any such frame."""
+    summary: Scopes | None
+    """None where no frame is in it; of chunks, the steps that fall on such frames."""
+    skill: Mapping[str, Skill]
+    """Against each trivial baseline."""
+
+
+@final
 class Similarity(Part):
     """Distances between predicted and demonstrated chunks, in `unit`."""
 

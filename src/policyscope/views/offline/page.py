@@ -17,6 +17,7 @@ from policyscope.views.html import command, fill, machine_lines, policy_line, sa
 from policyscope.views.language import Say, speaker
 from policyscope.views.offline.ablation import ablation_note, ablation_rows
 from policyscope.views.offline.claims import claims, headline, main_baseline, rivals, sight_note
+from policyscope.views.offline.critical import critical_table
 from policyscope.views.offline.executions import execution_note, execution_table, way_name
 from policyscope.views.offline.meant import distances, grippers
 from policyscope.views.offline.series import MOST_ROWS, Series, collect
@@ -133,6 +134,7 @@ def _tables(record: OfflineRecord, say: Say) -> dict[str, Any]:
     return {
         "ways": execution_table(record, record.executions, say) if record.executions else None,
         "ways_note": execution_note(say),
+        "critical": critical_table(record, say),
         "limbs": [
             (title, *table(record, say))
             for title, table in (

@@ -18,7 +18,8 @@ from policyscope.views.offline.claims import (
     rivals,
     sight_note,
 )
-from policyscope.views.offline.meant import distances, grippers
+from policyscope.views.offline.critical import critical_table
+from policyscope.views.offline.meant import Limb, distances, grippers
 from policyscope.views.offline.words import (
     BASELINE_NAMES,
     CAVEAT,
@@ -124,11 +125,13 @@ def _dims(record: OfflineRecord) -> Table:
 
 
 def _limbs(record: OfflineRecord) -> list[Table]:
-    """By what the dims are, where that says more than the tables above."""
+    """By what the dims are, where that says more than the tables above; and where it matters."""
     tables = []
+    named, found = critical_table(record)
     for title, (titles, rows) in (
         ("By limb, in its own unit", distances(record)),
         ("Grippers, over the executed steps", grippers(record)),
+        ("Frames that matter", (named[1:], [Limb(c[0], "", tuple(c[1:])) for c in found])),
     ):
         if not rows:
             continue
