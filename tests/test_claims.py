@@ -22,11 +22,12 @@ from policyscope.metrics.samples import sample_scores, sample_sums
 from policyscope.metrics.standing import standing
 from policyscope.runs.content import OfflineRecord
 from policyscope.runs.record import read_record
+from policyscope.runs.rows import DimRow
 from policyscope.runs.values import Value
 from policyscope.views.language import Say, english, speaker
 from policyscope.views.offline.claims import claims, headline, rivals
 from policyscope.views.offline.table import run_table
-from policyscope.views.offline.words import sample_lines
+from policyscope.views.offline.words import sample_lines, worst_dims
 from policyscope.views.words import number, ratio, share
 
 Interval = tuple[float | None, float | None, float | None]
@@ -339,6 +340,27 @@ def test_the_energy_score_of_a_value_does_not_grow_with_their_number() -> None:
     assert once.energy_score.value == pytest.approx(once.energy_score_each.value * np.sqrt(8))
     assert twice.energy_score.value == pytest.approx(once.energy_score.value * np.sqrt(2))
     assert twice.energy_score_each.value == pytest.approx(once.energy_score_each.value)
+
+
+def test_a_dim_that_rests_is_not_the_worst(plain: OfflineRecord) -> None:
+    """0.1 degrees are 0.47 std of a waist that never turns, and nothing beside an elbow's 3."""
+    first = plain.dims()[0]
+
+    def dim(i: int, name: str, mae: float, std: float, floor: float, unit: str = "rad") -> DimRow:
+        new = {"dim": i, "name": name, "mae": mae, "std": std, "nmae": mae / std, "unit": unit}
+        return first.model_copy(update={**new, "noise_floor": floor})
+
+    rows = [
+        dim(0, "waist", 0.0017, 0.0037, 1e-6),
+        dim(1, "elbow", 0.052, 0.2, 1e-5),
+        dim(2, "shoulder", 0.05, 0.5, 4e-5),
+        dim(3, "wrist", 0.09, 0.6, 1e-5),
+        dim(4, "sensor", 0.9, 1.0, 1.5),
+    ]
+    order = [row.name for row in worst_dims(plain.model_copy(update={"by_dim": rows}))]
+    assert order == ["elbow", "wrist", "shoulder", "waist", "sensor"]
+    alone = [row.model_copy(update={"unit": "native"}) for row in rows]  # nothing to compare with
+    assert worst_dims(plain.model_copy(update={"by_dim": alone}))[0].name == "waist"
 
 
 def test_none_of_64_is_not_never() -> None:

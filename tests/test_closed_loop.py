@@ -17,6 +17,10 @@ from policyscope.metrics.closed_loop import (
     time_to_success,
 )
 from policyscope.metrics.proportions import proportion
+from policyscope.metrics.tally import tally
+from policyscope.runs.rollouts import StoredRollout
+from policyscope.runs.rows import RolloutRow
+from policyscope.runs.values import MotionSummary
 
 
 @settings(deadline=None)  # the first call imports scipy.stats
@@ -159,3 +163,65 @@ def test_nearest_demonstration_by_plain_loops() -> None:
     assert known.dtw == pytest.approx(math.sqrt(warp[-1, -1] / m))
     assert known.frechet == pytest.approx(leash[-1, -1])
     assert nearest_demonstration(walk, {0: walk}).dtw == 0
+
+
+def test_motion_over_mixed_units_is_of_one_dim_in_std() -> None:
+    """Metres as millimetres change nothing, nor does a second dim add length."""
+    draw = np.random.default_rng(0)
+    states, actions = draw.normal(size=(2, 31, 2)).cumsum(axis=1)
+    chunks = draw.normal(size=(3, 12, 2))
+
+    def episode(scale: list[float]) -> StoredRollout:
+        row = RolloutRow(
+            episode=0,
+            seed=0,
+            task_group="",
+            task_id=0,
+            task="",
+            success=True,
+            max_reward=1.0,
+            sum_reward=1.0,
+            demonstration=None,
+            success_step=30,
+            max_coverage=None,
+            steps=31,
+            ended="success",
+            detail="",
+            n_calls=3,
+            attempts=1,
+            faults=[],
+            sim_s=0.0,
+            video=None,
+        )
+        by = np.array(scale)
+        return StoredRollout(
+            row=row,
+            states=states * by,
+            rewards=np.ones(31),
+            actions=actions * by,
+            extras={},
+            called_at=np.array([0, 10, 20]),
+            chunks=chunks * by,
+            model_s=np.ones(3),
+        )
+
+    def smoothness(scale: list[float], units: tuple[str, ...]) -> MotionSummary:
+        return tally(
+            [episode(scale)],
+            fps=10.0,
+            method="wilson",
+            action_kind="absolute",
+            reward_range=None,
+            units=units,
+        ).smoothness
+
+    metres, mixed = smoothness([1, 1], ("m", "rad")), smoothness([1000, 1], ("mm", "rad"))
+    assert (metres.unit, smoothness([1, 1], ("m", "m")).unit) == ("std", None)
+    assert metres.path.value == pytest.approx(mixed.path.value)
+    assert metres.boundary_jump == pytest.approx(mixed.boundary_jump)
+    assert metres.overlap_disagreement == pytest.approx(mixed.overlap_disagreement)
+    steps = np.diff(states, axis=0) / states.std(axis=0)
+    assert metres.path.value == pytest.approx(np.linalg.norm(steps, axis=1).sum() / 2**0.5)
+    assert smoothness([1, 1], ("m", "m")).path.value == pytest.approx(
+        np.linalg.norm(np.diff(states, axis=0), axis=1).sum()
+    )

@@ -180,6 +180,52 @@ def test_the_variance_ratio_stands_far_from_zero_and_is_undefined_alone() -> Non
     assert rows["y"].variance_ratio is None
 
 
+def test_units_that_nobody_declared_are_not_one() -> None:
+    units = ("native",) * 3
+    card = _card(units, _episodes(units))
+    assert card.basis == "normalized"
+    assert card.summary().chunk.mae.value is None
+    assert card.summary().chunk.nmae.value is not None
+    assert card.similarity().unit == "std"
+    assert ActionSchema(("x",), ("native",)).single_unit == "native"  # nothing to average
+
+
+def test_distances_in_std_do_not_grow_with_the_number_of_dims() -> None:
+    """Every dim off by its standard deviation: the distance is 1, of two dims as of one."""
+    units = ("rad", "m", "m")
+    off = np.array(STATS["std"])
+    exact = [
+        replace(e, predicted=(NativeActions(e.target.values + off, units),))
+        for e in _episodes(units)
+    ]
+    card = _card(units, exact)
+    assert card.similarity().ade.value == pytest.approx(1.0, rel=1e-6)
+    assert card.similarity().fde.value == pytest.approx(1.0, rel=1e-6)
+
+
+def test_the_noise_floor_is_the_deviation_of_white_noise() -> None:
+    """On a straight line it is 0; with noise on it, that of the noise. A stride leaves no pairs."""
+    draw = np.random.default_rng(0)
+    units = ("px",) * 3
+    length = 20_000
+    line = np.arange(length)[:, None] * np.array([1.0, 0.1, 0.0])
+    noisy = line + draw.normal(size=(length, 3)) * np.array([0.0, 0.5, 0.02])
+    target = np.repeat(noisy[:, None], H, axis=1)
+    episode = ScoredEpisode(
+        index=0,
+        frame_index=np.arange(length),
+        tasks=("a",) * length,
+        predicted=(NativeActions(target, units),),
+        target=NativeActions(target, units),
+        is_pad=np.zeros((length, H), bool),
+        baselines={"hold_state": NativeActions(target + 1, units)},
+    )
+    floors = [row.noise_floor for row in _card(units, [episode]).by_dim()[:3]]
+    assert floors == pytest.approx([0, 0.5, 0.02], rel=0.02, abs=1e-9)
+    apart = replace(episode, frame_index=np.arange(length) * 2)
+    assert _card(units, [apart]).by_dim()[0].noise_floor is None
+
+
 def test_mixed_units_are_never_averaged() -> None:
     units = ("rad", "rad", "0-1")
     episodes = _episodes(units)

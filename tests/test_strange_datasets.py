@@ -490,6 +490,7 @@ def test_forced_numbers_of_an_incomplete_set_are_those_of_its_episodes(
     root = bent(straight, tmp_path, edit_table(INDEX, bend.order([3, 1])))
     out = tmp_path / "out"
     words = eval_words(root, None, out, "--force", "--policy.chunk_size", "1")
+    words += ["--dataset.action_units", "px"]
     assert run_cli(*words) == 1
     record = read_record(out)
     assert record["dataset"]["episodes"] == [1, 3]
@@ -549,7 +550,8 @@ def test_motion_far_from_zero_is_kept(straight: Path, tmp_path: Path) -> None:
     root, out = bent(straight, tmp_path, far), tmp_path / "out"
     source = opened(root)
     np.testing.assert_array_equal(source.episode(1).actions.values, actions[5:12])
-    assert run_cli(*eval_words(root, None, out, "--policy.chunk_size", "1")) == 0
+    words = eval_words(root, None, out, "--policy.chunk_size", "1", "--dataset.action_units", "m")
+    assert run_cli(*words) == 0
     record = read_record(out)
     assert record["summary"]["step1"]["mae"]["value"] == pytest.approx(0.25, abs=1e-8)
     assert not [f for f in record["findings"] if f["code"].startswith("dataset_")]

@@ -6,12 +6,24 @@ for a public robot (`policyscope.actions.robots`); it is never guessed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, final
 
 UNDECLARED_UNIT = "native"
 """The unit of a dim that neither the dataset nor the user declared."""
+
+
+def one_unit(units: Sequence[str]) -> str | None:
+    """The unit that all dims share, so that their errors may be averaged; None where there is none.
+
+    Units that nobody declared are not known to be one, however many dims have none.
+    """
+    shared = set(units)
+    if len(shared) != 1 or (UNDECLARED_UNIT in shared and len(units) > 1):
+        return None
+    return units[0]
+
 
 Kind = Literal["position", "angle", "rotation", "gripper", "other"]
 Form = Literal["axis_angle", "quaternion_xyzw", "quaternion_wxyz", "rotation_6d", "euler"]

@@ -16,7 +16,7 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from policyscope.actions.meanings import Meaning, selected
+from policyscope.actions.meanings import Meaning, one_unit, selected
 from policyscope.errors import MissingStatsError, SpaceError
 
 FloatArray = NDArray[np.float64]
@@ -55,8 +55,8 @@ class ActionSchema:
 
     @property
     def single_unit(self) -> str | None:
-        """The unit all dims share, or None where they differ."""
-        return self.units[0] if len(set(self.units)) == 1 else None
+        """The unit all dims share, or None where they differ or nobody declared them."""
+        return one_unit(self.units)
 
     @property
     def labels(self) -> tuple[str, ...]:

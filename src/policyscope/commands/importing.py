@@ -127,6 +127,7 @@ def _record(
         method=config.interval,
         action_kind=UNKNOWN,
         reward_range=None,
+        units=recording.schema.units if recording else (),
     )
     rows = [episode.row for episode in stored]
     held.directory.write_text(EVAL_INFO, plain_json(eval_info(rows, wall_s=None)))

@@ -239,6 +239,7 @@ def _scores(
         action_kind=inputs.action_kind,
         reward_range=inputs.adapter.reward_range,
         stopped=looks.stopped,
+        units=inputs.alignment.schema.units,
     )
 
 

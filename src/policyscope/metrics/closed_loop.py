@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -191,7 +191,9 @@ def _ldlj(velocity: FloatArray, fps: float) -> float | None:
     return -math.log(duration**3 / peak**2 * total)
 
 
-def motion_summary(known: Sequence[Motion], *, in_seconds: bool = True) -> MotionSummary:
+def motion_summary(
+    known: Sequence[Motion], *, in_seconds: bool = True, unit: Literal["std"] | None = None
+) -> MotionSummary:
     """Smoothness and seams over all episodes; None where there is no seam or no motion.
 
     ``boundary_jump`` is the mean jump between chunks over the median step within them, as in the
@@ -208,6 +210,7 @@ def motion_summary(known: Sequence[Motion], *, in_seconds: bool = True) -> Motio
     )
     median = float(np.median(steps)) if len(steps) else 0.0
     return MotionSummary(
+        unit=unit,
         path=mean(m.path for m in known),
         jerk_rms=mean(m.jerk for m in known) if in_seconds else Estimate(None).measured(),
         ldlj=mean(m.ldlj for m in known),

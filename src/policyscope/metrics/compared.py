@@ -10,6 +10,7 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
+from policyscope.actions.meanings import one_unit
 from policyscope.actions.spaces import FloatArray
 from policyscope.errors import OutputError
 from policyscope.metrics.bounded import bounded_mean
@@ -196,7 +197,7 @@ def _meaning(
     units: Sequence[str], varies: NDArray[np.bool_]
 ) -> list[Literal["mae", "mse", "nmae", "nmse"]]:
     """Metrics that mean something: native ones of one unit, normalized ones of dims that vary."""
-    native, normalized = len(set(units)) == 1, bool(varies.any())
+    native, normalized = one_unit(units) is not None, bool(varies.any())
     return [m for m in METRICS if (normalized if m.startswith("n") else native)]
 
 

@@ -8,6 +8,7 @@ from typing import Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
+from policyscope.actions.meanings import one_unit
 from policyscope.actions.spaces import FloatArray
 from policyscope.metrics.errors import ErrorSums, total
 from policyscope.metrics.intervals import Estimate, cluster_mean, cluster_ratio, skill
@@ -60,11 +61,12 @@ class Estimates:
         )
 
     def by_unit(self, name: str, steps: slice) -> dict[str, UnitErrors]:
-        """Native errors over the dims of each unit."""
+        """Native errors over the dims of each unit; not of several that nobody declared."""
         n, units = self._frames_in(steps), np.array(self.measure.schema.units)
         return {
             unit: _errors(*self._per_episode(name, steps, space="native", dims=units == unit), n)
             for unit in dict.fromkeys(self.measure.schema.units)
+            if one_unit(units[units == unit].tolist()) is not None
         }
 
     def skill(self, baseline: str, steps: slice) -> Estimate:

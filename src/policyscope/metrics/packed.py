@@ -164,6 +164,8 @@ def _unpacked(arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> 
     errors = _of(arrays, "errors", (2, 2, n, len(who), steps, dim))
     count = _of(arrays, "count", (n, steps))
     target = _of(arrays, "target", (2, n, steps, dim)).copy()
+    seen = _of(arrays, "in_range", (3 if len(arrays["in_range"]) == 3 else 5, dim))
+    seen = np.concatenate([seen, np.zeros((5 - len(seen), dim))])
     if header["version"] == 1:  # about 0, not about the dataset's mean
         mean, n_each = measure.stats["mean"], count[..., None]
         target[1] += mean * (mean * n_each - 2 * target[0])
@@ -195,7 +197,7 @@ def _unpacked(arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> 
     n_episodes = len(set(episode.tolist()))
     shapes, samples = _shapes(arrays, n_episodes), _samples(arrays, n_episodes)
     within, meanings = (
-        _of(arrays, "in_range", (3, dim)),
+        seen,
         _meanings(arrays, measure, who, n_episodes),
     )
     return Sums(measure, segments, shapes, samples, within, meanings)

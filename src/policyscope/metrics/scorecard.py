@@ -288,6 +288,7 @@ class Scorecard:
             variance_ratio=variance_ratio if use else None,
             out_of_range_share=self._share(1, d),
             saturated_share=self._share(2, d),
+            noise_floor=self._noise(d),
         )
         columns: dict[str, float | None] = {}
         for name in self.baselines:
@@ -360,6 +361,11 @@ class Scorecard:
             gain = known.skill(name, steps)
             columns |= {f"skill_{name}_ci_low": gain.low, f"skill_{name}_ci_high": gain.high}
         return columns
+
+    def _noise(self, dim: int) -> float | None:
+        """White noise of deviation s has second differences of √6 s, of mean size √(12 / π) s."""
+        n, size = self._sums.in_range[3:, dim]
+        return float(size / n / (12 / np.pi) ** 0.5) if n else None
 
     def _share(self, kind: int, dim: int) -> float | None:
         seen = self._sums.in_range[0, dim]

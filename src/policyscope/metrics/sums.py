@@ -141,7 +141,8 @@ class Measure:
     @property
     def basis(self) -> Literal["native", "normalized"]:
         """``native`` where all dims share a unit, else ``normalized``."""
-        return "native" if self.schema.single_unit is not None else "normalized"
+        one = self.schema.single_unit is not None or not self.included.any()
+        return "native" if one else "normalized"
 
     @property
     def moves(self) -> bool:
@@ -205,7 +206,8 @@ class Sums:
         segments: one for each episode and task.
         shapes: one for each episode, in the order of the segments.
         samples: the same, for policies with several samples a frame; else none.
-        in_range: [3, A] values seen, out of the dataset's range, at its edge.
+        in_range: [5, A] predicted values seen, out of the dataset's range, at its edge; second
+            differences of the demonstrations, and their summed size.
         meanings: one for each episode, where the schema says what dims are; else none.
     """
 
@@ -219,7 +221,7 @@ class Sums:
     @staticmethod
     def nothing(measure: Measure) -> Sums:
         """The sums of no episode."""
-        return Sums(measure, (), (), (), np.zeros((3, measure.schema.dim)))
+        return Sums(measure, (), (), (), np.zeros((5, measure.schema.dim)))
 
     def __add__(self, other: Sums) -> Sums:
         """The sums of both.
@@ -418,13 +420,19 @@ def _shape(measure: Measure, episode: ScoredEpisode) -> EpisodeShape:
         return episode_shape(native[0], native[1], *layout, seams=not delta)
     normalize = measure.normalizer().normalize
     scaled = [normalize(a) for a in pair]
-    moved = [NormalizedActions(walk(a.values)[..., measure.included], a.stats_id) for a in scaled]
+    root = np.sqrt(measure.included.sum())  # a norm grows with the number of dims
+    moved = [
+        NormalizedActions(walk(a.values)[..., measure.included] / root, a.stats_id) for a in scaled
+    ]
     return episode_shape(moved[0], moved[1], *layout, seams=not delta)
 
 
 def _in_range(measure: Measure, episode: ScoredEpisode) -> FloatArray:
     low, high = measure.stats.get("min"), measure.stats.get("max")
-    counts = np.zeros((3, measure.schema.dim))
+    counts = np.zeros((5, measure.schema.dim))
+    next_to = np.diff(episode.frame_index) == 1
+    bends = np.diff(episode.target.values[:, 0], n=2, axis=0)[next_to[1:] & next_to[:-1]]
+    counts[3], counts[4] = len(bends), np.abs(bends).sum(axis=0)
     if low is None or high is None:
         return counts
     edge = _EDGE * (high - low)
@@ -432,7 +440,7 @@ def _in_range(measure: Measure, episode: ScoredEpisode) -> FloatArray:
         values = sample.values[~episode.is_pad]
         outside = (values < low) | (values > high)
         near = ~outside & ((values <= low + edge) | (values >= high - edge))
-        counts += [np.full(len(low), len(values)), outside.sum(0), near.sum(0)]
+        counts[:3] += [np.full(len(low), len(values)), outside.sum(0), near.sum(0)]
     return counts
 
 

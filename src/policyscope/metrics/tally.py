@@ -9,6 +9,7 @@ from typing import Any, Literal, final
 
 import numpy as np
 
+from policyscope.actions.meanings import one_unit
 from policyscope.actions.spaces import FloatArray
 from policyscope.metrics.closed_loop import (
     mean_over_episodes,
@@ -20,6 +21,7 @@ from policyscope.metrics.intervals import Estimate
 from policyscope.metrics.power import detectable
 from policyscope.metrics.proportions import Proportion, macro_interval, proportion
 from policyscope.metrics.sequential import Stopped, anytime_mean, anytime_rate
+from policyscope.metrics.sums import MIN_STD
 from policyscope.metrics.verdict import settled
 from policyscope.runs.content import RolloutScores
 from policyscope.runs.eval_info import read_episodes
@@ -30,6 +32,7 @@ from policyscope.runs.values import (
     ClosedLoop,
     Detectable,
     MacroRate,
+    MotionSummary,
     Success,
     TimeToSuccess,
     Value,
@@ -45,6 +48,7 @@ def tally(
     method: Method,
     action_kind: str,
     reward_range: tuple[float, float] | None,
+    units: Sequence[str],
     stopped: Stopped | None = None,
 ) -> RolloutScores:
     """Success, rewards, time to success, motion: overall and by task.
@@ -55,24 +59,13 @@ def tally(
         method: of the success rate's interval.
         action_kind: what an action means; only absolute ones have seams.
         reward_range: what a step's reward can't leave; None where nobody knows.
+        units: of the action dims; norms over dims that share none are in std.
         stopped: why the run stopped before its last episode; None if it did not.
     """
     rows = settled([e.row for e in episodes])
     ran = [row for row in rows if row.ended != "fault"]
     known = [row for row in ran if row.success is not None]
     by_task = _by_task(ran, method)
-    moved = [
-        motion(
-            e.states[np.isfinite(e.states).all(axis=1)],
-            e.actions,
-            e.chunks,
-            e.called_at,
-            fps=fps or 1.0,
-            seams=action_kind == "absolute",
-        )
-        for e in episodes
-        if len(e.actions) > 1
-    ]
     k = sum(bool(row.success) for row in known)
     timed = all(row.success_step is not None for row in known if row.success)
     times = time_to_success([row.success_step for row in known], fps=fps if timed else None)
@@ -95,7 +88,7 @@ def tally(
             faults=Counter(fault.kind for row in rows for fault in row.faults),
         ),
         by_task=by_task,
-        smoothness=motion_summary(moved, in_seconds=fps is not None),
+        smoothness=_motion(episodes, fps, seams=action_kind == "absolute", units=units),
     )
 
 
@@ -117,6 +110,45 @@ def _averaged(
     low, span = within[0], within[1] - within[0]
     ends = anytime_mean([(value - low) / span for value in known])
     return Estimate(mean, low + span * ends.low, low + span * ends.high, len(known)).measured()
+
+
+def _motion(
+    episodes: Sequence[StoredRollout], fps: float | None, *, seams: bool, units: Sequence[str]
+) -> MotionSummary:
+    """How the robot moved; in std where the action dims share no unit."""
+    mixed = one_unit(units) is None
+    of_states, of_actions = _scales(episodes) if mixed else (np.ones(1), np.ones(1))
+    moved = [
+        motion(
+            e.states[np.isfinite(e.states).all(axis=1)] * of_states,
+            e.actions * of_actions,
+            e.chunks * of_actions if e.chunks.size else e.chunks,
+            e.called_at,
+            fps=fps or 1.0,
+            seams=seams,
+        )
+        for e in episodes
+        if len(e.actions) > 1
+    ]
+    return motion_summary(moved, in_seconds=fps is not None, unit="std" if mixed else None)
+
+
+def _scales(episodes: Sequence[StoredRollout]) -> tuple[FloatArray, FloatArray]:
+    """What makes states and actions of mixed units norms of one dim: 1 / (std · √dims).
+
+    The standard deviation is that of the run; dims that rest in it are left out.
+    """
+    scales = []
+    for every in ([e.states for e in episodes], [e.actions for e in episodes]):
+        parts = [rows[np.isfinite(rows).all(axis=1)] for rows in every]
+        parts = [rows for rows in parts if len(rows)]
+        if not parts:
+            scales.append(np.ones(1))
+            continue
+        std = np.concatenate(parts).std(axis=0)
+        moves = std >= MIN_STD
+        scales.append(np.where(moves, 1 / np.maximum(std, MIN_STD), 0) / max(moves.sum(), 1) ** 0.5)
+    return scales[0], scales[1]
 
 
 def _rate(ran: Sequence[OutcomeRow], method: Method) -> Proportion:

@@ -44,6 +44,9 @@ class DimRow(Columns):
     variance_ratio: Number
     out_of_range_share: Number
     saturated_share: Number
+    noise_floor: Number = None
+    """Standard deviation of the white noise that would make the demonstrations as uneven from
+    frame to frame as they are, in its unit: a smaller error says nothing."""
 
     def error(self, metric: Metric) -> float | None:
         """One of its errors."""

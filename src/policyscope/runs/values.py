@@ -182,7 +182,8 @@ class WindowScores(Part):
 
 @final
 class Similarity(Part):
-    """Distances between predicted and demonstrated chunks, in `unit`."""
+    """Distances between predicted and demonstrated chunks, in `unit`: Euclidean where dims share
+    one; in ``std`` the root of the mean square over dims."""
 
     unit: str
     ade: Value
@@ -369,6 +370,9 @@ class ClosedLoop(Part):
 class MotionSummary(Part):
     """How the robot moved over all episodes."""
 
+    unit: Literal["std"] | None = None
+    """``std``, of the run's own states and actions, by dim, where dims share no unit: then norms
+    are of one dim. Null where they are as the simulator has them."""
     path: Value
     jerk_rms: Value
     ldlj: Value

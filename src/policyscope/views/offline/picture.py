@@ -23,6 +23,7 @@ from policyscope.views.offline.words import (
     error_metric,
     sample_lines,
     subject,
+    worst_dims,
 )
 from policyscope.views.words import forced_notice, interval, number, unit_name
 
@@ -278,7 +279,7 @@ def _collect(directory: RunDirectory, record: OfflineRecord, rows: Sequence[Epis
         points.append(np.stack([predicted[picked], target[picked]], axis=1))
         steps.append(np.nonzero(picked)[1] + 1)
     assert shown is not None
-    worst = sorted(record.dims(), key=lambda row: (-(row.nmae or 0.0), row.dim))[:2]
+    worst = worst_dims(record)[:2]
     order = draw.permutation(sum(len(s) for s in steps))
     return _Drawn(
         tuple(sorted(row.dim for row in worst)),

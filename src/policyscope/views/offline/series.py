@@ -16,6 +16,7 @@ from policyscope.runs.directory import RunDirectory
 from policyscope.runs.predictions import StoredEpisode
 from policyscope.runs.rows import EpisodeRow, ranked
 from policyscope.views.language import Say
+from policyscope.views.offline.words import error_metric
 from policyscope.views.player import PlayerEpisode, fitting
 
 _CELLS = 36
@@ -117,7 +118,7 @@ class _Scaled:
         rows = record.dims()
         self._use = np.array([not row.excluded for row in rows])
         self._std = np.array([row.std for row in rows])[self._use]
-        self._one_unit = len(set(record.actions.units)) == 1
+        self._one_unit = error_metric(record)[0] == "mae"
 
     def errors(self, stored: StoredEpisode) -> dict[str, FloatArray]:
         """View → [T] mean absolute error of each frame's chunk over steps, dims and samples."""

@@ -30,6 +30,7 @@ from policyscope.views.offline.words import (
     scope_titles,
     shape_line,
     subject,
+    worst_dims,
 )
 from policyscope.views.words import findings_text, forced_notice, interval, number, ratio, unit_name
 
@@ -103,13 +104,14 @@ def _skill(known: Value) -> Text:
 
 
 def _dims(record: OfflineRecord) -> Table:
-    rows = sorted(record.dims(), key=lambda row: -(row.nmae or 0.0))
+    rows = worst_dims(record)
     shown = rows[:_MOST_DIMS]
     more = f", worst {len(shown)} of {len(rows)}" if len(rows) > len(shown) else ""
     table = _table(f"Error and skill by dim over the chunk{more}")
     table.add_column("dim", no_wrap=True)
     table.add_column("MAE", justify="right", no_wrap=True)
     table.add_column("in std", justify="right")
+    table.add_column("noise floor", justify="right")
     others = [name for name in ("repeat_last", "hold_state", "zero") if name in rivals(record)]
     baselines = list(dict.fromkeys((main_baseline(record), *others)))[:2]
     for name in baselines:
@@ -119,6 +121,7 @@ def _dims(record: OfflineRecord) -> Table:
             Text(record.actions.shown[row.dim]),
             Text(f"{number(row.mae)} {unit_name(row.unit)}"),
             number(row.nmae),
+            number(row.noise_floor, 2),
             *(ratio(row.skill(name)) for name in baselines),
         )
     return table

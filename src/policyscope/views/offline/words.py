@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Literal
 
+from policyscope.actions.meanings import UNDECLARED_UNIT, one_unit
 from policyscope.runs.content import OfflineRecord
 from policyscope.runs.parts import Scope
+from policyscope.runs.rows import DimRow
 from policyscope.runs.values import Value
 from policyscope.views.language import Say, english
 from policyscope.views.words import interval, number, ratio, share, unit_name, who
@@ -39,10 +42,27 @@ SPLIT_NAMES = {
 
 def error_metric(record: OfflineRecord) -> tuple[Literal["mae", "nmae"], str]:
     """Which error to show, and its unit: native where all dims share one, else normalized."""
-    units = list(dict.fromkeys(record.actions.units))
-    if len(units) == 1:
-        return "mae", unit_name(units[0])
-    return "nmae", "std"
+    unit = one_unit(record.actions.units)
+    return ("nmae", "std") if unit is None else ("mae", unit_name(unit))
+
+
+def worst_dims(record: OfflineRecord) -> list[DimRow]:
+    """Dims over the chunk, the largest error in std first.
+
+    A dim that rests has a tiny standard deviation, so that a tenth of a degree would be a large
+    error: here it counts at least a tenth of what dims of its unit have as a rule, and an error
+    below the dataset's own noise comes last.
+    """
+    rows = record.dims()
+
+    def error(row: DimRow) -> float:
+        if row.noise_floor is not None and row.mae <= row.noise_floor:
+            return 0.0
+        others = [r.std for r in rows if r.unit == row.unit and r.unit != UNDECLARED_UNIT]
+        scale = max(row.std, 0.1 * median(others or [0.0]))
+        return row.mae / scale if not row.excluded and scale > 0 else 0.0
+
+    return sorted(rows, key=lambda row: (-error(row), row.dim))
 
 
 def shape_line(record: OfflineRecord, say: Say = english) -> str:
@@ -112,8 +132,8 @@ def budget_line(record: OfflineRecord, say: Say = english) -> str:
     """Whether a robot would wait: of control steps from observation to action, not of calls."""
     latency, budget = record.latency, record.latency.budget
     return say(
-        "First call {first} ms. A step at {fps} Hz lasts {step} ms: {misses} of the control steps "
-        "that call the model take longer.",
+        "First call {first} ms. A step at {fps} Hz lasts {step} ms; a control step that calls the "
+        "model takes longer in {misses}.",
         first=number(latency.first_call_ms),
         fps=f"{budget.fps:g}",
         step=number(budget.sync_ms),

@@ -152,6 +152,7 @@ def motion_line(record: RolloutRecord) -> str:
     if record.imported and known.path.value is None:
         return ""
     near = record.nearest or []
+    unit = " std" if known.unit else ""
     like = (
         " Median distance to the nearest demonstration's path: "
         f"DTW {number(median(row.dtw for row in near))} a step, "
@@ -161,9 +162,9 @@ def motion_line(record: RolloutRecord) -> str:
     )
     if record.imported and not known.n_seams:
         path, jerk = number(known.path.value), number(known.ldlj.value)
-        return f"Executed motion: path {path}, log dimensionless jerk {jerk}."
+        return f"Executed motion: path {path}{unit}, log dimensionless jerk {jerk}."
     return (
-        f"Executed motion: path {number(known.path.value)}, log dimensionless jerk "
+        f"Executed motion: path {number(known.path.value)}{unit}, log dimensionless jerk "
         f"{number(known.ldlj.value)}; jump where chunks meet over a step within "
         f"{number(known.boundary_jump)}, disagreement of consecutive chunks "
         f"{number(known.overlap_disagreement)}.{like}"

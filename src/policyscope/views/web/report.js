@@ -158,7 +158,7 @@ function noteOnUnits() {
   const mixed = page.view === "native" && !data.one_unit;
   note.hidden = !mixed;
   note.textContent = mixed
-    ? t("The dims have different units, which must not be averaged: charts over all dims show units of the standard deviation; charts of single dims show native units.")
+    ? t("The dims have different or undeclared units, which must not be averaged: charts over all dims show units of the standard deviation; charts of single dims show native units.")
     : "";
 }
 
