@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import shutil
 import signal
 import sqlite3
@@ -598,11 +599,14 @@ PLANNER = ("--dataset.repo_id", "policyscope/pusht-planner", "--dataset.episodes
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six checkpoints of examples/train_smolvla_pusht in lerobot's folders, of one to six steps."""
     root = tmp_path_factory.mktemp("recipe")
+    train = runpy.run_path(str(RECIPE))["main"]
     for steps in range(1, 7):
-        words = [sys.executable, str(RECIPE), "--dataset_root", str(ASSETS / "pusht-planner")]
+        words = [str(RECIPE), "--dataset_root", str(ASSETS / "pusht-planner")]
         words += ["--output_dir", str(root / "t"), "--episodes", "0:4", "--steps", str(steps)]
         words += ["--batch_size", "2", "--threads", "1"]
-        subprocess.run(words, check=True, capture_output=True, timeout=600)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", words)
+            train()
         model = root / "checkpoints" / f"{steps:06d}" / "pretrained_model"
         model.parent.mkdir(parents=True)
         shutil.move(root / "t" / "checkpoint", model)

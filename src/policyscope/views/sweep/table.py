@@ -19,7 +19,7 @@ from policyscope.views.sweep.words import (
 )
 from policyscope.views.words import unit_name
 
-_SHOWN = ("executed.error", "chunk.error", "executed.skill", "chunk.skill")
+_SHOWN = ("executed.error", "executed.skill", "chunk.error")
 
 
 def sweep_table(record: SweepRecord) -> RenderableType:
@@ -45,18 +45,18 @@ def sweep_table(record: SweepRecord) -> RenderableType:
         table.add_column(title, justify="right")
     for row in record.checkpoints:
         cells = [_cell(row, measure, alike.get(measure, set())) for measure in measures]
-        why = why_apart(row)
-        if row.status != "complete":
-            cells = [Text(why, style="red"), *(Text("") for _ in measures[1:])]
-        name = Text(label(row), style="bold")
-        table.add_row(name if not why or row.status != "complete" else name + f" ({why})", *cells)
-    lines = [
-        Text(line, style="bold" if i == 0 else "") for i, line in enumerate(best_lines(record))
+        table.add_row(Text(label(row), style="bold"), *cells)
+    apart = [
+        Text(f"{label(row)}: {why}", style="red")
+        for row in record.checkpoints
+        if (why := why_apart(row))
     ]
-    return Group(
-        table, Text(""), *lines, Text(how_tested(record), style="dim"), Text(CAVEAT, style="dim")
-    )
+    said = [Text(line) for line in best_lines(record)]
+    for line in said[:1]:
+        line.stylize("bold")
+    notes = [Text(text, style="dim") for text in (how_tested(record), CAVEAT) if text]
+    return Group(table, Text(""), *apart, *said, *notes)
 
 
 def _cell(row: SweepRow, measure: str, alike: set[str]) -> Text:
-    return Text(f"{measured(row, measure)} {'●' if row.name in alike else ' '}")
+    return Text(f"{measured(row, measure)} {'●' if row.name in alike else ' '}", no_wrap=True)

@@ -7,7 +7,7 @@ from policyscope.runs.sweep import Best, SweepRecord, SweepRow
 from policyscope.runs.values import Success, Value
 from policyscope.views.language import Say, english
 from policyscope.views.rollout.words import rate
-from policyscope.views.words import interval, ratio
+from policyscope.views.words import interval, ratio, unit_name
 
 MEASURES = {
     "executed.error": "Error of the executed steps",
@@ -65,6 +65,7 @@ def best_line(record: SweepRecord, best: Best, say: Say = english) -> str:
     """Which checkpoint has the best number, and which cannot be told apart from it."""
     rows = {row.name: row for row in record.checkpoints}
     n = sum(row.compared for row in record.checkpoints)
+    unit = f" {unit_name(record.unit, say)}" if best.measure.endswith("error") else ""
     others = [label(rows[name], say) for name in best.alike if name != best.name]
     if n < 2:
         text = "{measure}: {value} at {best}, the only checkpoint with numbers."
@@ -88,7 +89,7 @@ def best_line(record: SweepRecord, best: Best, say: Say = english) -> str:
     return say(
         text,
         measure=say(MEASURES[best.measure]),
-        value=measured(rows[best.name], best.measure),
+        value=f"{measured(rows[best.name], best.measure)}{unit}",
         best=label(rows[best.name], say),
         others=", ".join(others),
         episodes=best.n,

@@ -2,7 +2,7 @@
 // Charts of a sweep: a number of every checkpoint over the steps of its training.
 
 const LOOKS = { executed: ["policy", ""], chunk: ["repeat", "7,3"], step1: ["hold", "2,3"] };
-const scopes = Object.keys(data.scopes);
+const scopes = Object.keys(LOOKS);
 const known = data.checkpoints;
 
 function over(width, { label, lines, y, zero = false }) {
@@ -13,7 +13,7 @@ function over(width, { label, lines, y, zero = false }) {
   return [
     lines.length > 1 ? key(lines.map(({ name, look: [hue, dash] }) => ({ name, stroke: `var(--${hue})`, dash }))) : null,
     plot({
-      width, height: Math.min(380, Math.max(260, width * 0.5)), marginLeft: 56, marginRight: 22, marginBottom: data.by_step || n <= 6 ? 40 : 64, marginTop: 12,
+      width, height: Math.min(380, Math.max(260, width * 0.5)), marginLeft: 56, marginRight: 22, marginBottom: data.by_step || n <= 6 ? 40 : 64, marginTop: 28,
       ariaLabel: label,
       ariaDescription: lines.flatMap(({ name, rows }) => rows.map((d) => `${name}, ${d.label}: ${number(d.value)}`)).join("; "),
       x: { label: data.by_step ? t("training step") : t("checkpoint"), labelAnchor: "center", labelArrow: "none", nice: false, tickFormat: short, ticks: narrow ? 4 : 7, ...ticks },
