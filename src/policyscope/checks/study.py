@@ -50,7 +50,7 @@ class Study:
         pairing: which runs belong together.
         names: of the numbers that every checkpoint has.
         missing: numbers that some checkpoints lack.
-        numbers: [n][N] of each checkpoint.
+        numbers: of each checkpoint, in the order of `names`.
         trials: outcome → what the episodes came to.
         looks: outcome by group.
         draws: of the bootstrap.

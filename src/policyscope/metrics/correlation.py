@@ -29,7 +29,7 @@ FEWEST = 4
 """Checkpoints below which there is nothing to say."""
 
 FEWEST_FOR_INTERVAL = 8
-"""Below it no interval keeps its promise: simulated, 95 % ones of five points cover 64 % near 1."""
+"""Below it no interval keeps its promise: that of a perfect order of a few has no width."""
 
 Coefficient = Literal["pearson", "spearman", "mmrv"]
 COEFFICIENTS: tuple[Coefficient, ...] = ("pearson", "spearman", "mmrv")
