@@ -92,7 +92,7 @@ def test_seven_checkpoints_get_no_interval() -> None:
     assert foretold(rates[:7, None], trials(rates[:7]), draws=50).spearman[0].low is None
     found = foretold(rates[:8, None], trials(rates[:8]), draws=50).spearman[0]
     assert found.low is not None
-    assert found.low < 0.999  # a perfect order of a few has an interval that does not collapse
+    assert found.low < 0.9  # a perfect order of a few has an interval that does not collapse
     assert found.high == pytest.approx(1.0, abs=1e-3)
 
 

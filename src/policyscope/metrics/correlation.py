@@ -36,7 +36,6 @@ COEFFICIENTS: tuple[Coefficient, ...] = ("pearson", "spearman", "mmrv")
 
 _ALL = 5040  # permutations that are counted out; more are drawn
 _DRAWN = 4000
-_NEAR_ONE = 0.9999
 _DEFINED = 0.5  # share of bootstrap draws that must have a coefficient
 
 
@@ -198,7 +197,8 @@ def _widened(
 ) -> tuple[float, float]:
     """The bootstrap's ends or Fisher's, whichever lie further out: percentiles alone are narrow."""
     se = math.sqrt((1.06 if coefficient == "spearman" else 1.0) / (n - 3))
-    z = math.atanh(min(max(value, -_NEAR_ONE), _NEAR_ONE))
+    most = 1 - 12 / (n**3 - n)  # one exchange of neighbours away from a perfect order
+    z = math.atanh(min(max(value, -most), most))
     return min(low, math.tanh(z - 1.96 * se)), max(high, math.tanh(z + 1.96 * se))
 
 
