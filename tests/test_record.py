@@ -250,7 +250,7 @@ def test_a_rollout_of_0_1_is_read_and_rendered(tmp_path: Path) -> None:
     record = read_record(path)
     assert isinstance(record, RolloutRecord)
     new = record.to_json()
-    assert new["success"] == content["success"]
+    assert new["success"] == {**content["success"], "stopped": None}
     assert [row["max_reward"] for row in new["episodes"]] == [
         row["max_reward"] for row in content["episodes"]
     ]

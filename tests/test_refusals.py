@@ -281,7 +281,8 @@ def test_force_computes_and_says_so(
     shutil.copytree(act, policy)
     without_action_stats(policy)
     out = tmp_path / "out"
-    assert run_cli(*eval_words(data, policy, out, "--force")) == 1
+    words = eval_words(data, policy, out, "--force", "--dataset.action_units", "px")
+    assert run_cli(*words) == 1
     record = read_record(out)
     assert record["forced"] is True
     assert record["actions"]["normalization"]["source"] == "none"

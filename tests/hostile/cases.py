@@ -37,7 +37,7 @@ class Case:
 _DATA = ("--dataset.repo_id", "fake/data", "--dataset.action_units", "px")
 CHECK_POLICY = ("check", "--policy.path", "{}", "--dataset.root", "{data}", *_DATA)
 CHECK_DATA = ("check", "--policy.type", "hold_state", "--dataset.root", "{}", *_DATA)
-SMALL = ("--dataset.episodes", "1,4", "--max_frames", "12", "--latency_calls", "0")
+SMALL = ("--dataset.episodes", "3:5", "--max_frames", "12", "--latency_calls", "0")
 EVAL = ("eval", "--policy.type", "hold_state", "--policy.chunk_size", "6", *SMALL)
 EVAL_DATA = (*EVAL, "--dataset.root", "{}", *_DATA, "--output_dir", "{out}")
 ROLLOUT = (

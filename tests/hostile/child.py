@@ -142,7 +142,7 @@ def _numbers(words: list[str], out: Path) -> Any:
             dataset=ps.DatasetConfig(
                 repo_id="fake/data",
                 root=flags["--dataset.root"],
-                episodes="1,4",
+                episodes="3:5",
                 action_units="px",
             ),
             output_dir=str(out),

@@ -54,7 +54,7 @@ def config(root: Path, out: Path, policy: Path | None, **settings: Any) -> ps.Ev
         type="hold_state" if policy is None else None,
         chunk_size=6,
     )
-    data = ps.DatasetConfig(repo_id="fake/data", root=str(root), episodes="1,4", action_units="px")
+    data = ps.DatasetConfig(repo_id="fake/data", root=str(root), episodes="3:5", action_units="px")
     defaults: dict[str, Any] = {"max_frames": 12, "latency_calls": 0, "device": "cpu"}
     return ps.EvalConfig(policy=who, dataset=data, output_dir=str(out), **{**defaults, **settings})
 

@@ -73,8 +73,8 @@ def test_as_record(kind: str, foreign: dict[str, Path], tmp_path: Path) -> None:
 
 def test_as_output_of_a_report(data: Path, foreign: dict[str, Path], tmp_path: Path) -> None:
     runs = [tmp_path / name for name in ("a", "b")]
-    for run in runs:
-        ps.evaluate(goods.config(data, run, None))
+    for seed, run in enumerate(runs):
+        ps.evaluate(goods.config(data, run, None, seed=seed))
     words = ["report", *map(str, runs), "--output"]
     before = contents(foreign["holiday"])
     for target in (foreign["holiday"] / "report.html", foreign["holiday"], Path("/dev/null")):

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from policyscope.commands.words import Flag, flags_of
+from policyscope.commands.words import Flag, flags_of, nearly
 from policyscope.errors import InputError, UsageError
 from policyscope.files import Door, parse_json
 
@@ -116,7 +116,7 @@ def _in_ours(pairs: Sequence[Pair], flags: Mapping[str, Flag]) -> list[Pair]:
             continue
         elif known is not None and known in flags:
             mine.append((known, ("auto",) if (known, value) == ("--n_envs", "0") else values))
-        elif name.startswith("--env.") and "--env.settings" in flags and _is_field(name, value):
+        elif "--env.settings" in flags and _is_field(name, value) and not nearly(name, flags):
             settings[name.removeprefix("--env.")] = _value(value)
         else:
             mine.append((name, values))
@@ -134,7 +134,8 @@ _NO_FIELDS = frozenset({"--env.discover_packages_path", "--env.fps"})
 
 
 def _is_field(name: str, value: str) -> bool:
-    return bool(value) and name not in _NO_FIELDS and name.count(".") == 1
+    dots = name.startswith("--env.") and name.count(".")
+    return dots == 1 and bool(value) and name not in _NO_FIELDS
 
 
 def _value(text: str) -> Any:

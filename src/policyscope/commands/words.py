@@ -187,6 +187,11 @@ def _elsewhere(otherwise: str, name: str, command: str, commands: Mapping[str, A
     return otherwise
 
 
+def nearly(name: str, flags: Mapping[str, Flag]) -> bool:
+    """Whether a flag that is not known is one that is, with a letter or two wrong."""
+    return bool(difflib.get_close_matches(name, flags, n=1, cutoff=_SURE))
+
+
 def _nearest(name: str, flags: Mapping[str, Flag]) -> str | None:
     """The flag that was probably meant: by its whole name, else by its last word."""
     near = difflib.get_close_matches(name, flags, n=1, cutoff=0.75)
