@@ -93,6 +93,17 @@ def test_each_mistake_is_named_and_a_clean_policy_is_not(n_episodes: int, error:
     assert codes(demos, wide) == ["suspect_stats"]
 
 
+def test_a_dim_that_is_off_is_named_only_where_the_others_are_right() -> None:
+    """A policy that is wrong everywhere is not one with a mistake in its last dim."""
+    demos = Demos()
+    shifted = demos.chunks()
+    shifted[..., 2] += STD[2]
+    assert codes(demos, shifted) == ["suspect_stats"]
+    noise = np.random.default_rng(1).normal(size=shifted[..., :2].shape)
+    shifted[..., :2] += 1.2 * STD[:2] * noise  # no place and no scale explains these
+    assert codes(demos, shifted) == []
+
+
 def test_a_lazy_policy_is_not_late_and_a_still_one_is_not_reversed() -> None:
     demos = Demos()
     lazy = demos.chunks(shift=3)

@@ -26,6 +26,7 @@ _FOLLOWS = 0.85  # correlation of a dim whose scale is judged
 _WIDE = 1.5  # spread over the demonstrations'
 _NARROW = 0.55  # spread over what the correlation leaves a cautious policy
 _MOVES = 0.3  # standard deviations that a dim varies in the sample, to be judged
+_WEAK = -0.5  # skill below which a policy is wrong everywhere, not in single dims
 _WORSE = -0.2  # skill that most of three or four episodes must agree on
 
 
@@ -159,7 +160,7 @@ def _in_one_dim(sample: Sample, declared: Declared) -> Iterator[Finding]:
     rho = _correlation(ours, theirs)
     follows = moves & (rho > _FOLLOWS)
     scaled = follows & ((spread > _WIDE) | (spread < _NARROW * rho)) & ~still
-    if off.any() or scaled.any():
+    if (off.any() or scaled.any()) and _others_are_right(sample, declared, moves & ~off & ~scaled):
         told = [f"{declared.schema.names[i]} by {shift[i]:+.2g} std" for i in np.flatnonzero(off)]
         told += [
             f"{declared.schema.names[i]} {spread[i]:.2g} times as wide"
@@ -176,6 +177,18 @@ def _in_one_dim(sample: Sample, declared: Declared) -> Iterator[Finding]:
             "dataset takes the dataset's",
             evidence={"n_dims": int((off | scaled).sum()), "shift_std": float(np.abs(shift).max())},
         )
+
+
+def _others_are_right(sample: Sample, declared: Declared, others: NDArray[np.bool_]) -> bool:
+    """Whether a dim that is off stands out; not, where all others are far worse than no policy's."""
+    if not sample.trivial or not others.any():
+        return True
+    ours = _by_episode(sample, sample.predicted.values, declared, others)[0].sum()
+    best = min(
+        _by_episode(sample, held[:, None, :], declared, others)[0].sum()
+        for held in sample.trivial.values()
+    )
+    return bool(ours <= (1 - _WEAK) * best)
 
 
 def _unrelated(gain: Estimate) -> Finding:
