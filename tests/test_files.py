@@ -157,6 +157,26 @@ def test_a_broken_table(tmp_path: Path) -> None:
             table.read()
 
 
+def test_no_byte_of_a_tables_footer_ends_the_process(tmp_path: Path) -> None:
+    """Arrow aborts on some broken metadata of columns: an exception that nothing there catches."""
+    columns = {"a": [1, 4], "b": [0.5, 0.25], "name": ["a", "b"], "list": [[1.0, 2.0], [3.0]]}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet", compression="zstd")
+    whole = (tmp_path / "t.parquet").read_bytes()
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    refused = 0
+    for place in range(footer, len(whole) - 8):
+        for bit in (1, 4, 32):
+            spoiled = bytearray(whole)
+            spoiled[place] ^= bit
+            (tmp_path / "t.parquet").write_bytes(spoiled)
+            try:
+                with DOOR.parquet(tmp_path / "t.parquet"):
+                    pass
+            except CheckpointError:
+                refused += 1
+    assert refused > 100
+
+
 # ── writing ───────────────────────────────────────────────────────────
 
 

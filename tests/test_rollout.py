@@ -103,6 +103,10 @@ def outcome(run: Any) -> list[tuple[Any, ...]]:
     return [tuple(row[key] for key in keys) for row in run.record["episodes"]]
 
 
+def flat(rows: list[tuple[Any, ...]]) -> list[Any]:
+    return [value for row in rows for value in row]
+
+
 def stored(run: Any) -> list[StoredRollout]:
     return list(stored_rollouts(run.directory, run.record.episodes))
 
@@ -152,10 +156,11 @@ def test_noise_follows_seed_and_step(
     alone = rollout(config(tmp_path / "a", policy, n_envs="1", n_episodes=3))
     shared = rollout(config(tmp_path / "b", policy, n_envs="3", n_episodes=3))
     later = rollout(config(tmp_path / "c", policy, n_envs="2", n_episodes=2, seed=1001))
-    assert outcome(alone) == outcome(shared)
-    assert outcome(alone)[1:] == outcome(later)
+    # Up to what a matrix product of another batch size rounds differently on some processors.
+    assert flat(outcome(shared)) == pytest.approx(flat(outcome(alone)), rel=1e-5)
+    assert flat(outcome(later)) == pytest.approx(flat(outcome(alone)[1:]), rel=1e-5)
     other = rollout(config(tmp_path / "d", policy, n_envs="3", n_episodes=3, noise_seed=1))
-    assert outcome(other) != outcome(alone)
+    assert flat(outcome(other)) != pytest.approx(flat(outcome(alone)), rel=1e-5)
 
 
 @pytest.fixture

@@ -152,14 +152,15 @@ class Door:
 
         try:
             with self.open(file), pq.ParquetFile(file) as table:
-                sizes = [_memory(group) for group in _groups(table)]
-                needed = sum(sizes) if whole else max(sizes, default=0)
-                if needed > most:
-                    raise self.refuse(
-                        file,
-                        expected=f"tables of at most {most:,} bytes in memory",
-                        found=f"one of {needed:,}",
-                    )
+                for needs in (_declared, _memory):
+                    sizes = [needs(table, i) for i in range(table.metadata.num_row_groups)]
+                    needed = sum(sizes) if whole else max(sizes, default=0)
+                    if needed > most:
+                        raise self.refuse(
+                            file,
+                            expected=f"tables of at most {most:,} bytes in memory",
+                            found=f"one of {needed:,}",
+                        )
                 yield table
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # names of columns, too
             found = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
@@ -242,15 +243,35 @@ def _require_shallow(content: Any) -> None:
     raise ValueError(f"lists or objects nested deeper than {_JSON_DEPTH}")
 
 
-def _groups(table: pq.ParquetFile) -> Iterator[Any]:
-    return (table.metadata.row_group(i) for i in range(table.metadata.num_row_groups))
+def _declared(table: pq.ParquetFile, group: int) -> int:
+    """What a row group says of itself."""
+    return max(0, int(table.metadata.row_group(group).total_byte_size))
 
 
-def _memory(group: Any) -> int:
+def column_chunks(table: pq.ParquetFile, group: int, column: str | None = None) -> list[Any]:
+    """What a row group says of its columns, or of those below one of them.
+
+    Arrow ends the whole process where such metadata is broken, unless a reader meets it first: that
+    one raises.
+
+    Raises:
+        ArrowException, OSError: it is broken.
+    """
+    chosen = None if column is None else [column]
+    next(table.iter_batches(1, row_groups=[group], columns=chosen, use_threads=False), None)
+    paths = [table.schema.column(i).path for i in range(len(table.schema.names))]
+    known = table.metadata.row_group(group)
+    return [
+        known.column(i)
+        for i, path in enumerate(paths)
+        if column is None or f"{path}.".startswith(f"{column}.")
+    ]
+
+
+def _memory(table: pq.ParquetFile, group: int) -> int:
     """About what a row group takes once it is read; what its bytes on disk are is no bound."""
     needed = 0
-    for i in range(group.num_columns):
-        column = group.column(i)
+    for column in column_chunks(table, group):
         size = max(0, column.total_uncompressed_size)
         width = _WIDTHS.get(column.physical_type)
         if width is not None:  # runs of equal values take no room on disk

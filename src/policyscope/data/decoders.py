@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from policyscope.data.files import Folder
+from policyscope.files import column_chunks
 
 Picture = NDArray[np.uint8]
 """[H, W, C]"""
@@ -226,9 +227,10 @@ class StoredPictures:
 
         A picture that stands once in a dictionary may be that of every row.
         """
-        known = self._file.metadata.row_group(group)
-        columns = [known.column(i) for i in range(known.num_columns)]
-        parts = [c for c in columns if f"{c.path_in_schema}.".startswith(f"{self._key}.")]
+        try:
+            parts = column_chunks(self._file, group, self._key)
+        except (pa.ArrowException, OSError):
+            return 1  # which `columns` refuses
         size = sum(max(0, int(c.total_uncompressed_size)) for c in parts)
         return max(1, min(_ROWS, _AT_A_TIME // max(1, size)))
 

@@ -180,7 +180,7 @@ def _in_one_dim(sample: Sample, declared: Declared) -> Iterator[Finding]:
 
 
 def _others_are_right(sample: Sample, declared: Declared, others: NDArray[np.bool_]) -> bool:
-    """Whether a dim that is off stands out; not, where all others are far worse than no policy's."""
+    """Whether a dim that is off stands out: not where all others are far worse than no policy."""
     if not sample.trivial or not others.any():
         return True
     ours = _by_episode(sample, sample.predicted.values, declared, others)[0].sum()
