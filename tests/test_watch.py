@@ -14,6 +14,7 @@ from policyscope.commands.evaluate import evaluate
 from policyscope.engine.progress import EpisodeNews, Watch
 from policyscope.runs.episodes import episode_rows
 from policyscope.views.terminal import TerminalProgress
+from policyscope.views.words import number
 
 
 class Notes(Watch):
@@ -78,3 +79,29 @@ def test_a_pipe_gets_plain_lines(data: Path, tmp_path: Path) -> None:
         "loading the policy",
     ]
     assert "\x1b" not in screen.getvalue()
+
+
+def test_a_log_file_says_each_tenth_or_half_minute_how_far_it_is() -> None:
+    screen, now = io.StringIO(), [0.0]
+    with TerminalProgress(Console(file=screen, width=60), clock=lambda: now[0]) as progress:
+        progress.begin(1000)
+        for frames, seconds in ((60, 10.0), (60, 10.0), (10, 31.0), (10, 5.0), (860, 9.0)):
+            now[0] += seconds
+            progress.advance(frames)
+    assert screen.getvalue().splitlines() == [
+        "predicting 1000 frames",
+        "120/1000 frames, 6.00 frames/s, 0:02:27 left to predict",
+        "130/1000 frames, 2.55 frames/s, 0:05:41 left to predict",
+        "1000/1000 frames, 15.4 frames/s, 0:00:00 left to predict",
+    ]
+
+
+def test_the_lines_of_a_log_file_carry_the_error(data: Path, tmp_path: Path) -> None:
+    screen = io.StringIO()
+    with TerminalProgress(Console(file=screen)) as progress:
+        config = fakes.config_for(data, "repeat_last", tmp_path / "o")
+        record = evaluate(config, progress).record
+        progress.advance(10**6)  # whatever follows the last episode
+    error = record["summary"]["chunk"]["mae"]["value"]
+    shown = f"error over the chunk so far {number(error)} px in 6 episodes"
+    assert shown in screen.getvalue().splitlines()[-1]

@@ -43,6 +43,7 @@ class OfflineInputs:
         episodes: chosen episode indices.
         trained: episodes that the checkpoint says it saw, or None.
         findings: of the preflight.
+        asked: frames about which the policy was asked.
     """
 
     checkpoint: Checkpoint | None
@@ -51,6 +52,7 @@ class OfflineInputs:
     episodes: tuple[int, ...]
     trained: frozenset[int] | None
     findings: tuple[Finding, ...]
+    asked: int = 0
 
     def open_policy(self, config: OfflineOptions) -> Policy:
         """The policy itself, with its weights.

@@ -63,7 +63,7 @@ def check(config: OfflineOptions) -> OfflineInputs:
         n_tasks = len(inputs.source.facts.robot.tasks)
         ablation = measured(ablator.predictions(), sample, known.std, n_tasks=n_tasks)
     found = looked_at(sample, known, ablation)
-    return replace(inputs, findings=(*inputs.findings, *found))
+    return replace(inputs, findings=(*inputs.findings, *found), asked=len(sample.predicted.values))
 
 
 def looked_at(sample: Sample, known: Declared, ablation: Ablation | None) -> list[Finding]:

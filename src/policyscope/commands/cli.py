@@ -288,7 +288,11 @@ def _rollout(config: RolloutConfig) -> int:
     page = render(ReportConfig(str(run.directory), lang=config.lang))
     out = console()
     out.print(rollout_table(run.record))
-    out.print(f"{page}, beside report.png, run.json, steps.parquet, eval_info.json", markup=False)
+    beside = "report.png, run.json, steps.parquet, eval_info.json"
+    beside += ", videos/" if any(row.video for row in run.record.episodes) else ""
+    out.print(f"{page}, beside {beside}", markup=False)
+    if config.record is not None:
+        out.print(f"recorded as a dataset: {config.record}", markup=False)
     return 1 if run.record.errors else 0
 
 
@@ -311,15 +315,14 @@ def _check(config: CheckConfig) -> int:
     import json
 
     from policyscope.commands.check import check
-    from policyscope.views.words import findings_text
+    from policyscope.views.checked import checked_text
 
-    found = check(config).findings
+    inputs = check(config)
+    found = inputs.findings
     if config.json:
         print(json.dumps([finding.to_json() for finding in found], indent=1))
-    elif found:
-        console().print(findings_text(found))
     else:
-        print("no findings")
+        console().print(checked_text(inputs, config))
     return 1 if any(finding.severity != "info" for finding in found) else 0
 
 
@@ -365,40 +368,6 @@ def _report(command: _Report) -> int:
     return 0
 
 
-def _compare(config: CompareConfig) -> int:
-    from policyscope.commands.compare import compare
-    from policyscope.commands.report import write_beside
-    from policyscope.views.compared import files
-    from policyscope.views.compared.text import comparison_text
-    from policyscope.views.language import speaker
-
-    comparison = compare(config)
-    say = speaker(config.lang)
-    write_beside(comparison, config)
-    if config.format == "json":
-        print(files.comparison_json_text(comparison))
-    elif config.format == "markdown":
-        print(files.comparison_markdown(comparison, say), end="")
-    else:
-        console().print(comparison_text(comparison, say))
-    return int(comparison.exit)
-
-
-def _plan(config: PlanConfig) -> int:
-    from policyscope.commands.plan import plan
-
-    plans = plan(config)
-    if config.json:
-        import json
-
-        print(json.dumps([vars(known) for known in plans], indent=1))
-    else:
-        from policyscope.views.compared.text import plan_text
-
-        console().print(plan_text(plans))
-    return 0
-
-
 def _sweep(config: SweepConfig) -> int:
     quiet()
     from policyscope.commands.sweep import sweep
@@ -438,8 +407,8 @@ _RUN: dict[type, Callable[[Any], int]] = {
     RolloutConfig: _rollout,
     CheckEnvConfig: _check_env,
     _Report: _report,
-    CompareConfig: _compare,
-    PlanConfig: _plan,
+    CompareConfig: stored.compare,
+    PlanConfig: stored.plan,
     ImportConfig: stored.take_in,
     CorrelateConfig: stored.correlate,
     SweepConfig: _sweep,

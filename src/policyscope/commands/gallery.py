@@ -9,6 +9,7 @@ from typing import final
 import numpy as np
 
 from policyscope.checks.inputs import ClosedLoopInputs
+from policyscope.commands.streams import chatter_in
 from policyscope.data.source import FrameSource
 from policyscope.engine.episodes import Planned
 from policyscope.engine.progress import Watch
@@ -18,7 +19,7 @@ from policyscope.errors import Finding, UsageError
 from policyscope.metrics.nearest import nearest_demonstration
 from policyscope.runs.chosen import choose, roles
 from policyscope.runs.clips import SIMULATOR, Clip, GrowingClip, write_clips
-from policyscope.runs.directory import VIDEOS, RunDirectory
+from policyscope.runs.directory import LOG, VIDEOS, RunDirectory
 from policyscope.runs.rollouts import StoredRollout
 from policyscope.runs.rows import NearestRow, RolloutRow
 from policyscope.sim.pool import Pool
@@ -54,7 +55,7 @@ def show(
     rows = list(rows)
     shown = choose(rows, config.video)
     if shown:
-        watch.stage(f"drawing {len(shown)} videos")
+        watch.stage(f"drawing {len(shown)} video{'s' if len(shown) > 1 else ''}")
         first = [e for e in roles(rows) if e in shown]
         kept = [*first, *(e for e in shown if e not in first)][:_MOST_CLIPS]
         clips: list[Clip] = []
@@ -81,9 +82,10 @@ def show(
         write_clips(directory.path, clips)
     if config.record is not None:
         watch.stage("recording the rollouts")
-        recorder = _recorder(inputs, Path(config.record).expanduser())
-        again([row.episode for row in rows if row.steps], recorder.episode)
-        recorder.finish()
+        with chatter_in(directory.path / LOG):
+            recorder = _recorder(inputs, Path(config.record).expanduser())
+            again([row.episode for row in rows if row.steps], recorder.episode)
+            recorder.finish()
     return rows, _second_time(odd)
 
 

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from policyscope.commands.streams import console, quiet
-from policyscope.config import CorrelateConfig, ImportConfig, ReportConfig
+from policyscope.config import (
+    CompareConfig,
+    CorrelateConfig,
+    ImportConfig,
+    PlanConfig,
+    ReportConfig,
+)
 
 
 def take_in(config: ImportConfig) -> int:
@@ -34,4 +40,40 @@ def correlate(config: CorrelateConfig) -> int:
         print(study_markdown(study, say), end="")
     else:
         console().print(study_text(study, say))
+    return 0
+
+
+def compare(config: CompareConfig) -> int:
+    """Two runs or more, against the first."""
+    from policyscope.commands.compare import compare as compared
+    from policyscope.commands.report import write_beside
+    from policyscope.views.compared import files
+    from policyscope.views.compared.text import comparison_text
+    from policyscope.views.language import speaker
+
+    comparison = compared(config)
+    say = speaker(config.lang)
+    write_beside(comparison, config)
+    if config.format == "json":
+        print(files.comparison_json_text(comparison))
+    elif config.format == "markdown":
+        print(files.comparison_markdown(comparison, say), end="")
+    else:
+        console().print(comparison_text(comparison, say))
+    return int(comparison.exit)
+
+
+def plan(config: PlanConfig) -> int:
+    """Episodes that a question needs."""
+    from policyscope.commands.plan import plan as planned
+
+    plans = planned(config)
+    if config.json:
+        import json
+
+        print(json.dumps([vars(known) for known in plans], indent=1))
+    else:
+        from policyscope.views.compared.text import plan_text
+
+        console().print(plan_text(plans))
     return 0

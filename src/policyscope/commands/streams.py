@@ -6,11 +6,15 @@ import contextlib
 import io
 import os
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from policyscope.errors import PolicyscopeError, RefusedError, visible
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from rich.console import Console
 
 
@@ -40,7 +44,42 @@ def console(*, stderr: bool = False) -> Console:
     """A terminal on which nothing acts but what we mean to."""
     from policyscope.views.console import Terminal
 
-    return Terminal(stderr=stderr, highlight=False)
+    if not stderr:
+        return Terminal(highlight=False)
+    return Terminal(file=_of_its_own(sys.stderr), highlight=False)
+
+
+def _of_its_own(stream: TextIO) -> TextIO:
+    """The same place under another number, which `chatter_in` does not lead elsewhere."""
+    try:
+        return os.fdopen(
+            os.dup(stream.fileno()), "w", encoding=stream.encoding, errors="backslashreplace"
+        )
+    except (OSError, ValueError):  # no file is behind it
+        return stream
+
+
+@contextlib.contextmanager
+def chatter_in(log: Path) -> Iterator[None]:
+    """Lead what libraries and their encoders say to a file, whatever they say it through.
+
+    Args:
+        log: the file, which is added to. It is not there where nothing was said.
+    """
+    with contextlib.ExitStack() as stack:
+        said = stack.enter_context(open(log, "a", encoding="utf-8"))  # noqa: PTH123
+        for number in (1, 2):
+            with contextlib.suppress(OSError):  # closed
+                kept = os.dup(number)
+                os.dup2(said.fileno(), number)
+                stack.callback(os.close, kept)
+                stack.callback(os.dup2, kept, number)
+        stack.enter_context(contextlib.redirect_stdout(said))
+        stack.enter_context(contextlib.redirect_stderr(said))
+        stack.callback(said.flush)
+        yield
+    if not log.stat().st_size:
+        log.unlink()
 
 
 def complain(error: PolicyscopeError) -> None:

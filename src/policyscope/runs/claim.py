@@ -23,7 +23,7 @@ LOCK = ".policyscope.lock"
 _MARK = {"policyscope": "this folder holds what policyscope wrote; it may replace its own files"}
 _DOOR = Door(OutputError, "another --output_dir")
 _OWN = {
-    "": r"(run|eval_info|bench|sweep)\.json|(predictions|by_episode|clips|steps)\.parquet"
+    "": r"(run|eval_info|bench|sweep)\.json|run\.log|(predictions|by_episode|clips|steps)\.parquet"
     r"|sums\.safetensors|live\.rrd|(report|bench)\.png|(report|sweep)\.html|\.policyscope",
     "parts": r"(episode|calls|rows)-\d{6,}\.(parquet|npz)|(plan|batch_size)\.json",
     "frames": r"\d{6,}\.png",

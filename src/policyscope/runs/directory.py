@@ -39,6 +39,7 @@ from policyscope.runs.tables import (
 )
 
 RECORD = "run.json"
+LOG = "run.log"
 CLIPS = "clips.parquet"
 SUMS = "sums.safetensors"
 RECORDING = "live.rrd"

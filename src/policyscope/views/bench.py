@@ -39,12 +39,13 @@ def budget_line(budget: Budget, steps: Times | None) -> str:
 def bench_table(record: BenchRecord) -> Group:
     """Latency and throughput for the terminal."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
+
+    from policyscope.views.console import plain_table
 
     parts: list[Any] = []
     for road in record.roads:
-        latency = Table(title=f"latency at batch 1, ms ({road.name})", title_justify="left")
+        latency = plain_table(f"Latency in ms at batch 1 ({road.name})")
         for column in ("", "n", "min", "p50", "p90", "p95", "p99", "max"):
             latency.add_column(column, justify="left" if not column else "right")
         for label, known in (
@@ -57,7 +58,7 @@ def bench_table(record: BenchRecord) -> Group:
                 cells = (known.min_ms, known.p50_ms, *tails)
                 shown = [number(c) for c in cells]
                 latency.add_row(label, str(known.n), *shown)
-        rate = Table(title=f"throughput ({road.name})", title_justify="left")
+        rate = plain_table(f"Throughput ({road.name})")
         for column in ("batch", "model call ms", "samples/s", "with processors"):
             rate.add_column(column, justify="right")
         for row in road.throughput:

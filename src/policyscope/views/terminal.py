@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from datetime import timedelta
 from types import TracebackType
 from typing import Self, final
 
@@ -24,7 +27,9 @@ from policyscope.engine.progress import EpisodeNews, Watch
 from policyscope.runs.rows import RolloutRow
 from policyscope.runs.values import Rate
 from policyscope.views.offline.words import BASELINE_NAMES
-from policyscope.views.words import number, ratio, unit_name
+from policyscope.views.words import counted, number, ratio, unit_name
+
+_SILENCE_S = 30.0  # a log file says no less often than this that a run goes on
 
 
 @final
@@ -35,10 +40,20 @@ class _Rate(ProgressColumn):
 
 @final
 class TerminalProgress(Watch):
-    """A dashboard that is redrawn in place; on anything but a terminal, plain lines."""
+    """A dashboard that is redrawn in place; on anything but a terminal, plain lines.
 
-    def __init__(self, console: Console) -> None:
+    Such a line stands after each tenth of the frames, and where that takes longer, each 30 s.
+
+    Args:
+        console: where it is shown.
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
+        self._clock = clock
+        self._done = self._total = 0
+        self._said_at = self._began = clock()
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -86,12 +101,32 @@ class TerminalProgress(Watch):
         """See `Watch`."""
         self._bar.remove_task(self._task)
         self._task = self._bar.add_task("predicting", total=total)
+        self._done, self._total = 0, total
+        self._said_at = self._began = self._clock()
         if not self._console.is_terminal:
             self._console.print(f"predicting {total} frames", highlight=False)
 
     def advance(self, n_frames: int) -> None:
         """See `Watch`."""
         self._bar.advance(self._task, n_frames)
+        before, self._done = self._done, self._done + n_frames
+        now = self._clock()
+        tenth = self._done * 10 // max(self._total, 1) > before * 10 // max(self._total, 1)
+        if self._console.is_terminal or not (tenth or now - self._said_at >= _SILENCE_S):
+            return
+        self._said_at = now
+        self._console.print(self._line(now - self._began), highlight=False, soft_wrap=True)
+
+    def _line(self, elapsed_s: float) -> str:
+        """How far a run is, for a file."""
+        rate = self._done / max(elapsed_s, 1e-9)
+        left = timedelta(seconds=round((self._total - self._done) / rate))
+        line = f"{self._done}/{self._total} frames, {number(rate)} frames/s, {left} left to predict"
+        if self._news is None:
+            return line
+        known = self._news
+        error = f"{number(known.running_error)} {unit_name(known.unit)}"
+        return f"{line}; error over the chunk so far {error} in {counted(known.n_episodes)}"
 
     def scored(self, news: EpisodeNews) -> None:
         """See `Watch`."""
@@ -106,7 +141,7 @@ def _standings(news: EpisodeNews, worst: EpisodeNews) -> Table:
     table.add_row(
         Text("error over the chunk so far", style="dim"),
         Text(f"{number(news.running_error)} {unit}", style="bold"),
-        Text(f"{news.n_episodes} episode{'s' if news.n_episodes != 1 else ''}", style="dim"),
+        Text(counted(news.n_episodes), style="dim"),
     )
     skill = news.running_skill
     table.add_row(

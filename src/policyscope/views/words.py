@@ -131,3 +131,8 @@ def code_span(text: str) -> str:
     longest = max(map(len, re.findall("`+", shown)), default=0)
     fence = "`" * (longest + 1)
     return f"{fence} {shown} {fence}" if longest or not shown.strip() else f"{fence}{shown}{fence}"
+
+
+def counted(n: int, what: str = "episode") -> str:
+    """A number of things: ``1 episode``, ``3 episodes``."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"

@@ -21,6 +21,7 @@ from policyscope.views.compared.words import (
     unit_text,
     verdict_line,
 )
+from policyscope.views.console import plain_table
 from policyscope.views.language import Say, english
 from policyscope.views.words import number
 
@@ -70,7 +71,7 @@ def _one(comparison: Comparison, compared: Compared, say: Say) -> list[Renderabl
 
 
 def _table(title: str, rows: list[Row], say: Say, *, named: bool = False) -> Table:
-    table = Table(title=title, box=None, title_justify="left", title_style="dim", padding=(0, 2))
+    table = plain_table(title)
     table.add_column("", justify="left")
     for column in ("A", "B", "", "B / A", ""):
         table.add_column(column, justify="right" if column != "" else "left", no_wrap=True)
@@ -89,7 +90,7 @@ def _table(title: str, rows: list[Row], say: Say, *, named: bool = False) -> Tab
 
 def _tasks(compared: Compared, say: Say) -> Table:
     assert compared.closed_loop is not None
-    table = Table(title=say("By task"), box=None, title_justify="left", title_style="dim")
+    table = plain_table(say("By task"))
     for column in ("", "A", "B", say("points")):
         table.add_column(column, no_wrap=True)
     for task, known in compared.closed_loop.by_task:
@@ -110,7 +111,7 @@ def plan_text(plans: tuple[Plan, ...], say: Say = english) -> RenderableType:
             rate=f"{first.rate_from:g}",
         )
     )
-    table = Table(box=None, padding=(0, 2))
+    table = plain_table()
     for column in (say("design"), say("episodes of each run"), say("chance of an answer"), ""):
         table.add_column(column)
     designs = {

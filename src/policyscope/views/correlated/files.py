@@ -6,13 +6,12 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from policyscope.checks.study import ALL, WITHIN, Look, Study
 from policyscope.metrics.correlation import COEFFICIENTS
+from policyscope.views.console import plain_table
 from policyscope.views.correlated.words import (
     WORDS,
     chance,
@@ -141,13 +140,7 @@ def study_text(study: Study, say: Say = english) -> RenderableType:
     for look in study.looks:
         if look.group not in (ALL, WITHIN):
             continue
-        table = Table(
-            box=SIMPLE_HEAD,
-            show_edge=False,
-            pad_edge=False,
-            title=Text(f"\n{title(look, say)}", style="italic"),
-            title_justify="left",
-        )
+        table = plain_table(title(look, say))
         for column in ("number", "Pearson", "Spearman", "p", "MMRV", "verdict"):
             left = column in ("number", "verdict")
             table.add_column(say(column), justify="left" if left else "right", no_wrap=True)

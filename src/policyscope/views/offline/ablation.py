@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from policyscope.runs.values import AblatedInput, Ablation
+from policyscope.views.console import plain_table
 from policyscope.views.language import Say, english
 from policyscope.views.words import interval, ratio
 
@@ -36,12 +35,7 @@ def ablation_rows(known: Ablation, say: Say = english) -> list[tuple[str, str, s
 
 def ablation_table(known: Ablation) -> Group:
     """For the terminal."""
-    table = Table(
-        box=SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        title=Text("\nWhat the policy uses", style="italic"),
-    )
+    table = plain_table("What the policy uses")
     table.add_column("input")
     table.add_column("")
     table.add_column("prediction moves by (std)", justify="right", no_wrap=True)

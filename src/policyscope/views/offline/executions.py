@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from policyscope.runs.content import OfflineRecord
 from policyscope.runs.rows import ExecutionRow
+from policyscope.views.console import plain_table
 from policyscope.views.language import Say, english
 from policyscope.views.offline.words import BASELINE_NAMES, error_metric
 from policyscope.views.words import interval, number, ratio, unit_name
@@ -79,7 +78,7 @@ def execution_text(
 ) -> Group:
     """For the terminal."""
     titles, cells = execution_table(record, rows, say)
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = plain_table()
     for i, title in enumerate(titles):
         table.add_column(title, justify="right" if i else "left", no_wrap=i < 2)
     for row in cells:

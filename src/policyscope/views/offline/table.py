@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -10,6 +9,7 @@ from rich.text import Text
 from policyscope.runs.content import OfflineRecord
 from policyscope.runs.parts import SCOPES
 from policyscope.runs.values import Value
+from policyscope.views.console import plain_table
 from policyscope.views.offline.ablation import ablation_table
 from policyscope.views.offline.claims import (
     claims,
@@ -58,16 +58,10 @@ def run_table(record: OfflineRecord) -> RenderableType:
     return Group(*parts)
 
 
-def _table(title: str) -> Table:
-    return Table(
-        box=SIMPLE_HEAD, show_edge=False, pad_edge=False, title=Text(f"\n{title}", style="italic")
-    )
-
-
 def _errors(record: OfflineRecord) -> Table:
     metric, unit = error_metric(record)
     titles = scope_titles(record)
-    table = _table(f"MAE in {unit} [95 % interval]")
+    table = plain_table(f"MAE in {unit} [95 % interval]")
     table.add_column("")
     for scope in SCOPES:
         table.add_column(titles[scope], justify="right")
@@ -86,7 +80,7 @@ def _errors(record: OfflineRecord) -> Table:
 
 
 def _skills(record: OfflineRecord) -> Table:
-    table = _table("Skill = 1 − MSE / MSE of the baseline")
+    table = plain_table("Skill = 1 − MSE / MSE of the baseline")
     table.add_column("against")
     for scope in SCOPES:
         table.add_column(scope_titles(record)[scope], justify="right")
@@ -107,7 +101,7 @@ def _dims(record: OfflineRecord) -> Table:
     rows = worst_dims(record)
     shown = rows[:_MOST_DIMS]
     more = f", worst {len(shown)} of {len(rows)}" if len(rows) > len(shown) else ""
-    table = _table(f"Error and skill by dim over the chunk{more}")
+    table = plain_table(f"Error and skill by dim over the chunk{more}")
     table.add_column("dim", no_wrap=True)
     table.add_column("MAE", justify="right", no_wrap=True)
     table.add_column("in std", justify="right")
@@ -138,7 +132,7 @@ def _limbs(record: OfflineRecord) -> list[Table]:
     ):
         if not rows:
             continue
-        table = _table(title)
+        table = plain_table(title)
         table.padding = (0, 0)  # seven columns in 80 letters
         table.add_column("", no_wrap=True)
         for i, name in enumerate(titles):
@@ -166,7 +160,7 @@ def _latency(record: OfflineRecord) -> RenderableType:
     )
     if not any(known for _, known in kinds):
         return Text(f"No latency: not timed. Throughput: {speed}.")
-    table = _table(f"Latency in ms at batch 1 on {record.environment.device_name}")
+    table = plain_table(f"Latency in ms at batch 1 on {record.environment.device_name}")
     for title in ("", "n", "min", "mean", "p50", "p95", "p99", "max"):
         table.add_column(title, justify="left" if not title else "right")
     for name, known in kinds:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from policyscope.runs.content import RolloutRecord
+from policyscope.views.console import plain_table
 from policyscope.views.rollout.words import (
     detectable_line,
     headline,
@@ -40,7 +40,7 @@ def rollout_table(record: RolloutRecord) -> RenderableType:
 
 def _rewards(record: RolloutRecord) -> Table:
     known = record.closed_loop
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = plain_table()
     table.add_column("mean over episodes")
     table.add_column("[95 % interval]", justify="right")
     for title, mean in (
@@ -57,12 +57,7 @@ def _tasks(record: RolloutRecord) -> Table:
     rows = sorted(record.by_task, key=lambda row: (row.rate or 0.0, row.task_id))
     shown = rows[:_MOST_TASKS]
     more = f", worst {len(shown)} of {len(rows)}" if len(rows) > len(shown) else ""
-    table = Table(
-        box=SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        title=Text(f"\nSuccess by task{more}", style="italic"),
-    )
+    table = plain_table(f"Success by task{more}")
     table.add_column("task")
     table.add_column("success", justify="right")
     table.add_column("max reward", justify="right")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from policyscope.runs.sweep import SweepRecord, SweepRow
+from policyscope.views.console import plain_table
 from policyscope.views.offline.words import BASELINE_NAMES, CAVEAT
 from policyscope.views.sweep.words import (
     best_lines,
@@ -27,15 +26,9 @@ def sweep_table(record: SweepRecord) -> RenderableType:
     alike: dict[str, set[str]] = {best.measure: set(best.alike) for best in record.best}
     scopes = scope_names(record)
     measures = [*_SHOWN, *(["success"] if record.env else [])]
-    table = Table(
-        box=SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        title=Text(
-            f"MAE in {unit_name(record.unit)}, skill against {BASELINE_NAMES[record.against]} "
-            "[95 % interval]; ● not told apart from the best",
-            style="italic",
-        ),
+    table = plain_table(
+        f"MAE in {unit_name(record.unit)}, skill against {BASELINE_NAMES[record.against]} "
+        "[95 % interval]; ● not told apart from the best"
     )
     table.add_column("checkpoint")
     for measure in measures:
