@@ -188,6 +188,64 @@ def test_the_player_plays_scrubs_and_steps(opened: Opened) -> None:
 
 
 @at_all_widths
+def test_keys_are_the_players_while_it_is_in_view(opened: Opened) -> None:
+    page = opened.page
+    last = page.evaluate("page.player.episode.n_frames") - 1
+    page.keyboard.press("ArrowRight")  # at the verdict: nobody sees the player
+    assert opened.frame() == 0
+    page.locator("[data-actions]").scroll_into_view_if_needed()
+    page.get_by_role("button", name="one frame on").click()
+    page.keyboard.press("ArrowRight")
+    assert opened.frame() == 2
+    scrolled = page.evaluate("scrollY")
+    page.keyboard.press("End")
+    page.wait_for_timeout(100)
+    assert opened.frame() == last
+    assert page.evaluate("scrollY") == scrolled
+    page.keyboard.press("Home")
+    page.keyboard.press("Space")  # the button has the focus, and is not pressed again
+    opened.until("page.player.frame >= 2")
+    page.keyboard.press("Space")
+    assert page.evaluate("page.player.timer") is None
+    before = page.evaluate("page.player.episode.index")
+    page.keyboard.press("n")
+    assert page.evaluate("page.player.episode.index") != before
+    page.locator("[data-speed]").focus()  # a field keeps its own keys
+    page.keyboard.press("ArrowRight")
+    assert opened.frame() == 0
+    strip = page.locator("[data-errors]")
+    assert "error of the chunk of each frame" in page.locator("[data-errors-label]").inner_text()
+    box = strip.bounding_box()
+    assert box is not None
+    strip.click(position={"x": box["width"] / 2, "y": box["height"] / 2})
+    n = page.evaluate("page.player.episode.n_frames")
+    assert abs(opened.frame() - (n - 1) / 2) <= 1
+    plot = page.locator("[data-actions] svg").last
+    box = plot.bounding_box()
+    assert box is not None
+    plot.click(position={"x": box["width"] - 11, "y": box["height"] / 2})
+    assert opened.frame() >= n - 2
+
+
+@at_all_widths
+def test_the_bar_of_the_player_covers_no_button(opened: Opened) -> None:
+    page = opened.page
+    for share in (0.2, 0.35, 0.5):  # of the window, that the player has come in from below
+        page.evaluate(
+            "(share) => scrollBy(0, document.querySelector('[data-player]')"
+            ".getBoundingClientRect().top - innerHeight * (1 - share))",
+            share,
+        )
+        page.wait_for_timeout(400)
+        covered = page.evaluate(
+            "() => { const bar = document.querySelector('.transport').getBoundingClientRect();"
+            "return [...document.querySelectorAll('[data-preset], [data-episode]')]"
+            ".some((b) => b.getBoundingClientRect().bottom > bar.top); }"
+        )
+        assert not covered
+
+
+@at_all_widths
 def test_units_switch_in_place(opened: Opened, run: Path) -> None:
     page = opened.page
     opened.show_everything()

@@ -46,7 +46,8 @@ class Player {
     }
     this.find("scrub").addEventListener("input", (event) => this.seek(Number(event.target.value)));
     this.find("all-dims").addEventListener("change", () => this.drawActions());
-    box.addEventListener("keydown", (event) => this.press(event));
+    for (const kind of ["pointerdown", "pointermove"]) this.find("errors").addEventListener(kind, (event) => this.scratch(event));
+    document.addEventListener("keydown", (event) => this.press(event));
     let width = box.clientWidth;
     new ResizeObserver(() => {
       if (Math.abs(box.clientWidth - width) < 2) return;
@@ -60,9 +61,15 @@ class Player {
 
   // ── episodes ──
 
-  open(index, scroll = false) {
+  // With `scroll`: from elsewhere on the page, so that the player comes into view and gets the keys.
+  open(index, scroll = false, frame = 0, why = "") {
     const episode = this.data.episodes.find((e) => e.index === index);
-    if (scroll) this.box.closest("section").scrollIntoView({ block: "start" });
+    if (scroll) {
+      this.box.closest("section").scrollIntoView({ block: "start" });
+      this.box.focus({ preventScroll: true });
+    }
+    this.find("why").textContent = why;
+    this.find("why").hidden = !why;
     if (!episode) {
       this.say(t("The actions of episode {episode} are not in this page, to keep it below 15 MB; they are in predictions.parquet.", { episode: index }));
       return;
@@ -92,7 +99,7 @@ class Player {
     this.say(episode.left_out);
     const scrub = this.find("scrub");
     scrub.max = episode.n_frames - 1;
-    this.frame = 0;
+    this.frame = frame;
     for (const button of this.box.querySelectorAll("[data-preset]")) {
       button.setAttribute("aria-pressed", String(button.dataset.preset === episode.role));
     }
@@ -148,25 +155,36 @@ class Player {
       else this.timer = requestAnimationFrame(tick);
     };
     this.timer = requestAnimationFrame(tick);
-    this.label("❚❚", t("pause"));
+    this.label("M1 0h4v14H1zM9 0h4v14H9z", t("pause"));
   }
 
   pause() {
     if (this.timer) cancelAnimationFrame(this.timer);
     this.timer = null;
-    this.label("▶", t("play"));
+    this.label("M2 0v14l12-7z", t("play"));
   }
 
   label(sign, text) {
     const button = this.find("play");
-    button.textContent = sign;
+    button.querySelector("path").setAttribute("d", sign);
     button.setAttribute("aria-label", text);
+    button.title = `${text} (${t("space")})`;
   }
 
+  inView() {
+    const { top, bottom } = this.box.getBoundingClientRect();
+    return top < innerHeight * 0.75 && bottom > innerHeight * 0.25;
+  }
+
+  // Keys are the player's while it is in view, wherever on the page the last click was; fields keep
+  // those that they need themselves, and a button outside of the player its space.
   press(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const inField = event.target.matches("select, button, input[type=checkbox]");
-    const onScrub = event.target === this.find("scrub");
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    const { target, key } = event;
+    const inside = this.box.contains(target);
+    if (!inside && (!this.inView() || target.closest(".scroll, pre"))) return;
+    if (target !== this.find("scrub") && target.matches("select, textarea, input:not([type=checkbox])")) return;
+    if (key === " " && (target.matches("input[type=checkbox]") || (!inside && target.matches("button, summary, a, [tabindex]")))) return;
     const jump = event.shiftKey ? 10 : 1;
     const list = this.data.episodes;
     const next = (by) => this.open(list[(list.indexOf(this.episode) + by + list.length) % list.length].index);
@@ -179,10 +197,17 @@ class Player {
       Home: () => this.seek(0), End: () => this.seek(this.episode.n_frames - 1),
       "+": () => faster(1), "-": () => faster(-1), n: () => next(1), p: () => next(-1),
     };
-    const action = actions[event.key];
-    if (!action || (inField && !"+-".includes(event.key)) || (onScrub && event.key === "Home")) return;
+    const action = actions[key];
+    if (!action) return;
     event.preventDefault();
     action();
+  }
+
+  // A press on the strip above the scrub bar, or a drag along it.
+  scratch(event) {
+    if (event.type === "pointermove" && !event.buttons) return;
+    const { left, width } = this.find("errors").getBoundingClientRect();
+    this.seek(Math.round(((event.clientX - left) / width) * (this.episode.n_frames - 1)));
   }
 
   // ── pictures ──
@@ -407,7 +432,13 @@ class Player {
     const known = [...values].flatMap((v, i) => (Number.isFinite(v) ? [[i, v]] : []));
     const area = d3.area().x(([i]) => (1000 * i) / n).y0(100).y1(([, v]) => 100 - (95 * (v - bottom)) / span);
     box.innerHTML = `<svg viewBox="0 0 1000 100" preserveAspectRatio="none"><path d="${area(known) ?? ""}" fill="var(--policy)" fill-opacity=".35"/></svg>`;
-    box.title = reward ? t("reward of each step") : t("error of the chunk of each frame");
+    const scaled = values === this.arrays.errors.normalized;
+    const most = `${number(d3.max(values))}${reward ? "" : ` ${scaled ? t("std") : this.data.one_unit}`}`;
+    this.nameErrors(reward ? t("reward of each step, at most {most}", { most }) : t("error of the chunk of each frame, at most {most}", { most }));
+  }
+
+  nameErrors(text) {
+    this.find("errors-label").textContent = text;
   }
 
   // Of a comparison: a line for each policy.
@@ -419,7 +450,7 @@ class Player {
     const known = (values) => [...values].flatMap((v, i) => (Number.isFinite(v) ? [[i, v]] : []));
     box.innerHTML = `<svg viewBox="0 0 1000 100" preserveAspectRatio="none">${lines.map((values, i) =>
       `<path d="${line(known(values)) ?? ""}" fill="none" stroke="var(--${LAYERS[i % LAYERS.length]})" stroke-width="1.5" vector-effect="non-scaling-stroke"/>`).join("")}</svg>`;
-    box.title = this.arrays.demonstrated ? t("error of the chunk of each frame") : t("reward of each step");
+    this.nameErrors(this.arrays.demonstrated ? t("error of the chunk of each frame") : t("reward of each step"));
   }
 
   drawLegend() {
