@@ -34,7 +34,7 @@ from policyscope.errors import UsageError
 from policyscope.policies.series import find
 from policyscope.runs.record import read_complete
 from policyscope.runs.rows import RolloutRow
-from policyscope.runs.sweep import SweepRecord, read_sweep
+from policyscope.runs.sweep import SweepRecord, read_sweep, write_sweep
 from policyscope.runs.values import Success
 from policyscope.views.language import catalogue
 from policyscope.views.sweep.words import MEASURES, STATUS, best_line
@@ -469,6 +469,41 @@ def test_a_run_outside_the_sweep_is_no_part_of_its_record() -> None:
         content["checkpoints"][0]["run"] = run
         with pytest.raises(ValueError, match="run"):
             SweepRecord.model_validate(content)
+
+
+def test_a_stored_sweep_is_drawn_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_sweep(tmp_path, _swept(("a", "b")))
+    with pytest.raises(SystemExit) as end:
+        main(["report", str(tmp_path), "--lang", "zh"])
+    assert end.value.code == 0
+    assert "MAE in px, skill against hold state" in capsys.readouterr().out
+    assert 'lang="zh-Hans"' in (tmp_path / "sweep.html").read_text()
+
+
+def test_a_page_of_somebody_else_is_not_drawn_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_sweep(tmp_path, _swept(("a",)))
+    (tmp_path / "sweep.html").write_text("my notes")
+    with pytest.raises(SystemExit) as end:
+        main(["report", str(tmp_path)])
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("error: ")
+    assert (tmp_path / "sweep.html").read_text() == "my notes"
+
+
+@pytest.mark.parametrize("key", ["against", "metric", "status", "schema_version"])
+def test_a_sweep_that_says_what_no_sweep_says_is_one_line(
+    key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = {**_swept(("a",)).to_json(), key: "<b>"}
+    (tmp_path / "sweep.json").write_text(json.dumps(content))
+    with pytest.raises(SystemExit) as end:
+        main(["report", str(tmp_path)])
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert key in said
+    assert said.count("\n") == 1
 
 
 # ── trackers ──────────────────────────────────────────────────────────

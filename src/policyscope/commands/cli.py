@@ -361,6 +361,8 @@ def _report(command: _Report) -> int:
             fix="policyscope report DIR",
         )
     run = command.runs[0]
+    if command.model_card is None and stored.is_sweep(run):
+        return stored.sweep(run, command.lang)
     page = render(ReportConfig(run, command.report, command.lang, command.model_card))
     record = read_complete(Path(run).expanduser())
     out.print(rollout_table(record) if record.kind == "rollout" else run_table(record))

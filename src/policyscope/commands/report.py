@@ -20,10 +20,12 @@ from policyscope.runs.episodes import episode_rows, rollout_rows
 from policyscope.runs.record import read_complete, read_record
 from policyscope.runs.rollouts import stored_rollouts
 from policyscope.runs.rows import EpisodeRow
+from policyscope.runs.sweep import SWEEP_PAGE, SweepRecord, read_sweep
 from policyscope.views.offline.page import write_page
 from policyscope.views.offline.picture import draw_picture
 from policyscope.views.rollout.page import write_rollout_page
 from policyscope.views.rollout.picture import draw_rollout
+from policyscope.views.sweep.page import write_sweep_page
 
 _TITLE, _SOFTWARE = b"<title>policyscope: ", b"Software\0policyscope"
 
@@ -62,6 +64,21 @@ def _rendered(path: Path, record: OfflineRecord | RolloutRecord, config: ReportC
     clips = read_clips(path)  # what can't be read is said before anything is drawn
     draw_picture(directory, record, rows)
     return write_page(directory, record, rows, chosen, clips, config.lang)
+
+
+def render_sweep(directory: Path, lang: Language) -> tuple[Path, SweepRecord]:
+    """Draw ``sweep.html`` of a sweep again, as it stands.
+
+    Returns:
+        The path of the page, and the sweep.
+
+    Raises:
+        OutputError: the record can't be read, or another sweep is writing there.
+    """
+    record = read_sweep(directory)
+    with held(directory):
+        _require_ours(directory / SWEEP_PAGE, _TITLE, "sweep")
+        return write_sweep_page(directory, record, lang), record
 
 
 def render_together(runs: tuple[str, ...], output: str, lang: Language = "en") -> Path:

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from policyscope.commands.streams import console, quiet
 from policyscope.config import (
     CompareConfig,
     CorrelateConfig,
     ImportConfig,
+    Language,
     PlanConfig,
     ReportConfig,
 )
+
+
+def is_sweep(run: str) -> bool:
+    """Whether a directory holds a sweep, not a run."""
+    from policyscope.runs.sweep import SWEEP
+
+    return os.path.lexists(Path(run).expanduser() / SWEEP)
+
+
+def sweep(run: str, lang: Language) -> int:
+    """A sweep, drawn again."""
+    from policyscope.commands.report import render_sweep
+    from policyscope.runs.sweep import SWEEP
+    from policyscope.views.sweep.table import sweep_table
+
+    page, record = render_sweep(Path(run).expanduser(), lang)
+    out = console()
+    out.print(sweep_table(record))
+    out.print(f"{page}, beside {SWEEP}", markup=False)
+    return 0
 
 
 def take_in(config: ImportConfig) -> int:

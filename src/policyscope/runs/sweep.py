@@ -97,7 +97,7 @@ class SweepRecord(Part):
     unit: str
     chunk_size: Whole
     n_action_steps: Whole
-    against: str
+    against: Literal["hold_state", "zero", "repeat_last", "dataset_mean"]
     """The baseline of the skill."""
     env: str | None = None
     """The simulator of the closed loop."""
