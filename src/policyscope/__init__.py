@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from policyscope.commands.rollout import rollout
     from policyscope.commands.session import Run
     from policyscope.commands.sweep import sweep
+    from policyscope.commands.trial import check_dataset
     from policyscope.config import (
         CheckConfig,
         DatasetConfig,
@@ -75,6 +76,7 @@ _HOME = {
     "SweepConfig": "config",
     "Watch": "engine.progress",
     "check": "commands.check",
+    "check_dataset": "commands.trial",
     "check_environment": "sim.conformance",
     "evaluate": "commands.evaluate",
     "import_run": "commands.importing",
@@ -110,6 +112,7 @@ __all__ = [
     "SweepConfig",
     "Watch",
     "check",
+    "check_dataset",
     "check_environment",
     "evaluate",
     "import_run",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, final
 
 import tyro
 
-from policyscope.commands import stored
+from policyscope.commands import checking, stored
 from policyscope.commands.streams import (
     close_stdout,
     complain,
@@ -48,7 +48,6 @@ from policyscope.errors import (
     InputError,
     PolicyscopeError,
     UsageError,
-    errors_in,
     first_line,
     visible,
 )
@@ -70,6 +69,7 @@ units, against trivial baselines, with honest intervals.
   policyscope demo
   policyscope eval --policy.path DIR --dataset.repo_id lerobot/pusht
   policyscope eval --policy.type hold_state --dataset.repo_id my/data --dataset.root DIR
+  policyscope check --dataset.repo_id lerobot/pusht
   policyscope bench --policy.path DIR --dataset.repo_id lerobot/pusht
   policyscope rollout --policy.path DIR --env.type pusht --n_episodes 50
   policyscope sweep 'outputs/train/x/checkpoints/*/pretrained_model' --dataset.repo_id you/data
@@ -296,36 +296,6 @@ def _rollout(config: RolloutConfig) -> int:
     return 1 if run.record.errors else 0
 
 
-def _check_env(command: CheckEnvConfig) -> int:
-    quiet()
-    from policyscope.sim.conformance import check_environment
-    from policyscope.views.words import findings_text
-
-    findings = check_environment(command.env)
-    broken = errors_in(findings)
-    if findings:
-        console().print(findings_text(findings))
-    if not broken:
-        print("the environment keeps the contract" + (", but for these" if findings else ""))
-    return 1 if broken else 0
-
-
-def _check(config: CheckConfig) -> int:
-    quiet()
-    import json
-
-    from policyscope.commands.check import check
-    from policyscope.views.checked import checked_text
-
-    inputs = check(config)
-    found = inputs.findings
-    if config.json:
-        print(json.dumps([finding.to_json() for finding in found], indent=1))
-    else:
-        console().print(checked_text(inputs, config))
-    return 1 if any(finding.severity != "info" for finding in found) else 0
-
-
 def _bench(config: BenchConfig) -> int:
     quiet()
     from policyscope.commands.bench import bench
@@ -404,10 +374,10 @@ def _execute(config: ExecuteConfig) -> int:
 _RUN: dict[type, Callable[[Any], int]] = {
     DemoConfig: _demo,
     EvalConfig: _eval,
-    CheckConfig: _check,
+    CheckConfig: checking.check,
     BenchConfig: _bench,
     RolloutConfig: _rollout,
-    CheckEnvConfig: _check_env,
+    CheckEnvConfig: checking.check_environment,
     _Report: _report,
     CompareConfig: stored.compare,
     PlanConfig: stored.plan,

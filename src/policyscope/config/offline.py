@@ -110,6 +110,10 @@ class CheckConfig(OfflineOptions):
 
     policyscope check --policy.path DIR --dataset.repo_id lerobot/pusht --dataset.root DATA
 
+    Without a policy the dataset itself is on trial: statistics, clocks, jumps, lag, copies, videos.
+
+    policyscope check --dataset.repo_id lerobot/pusht --html dataset.html
+
     Exit status: 0 no findings but hints; 1 warnings or errors; 2 bad usage or input.
     """
 
@@ -120,10 +124,26 @@ class CheckConfig(OfflineOptions):
     episode, then with another instruction: is any of these ignored?"""
     json: bool = False
     """Print the findings as JSON."""
+    html: str | None = None
+    """Without a policy: also write a page that shows what was found, with a player."""
+    lang: Language = "en"
+    """Language of the page."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(("--frames", self.frames, 0))
+        if self.html is not None and not self.without_policy:
+            raise UsageError(
+                "--html",
+                expected="a dataset without a policy, whose demonstrations the page shows",
+                found="a policy",
+                fix="policyscope eval writes the page of a policy",
+            )
+
+    @property
+    def without_policy(self) -> bool:
+        """Whether the dataset itself is on trial."""
+        return self.policy.path is None and self.policy.type is None
 
 
 @final

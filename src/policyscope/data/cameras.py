@@ -10,12 +10,14 @@ from typing import Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
+from policyscope.actions.spaces import FloatArray
 from policyscope.data.decoders import (
     Decoder,
     Picture,
     PyavDecoder,
     StoredPictures,
     TorchcodecDecoder,
+    packet_times,
     short_groups,
 )
 from policyscope.data.files import Folder, unreadable
@@ -71,6 +73,7 @@ class Cameras:
         self._episode, self._kept = episode, kept
         self._decoders: dict[tuple[str, int], tuple[str, Decoder]] = {}
         self._stored: dict[tuple[str, int], tuple[str, StoredPictures]] = {}
+        self._times: tuple[str, FloatArray] | None = None
 
     def files(self, episodes: Sequence[int]) -> set[str]:
         """The videos in which the episodes' pictures are.
@@ -79,6 +82,20 @@ class Cameras:
             DatasetError: the index does not say where a video is.
         """
         return {self._index.clip(e, key)[0] for e in episodes for key in sorted(self._videos)}
+
+    def times(self, key: str, episode: int) -> FloatArray | None:
+        """See `FrameSource.picture_times`; the times of the latest file stay at hand."""
+        if key not in self._videos:
+            return None
+        name, start = self._index.clip(episode, key)
+        if self._times is None or self._times[0] != name:
+            try:
+                self._times = (name, packet_times(self._folder.file(name)))
+            except DatasetError:
+                raise
+            except Exception as error:  # whatever a decoder raises on a broken file
+                raise unreadable(f"video {name}", error) from error
+        return self._times[1] - start
 
     def lanes(self, rows: Sequence[Row], keys: frozenset[str]) -> int:
         """How many threads read: several decoders do more than the threads of one.

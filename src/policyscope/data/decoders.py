@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from policyscope.actions.spaces import FloatArray
 from policyscope.data.files import Folder
 from policyscope.files import column_chunks
 
@@ -140,6 +141,15 @@ def short_groups(path: Path) -> bool:
         packets = itertools.islice(container.demux(video=0), _SHORT_GROUP + 1)
         keys = sum(bool(packet.is_keyframe) for packet in packets)
     return keys > 1
+
+
+def packet_times(path: Path) -> FloatArray:
+    """[N] seconds of all pictures of a video, rising; nothing is decoded."""
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        ticks = [packet.pts for packet in container.demux(stream) if packet.pts is not None]
+        times: FloatArray = np.sort(np.array(ticks, np.float64)) * float(stream.time_base or 0)
+    return times
 
 
 @final

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from policyscope.actions.spaces import NativeActions
+from policyscope.actions.spaces import FloatArray, NativeActions
 from policyscope.config import DatasetConfig
 from policyscope.data.ahead import ahead, in_turn
 from policyscope.data.cameras import ALONE, Cameras, Lane
@@ -93,6 +93,16 @@ class FrameSource:
             DatasetError: a file is missing or broken.
             NonFiniteError: NaN or inf in actions or states.
         """
+        self.require(episodes)
+        for episode in episodes:
+            self.episode(episode)
+
+    def require(self, episodes: Sequence[int]) -> None:
+        """Fetch the files of the chosen episodes where they are not there.
+
+        Raises:
+            DatasetError: one is missing, and is not to be had.
+        """
         named = {self._files.named(episode) for episode in episodes} - {None}
         wanted = sorted({str(name) for name in named} | self._cameras.files(episodes))
         missing = [name for name in wanted if not self._folder.has(name)]
@@ -101,8 +111,17 @@ class FrameSource:
         for name in wanted:
             if name not in named:  # stale data files are looked for; videos can't be
                 self._folder.file(name)
-        for episode in episodes:
-            self.episode(episode)
+
+    def picture_times(self, episode: int, camera: str) -> FloatArray | None:
+        """[N] seconds, from the episode's start, at which its video has pictures; rising.
+
+        Those of the whole file: other episodes' lie before 0 and after this one's end. None where
+        pictures are not stored as videos.
+
+        Raises:
+            DatasetError: the index does not say where the video is, or it is broken.
+        """
+        return self._cameras.times(camera, episode)
 
     @property
     def loaded(self) -> tuple[int, ...]:
