@@ -32,6 +32,7 @@ from policyscope.data import cameras as cameras_module
 from policyscope.data.decoders import PyavDecoder
 from policyscope.errors import UsageError
 from policyscope.policies.series import find
+from policyscope.runs.parts import SCOPES
 from policyscope.runs.record import read_complete
 from policyscope.runs.rows import RolloutRow
 from policyscope.runs.sweep import SweepRecord, read_sweep, write_sweep
@@ -443,7 +444,7 @@ def _swept(names: tuple[str, ...]) -> SweepRecord:
     value = {"value": 1.0, "ci_low": 0.5, "ci_high": 2.0, "n_episodes": 9, "n_frames": 90}
     rows = [
         {"name": n, "step": i, "path": n, "key": "k", "status": "complete", "run": f"runs/{n}",
-         "error": {"executed": value}}
+         "error": dict.fromkeys(SCOPES, value), "skill": dict.fromkeys(SCOPES, value)}
         for i, n in enumerate(names)
     ]  # fmt: skip
     return SweepRecord.model_validate(
@@ -492,11 +493,14 @@ def test_a_page_of_somebody_else_is_not_drawn_over(
     assert (tmp_path / "sweep.html").read_text() == "my notes"
 
 
-@pytest.mark.parametrize("key", ["against", "metric", "status", "schema_version"])
+@pytest.mark.parametrize("key", ["against", "metric", "status", "schema_version", "skill"])
 def test_a_sweep_that_says_what_no_sweep_says_is_one_line(
     key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = {**_swept(("a",)).to_json(), key: "<b>"}
+    if key == "skill":
+        content = _swept(("a",)).to_json()
+        del content["checkpoints"][0]["skill"]["chunk"]
     (tmp_path / "sweep.json").write_text(json.dumps(content))
     with pytest.raises(SystemExit) as end:
         main(["report", str(tmp_path)])
@@ -545,11 +549,12 @@ def test_a_tracker_is_told_the_main_numbers_by_step(
 
 def test_numbers_that_may_mean_nothing_go_to_no_tracker() -> None:
     (row,) = _swept(("a",)).checkpoints
-    told = {"executed/error": 1.0, "executed/error_ci_low": 0.5, "executed/error_ci_high": 2.0}
-    assert numbers_of(row) == told
+    ends = {"": 1.0, "_ci_low": 0.5, "_ci_high": 2.0}
+    names = [f"{scope}/{what}" for scope in SCOPES for what in ("error", "skill")]
+    assert numbers_of(row) == {f"{name}{end}": v for name in names for end, v in ends.items()}
     assert numbers_of(row.model_copy(update={"errors": ["lag"]})) == {}
     success = Success(k=3, n=4, rate=0.75, ci_low=0.3, ci_high=0.95, method="wilson")
-    assert numbers_of(row.model_copy(update={"success": success, "error": {}})) == {
+    assert numbers_of(row.model_copy(update={"success": success, "error": {}, "skill": {}})) == {
         "success/rate": 0.75,
         "success/rate_ci_low": 0.3,
         "success/rate_ci_high": 0.95,

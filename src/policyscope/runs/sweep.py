@@ -10,14 +10,14 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, final
+from typing import Annotated, Literal, Self, final
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from policyscope.errors import OutputError
 from policyscope.files import write_text
 from policyscope.runs.content import DatasetFacts, Environment, Split
-from policyscope.runs.parts import Flag, Part, Scope, Whole, first_problem
+from policyscope.runs.parts import SCOPES, Flag, Part, Scope, Whole, first_problem
 from policyscope.runs.tables import OURS
 from policyscope.runs.values import Success, Value
 
@@ -53,6 +53,12 @@ class SweepRow(Part):
     success: Success | None = None
     errors: Sequence[str] = ()
     """Codes of findings of severity error: its numbers may mean nothing."""
+
+    @model_validator(mode="after")
+    def _has_its_numbers(self) -> Self:
+        if self.status == "complete" and not self.error.keys() & self.skill.keys() >= set(SCOPES):
+            raise ValueError(f"error and skill of a complete checkpoint: {', '.join(SCOPES)}")
+        return self
 
     @property
     def compared(self) -> bool:
