@@ -431,3 +431,44 @@ def test_distances_of_paths_are_rms_in_std() -> None:
 @pytest.mark.parametrize("name", ["pusht", "g1", "aloha-sim-transfer-cube"])
 def test_real_demonstrations_have_hints_alone(name: str, shared: Path) -> None:
     assert set(codes(shared / "datasets" / name).values()) <= {"info"}
+
+
+def test_the_page_shows_what_was_found(seen: Path, tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    shutil.copytree(seen, root)
+    edit_table(DATA, lambda t: column(t, "timestamp", LATE, pa.float32()))(root)
+    for lang in ("en", "zh"):
+        found = trial(root, html=str(tmp_path / f"{lang}.html"), lang=lang)
+        page = (tmp_path / f"{lang}.html").read_text()
+        assert found.odd.keys() == {1}
+        assert "timestamps_offset" in page
+        text = page.split('id="data">')[1].split("</script>")[0]
+        data = json.loads(text)
+        assert [e["index"] for e in data["episodes"]] == [0, 1, 2]
+        assert data["by_episode"][1]["why"].startswith("timestamps" if lang == "en" else "时间戳")
+        assert len(data["spread"]) == 3
+        assert sum(data["spread"][0]["share"]) == pytest.approx(1)
+
+
+LATE = np.concatenate([np.arange(T) / 20, np.arange(T) / 20 + 0.2, np.arange(T) / 20])
+
+
+def test_every_look_is_in_the_catalogue() -> None:
+    import ast
+
+    from policyscope.checks import trial as room
+    from policyscope.views.language import catalogue
+
+    said = set()
+    for file in Path(room.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Look":
+                parts = [c for arg in node.args[:2] for c in ast.walk(arg)]
+                said |= {c.value for c in parts if isinstance(c, ast.Constant)}
+    assert len(said) > 25
+    known = catalogue("zh").keys()
+    assert {text for text in said if isinstance(text, str)} <= known
+    assert {f"{what}_{kind}" for what in ("action", "state") for kind in KINDS} <= known
+
+
+KINDS = ("frozen", "jumps", "wraps")

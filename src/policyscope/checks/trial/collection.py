@@ -57,7 +57,7 @@ def look_at_copies(known: Recordings, apart: FloatArray, whose: list[int]) -> Lo
     )
 
 
-def look_at_outliers(known: Recordings, apart: FloatArray) -> tuple[Look, dict[int, str]]:
+def look_at_outliers(known: Recordings, apart: FloatArray) -> Look:
     """Episodes that are much longer, shorter, or elsewhere than the others."""
     lengths = np.array([episode.length for episode in known.episodes], float)
     usual, fps = float(np.median(lengths)), known.source.facts.robot.fps
@@ -82,14 +82,13 @@ def look_at_outliers(known: Recordings, apart: FloatArray) -> tuple[Look, dict[i
                 leaving_out(odd),
             ),
         )
-    look = Look(
+    return Look(
         "outliers",
         "{low} to {high} frames, median {median}",
         {"low": f"{lengths.min():g}", "high": f"{lengths.max():g}", "median": f"{usual:g}"},
         findings,
         episodes=tuple(sorted(odd)),
     )
-    return look, odd
 
 
 def look_at_tasks(known: Recordings) -> Look:

@@ -132,7 +132,6 @@ class Trial:
         jumps: of the actions.
         lag: of the state behind the action, where they can be compared.
         apart: [E] how far each episode is from the one nearest to it, in std; NaN of a single one.
-        odd: episode index → why to look at it.
     """
 
     source: FrameSource
@@ -141,13 +140,21 @@ class Trial:
     jumps: tuple[Jump, ...] = ()
     lag: Lag | None = None
     apart: FloatArray | None = None
-    odd: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Of all looks, errors first."""
         every = [finding for look in self.looks for finding in look.findings]
         return tuple(sorted(every, key=lambda found: _WORST_FIRST.index(found.severity)))
+
+    @property
+    def odd(self) -> dict[int, tuple[str, ...]]:
+        """Episode index → titles of the looks that found something in it."""
+        found: dict[int, tuple[str, ...]] = {}
+        for look in self.looks:
+            for episode in look.episodes:
+                found[episode] = (*found.get(episode, ()), look.title)
+        return dict(sorted(found.items()))
 
 
 def some(numbers: Iterable[int]) -> str:

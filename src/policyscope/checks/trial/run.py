@@ -66,7 +66,6 @@ def look(source: FrameSource, episodes: Sequence[int], action_kind: str) -> Tria
     jumps, of_actions = look_at_jumps(known)
     lag_look, lag = look_at_lag(known)
     apart, whose = distances(known)
-    outliers, odd = look_at_outliers(known, apart)
     looks += [
         look_at_time(known, _some(told, _OF_TIME)),
         look_at_order(known),
@@ -76,13 +75,12 @@ def look(source: FrameSource, episodes: Sequence[int], action_kind: str) -> Tria
         look_at_limits(known),
         lag_look,
         look_at_copies(known, apart, whose),
-        outliers,
+        look_at_outliers(known, apart),
         _with(look_at_tasks(known), _some(told, _OF_TASKS)),
         look_at_videos(known),
         look_at_pictures(known),
     ]
-    why = {episode: one.title for one in looks for episode in one.episodes}
-    return Trial(source, known, tuple(looks), tuple(of_actions), lag, apart, why | odd)
+    return Trial(source, known, tuple(looks), tuple(of_actions), lag, apart)
 
 
 def _some(findings: Sequence[Finding], codes: tuple[str, ...]) -> tuple[Finding, ...]:

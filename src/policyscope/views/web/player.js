@@ -374,7 +374,7 @@ class Player {
     const { layers } = this.arrays;
     const runs = layers.map((layer, i) => series(layer.executed) ?? this.assembled(d, i).map((p) => ({ ...p, value: f(p.value) })));
     const run = runs.flat();
-    const ink = (i) => `var(--${layers[i].executed && !i && layers.length < 2 ? "demo" : LAYERS[i % LAYERS.length]})`;
+    const ink = (i) => `var(--${layers[i].executed && !i && layers.length < 2 && !this.data.recorded ? "demo" : LAYERS[i % LAYERS.length]})`;
     let [low, high] = d3.extent(demonstrated ?? run, (p) => p.value);
     const [first, last] = [d3.quantile(run, 0.01, (p) => p.value), d3.quantile(run, 0.99, (p) => p.value)];
     [low, high] = [Math.min(low, first ?? low), Math.max(high, last ?? high)];
@@ -434,7 +434,8 @@ class Player {
     box.innerHTML = `<svg viewBox="0 0 1000 100" preserveAspectRatio="none"><path d="${area(known) ?? ""}" fill="var(--policy)" fill-opacity=".35"/></svg>`;
     const scaled = values === this.arrays.errors.normalized;
     const most = `${number(d3.max(values))}${reward ? "" : ` ${scaled ? t("std") : this.data.one_unit}`}`;
-    this.nameErrors(reward ? t("reward of each step, at most {most}", { most }) : t("error of the chunk of each frame, at most {most}", { most }));
+    if (this.data.recorded) this.nameErrors(t("largest step of any dim, at most {most}", { most }));
+    else this.nameErrors(reward ? t("reward of each step, at most {most}", { most }) : t("error of the chunk of each frame, at most {most}", { most }));
   }
 
   nameErrors(text) {
@@ -466,6 +467,13 @@ class Player {
     }
     const [{ chunks, executed }] = this.arrays.layers;
     const samples = chunks.shape[1];
+    if (this.data.recorded) {
+      this.find("legend").replaceChildren(...keySpans([
+        { name: t("recorded action"), stroke: COLOURS.demo, width: 1.6 },
+        ...(executed ? [{ name: t("recorded state"), stroke: COLOURS.policy, width: 1.6 }] : []),
+      ]));
+      return;
+    }
     if (executed) {
       this.find("legend").replaceChildren(...keySpans([
         { name: t("executed"), stroke: COLOURS.demo, width: 1.6 },
