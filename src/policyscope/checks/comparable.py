@@ -24,6 +24,7 @@ _OFFLINE: tuple[tuple[str, _Of], ...] = (
     ("dataset revision", lambda r: r.dataset.revision or r.dataset.repo_id),
     ("episodes", lambda r: tuple(r.dataset.episodes)),
     ("number of frames", lambda r: r.dataset.n_frames),
+    ("order of frames", lambda r: f"drawn by seed {r.plan.seed}" if r.plan.spread else "rising"),
     ("chunk length", lambda r: r.policy.chunk_size),
     ("stride", lambda r: r.plan.stride),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from policyscope.checks.ablation import inputs_of, measured
@@ -11,6 +13,7 @@ from policyscope.commands.check import ablator_of
 from policyscope.commands.preparation import Prepared
 from policyscope.config import EvalConfig
 from policyscope.data.facts import ACTION
+from policyscope.engine.offline import Frames
 from policyscope.errors import UsageError
 from policyscope.policies.base import Policy
 from policyscope.runs.content import OfflineRecord
@@ -54,12 +57,17 @@ def require_ablated(config: EvalConfig, record: OfflineRecord) -> None:
 
 
 def ablation(
-    prepared: Prepared, policy: Policy, directory: RunDirectory, batch_size: int
+    prepared: Prepared,
+    frames: Sequence[Frames],
+    policy: Policy,
+    directory: RunDirectory,
+    batch_size: int,
 ) -> Ablation | None:
     """Ask about frames spread over all episodes, and compare with what is stored of them.
 
     Args:
         prepared: the evaluation, which says whether and how many.
+        frames: that were predicted.
         policy: what to ask.
         directory: of the run, with the predictions of every episode.
         batch_size: frames a model call, at most.
@@ -69,7 +77,7 @@ def ablation(
         return None
     source, spec, most = inputs.source, policy.spec, config.ablate_frames
     ablator = ablator_of(policy, inputs, most=most, batch_size=batch_size)
-    known = [(episode, np.asarray(chosen)) for episode, chosen in prepared.frames]
+    known = [(episode, np.asarray(chosen)) for episode, chosen in frames]
     rows = in_rounds(known, -(-most // len(known)))[:most]
     for batch in source.batches(rows, batch_size=_BATCH, keys=spec.keys, steps=spec.steps):
         if ablator.willing:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
-
-from policyscope.actions.spaces import NativeActions
 from policyscope.checks.ablation import ablation_findings
 from policyscope.checks.detector.findings import examine
 from policyscope.checks.detector.probe import stored
@@ -18,34 +15,32 @@ from policyscope.commands.ablate import ablation, require_ablatable, require_abl
 from policyscope.commands.check import declared_of
 from policyscope.commands.critical import Critical
 from policyscope.commands.preparation import Prepared, head, prepare, unfinished
+from policyscope.commands.scoring import Scoring
 from policyscope.commands.session import Run, Session, output_dir, policy_name, session
+from policyscope.commands.within import predict_in_time
 from policyscope.config import EvalConfig
 from policyscope.config.executions import Execution, chosen_executions, parse_executions
 from policyscope.config.options import require_one_policy
-from policyscope.data.facts import ACTION
 from policyscope.engine.blind import Learned, learn
-from policyscope.engine.footage import footage, keep_clips
+from policyscope.engine.footage import keep_clips
 from policyscope.engine.offline import Frames, predict_and_store, rows_of
-from policyscope.engine.progress import RunningScore, Watch
+from policyscope.engine.progress import Watch
 from policyscope.engine.timing import chosen_batch_size, cost_of_speed, measure_latency
-from policyscope.errors import Finding
-from policyscope.metrics.ensembling import executed
+from policyscope.errors import Finding, UsageError
 from policyscope.metrics.executions import Executions
 from policyscope.metrics.packed import pack
 from policyscope.metrics.scorecard import Scorecard
 from policyscope.metrics.standing import standing
-from policyscope.metrics.sums import ScoredEpisode
+from policyscope.metrics.sums import ScoredEpisode, Sums
 from policyscope.policies.base import Policy, PolicySpec
-from policyscope.policies.builtin import baseline_chunks
 from policyscope.policies.open import CheckedPolicy
 from policyscope.runs.arrays import write_arrays
 from policyscope.runs.chosen import named_episodes
 from policyscope.runs.content import BlindScores, OfflineRecord
 from policyscope.runs.directory import BY_EPISODE, SUMS, RunDirectory
 from policyscope.runs.episodes import write_episodes
-from policyscope.runs.predictions import StoredEpisode
 from policyscope.runs.rows import EpisodeTable, in_scope
-from policyscope.runs.values import Speed
+from policyscope.runs.values import Latency, Speed
 from policyscope.views.offline.claims import headline
 
 
@@ -138,26 +133,26 @@ def _run(
         _predict(prepared, policy, directory, watch, until)
         return None
     watch.stage("timing single calls")
-    latency = measure_latency(
-        policy,
-        inputs.source,
-        episodes[-1 if directory.finished() else 0],  # of a run that goes on, what comes next
-        calls=config.latency_calls,
-        fps=inputs.source.facts.robot.fps,
-    )
-    speed = _predict(prepared, policy, directory, watch, None)
+    # of a run that goes on, what comes next
+    latency = _latency(prepared, policy, episodes[-1 if directory.finished() else 0])
+    scoring = Scoring(prepared, policy.spec, directory)
+    if prepared.plan.spread:
+        speed, frames, within = predict_in_time(scoring, policy, watch)
+        episodes = [e for e, _ in frames]
+    else:
+        speed, within = _predict(prepared, policy, directory, watch, None), None
     if config.ablate:
         watch.stage("asking again with inputs of other frames")
-    ablated = ablation(prepared, policy, directory, speed.batch_size)
+    ablated = ablation(prepared, frames, policy, directory, speed.batch_size)
     watch.stage("computing metrics")
-    scores, blind = _scorecard(inputs, policy, directory, episodes)
+    scores, blind = _scorecard(scoring, policy, episodes)
     found = _found(config, inputs, policy, directory, frames, scores)
     found += ablation_findings(ablated) if ablated else []
     by_episode = scores.by_episode()
     write_episodes(directory.path, by_episode)
     watch.stage("keeping pictures for the page")
-    shown = in_scope(by_episode, "chunk")
-    found += keep_clips(inputs.source, shown, config.stride, config.report, directory.path)
+    shown, lengths = in_scope(by_episode, "chunk"), {e: int(some[-1]) + 1 for e, some in frames}
+    found += keep_clips(inputs.source, shown, lengths, config.report, directory.path)
     record = OfflineRecord.of(
         head(
             prepared,
@@ -174,11 +169,12 @@ def _run(
         by_episode=EpisodeTable.of(by_episode, file=BY_EPISODE),
         latency=latency,
         throughput=speed,
+        within=within,
     )
     said: dict[str, Any] = {"standing": standing(record), "headline": headline(record)}
     runs = Executions(scores.sums.measure, ways)
     for index in episodes:
-        scored = _scored(directory.part(index), inputs, policy.spec, None)
+        scored = scoring.scored(index)
         critical.add(scored, scores.sums.measure)
         _run_in_all_ways(runs, scored)
     said |= {"executions": runs.rows(), "critical": critical.scores()}
@@ -186,9 +182,25 @@ def _run(
     return record.model_copy(update=said)
 
 
+def _latency(prepared: Prepared, policy: Policy, episode: int) -> Latency:
+    source, calls = prepared.inputs.source, prepared.config.latency_calls
+    return measure_latency(policy, source, episode, calls=calls, fps=source.facts.robot.fps)
+
+
 def _ways(config: EvalConfig, spec: PolicySpec) -> tuple[Execution, ...]:
+    wanted = parse_executions(config.execute)
+    if config.time_budget is not None:
+        if wanted:
+            raise UsageError(
+                "--execute",
+                expected="no --time_budget beside it: what is run one after the other are chunks "
+                "of consecutive frames",
+                found=f"{config.execute!r} and {config.time_budget!r}",
+                fix="leave one of them out",
+            )
+        return ()
     return chosen_executions(
-        parse_executions(config.execute),
+        wanted,
         horizon=spec.chunk_size,
         n_action_steps=spec.n_action_steps,
         stride=config.stride,
@@ -224,28 +236,10 @@ def _predict(
         samples=config.samples,
         batch_size=batch_size,
         progress=watch,
-        tell=_told(inputs, policy.spec, directory, watch),
+        tell=Scoring(prepared, policy.spec, directory).told(watch),
         until=until,
     )
     return clock.speed(batch_size)
-
-
-def _told(
-    inputs: OfflineInputs,
-    spec: PolicySpec,
-    directory: RunDirectory,
-    watch: Watch,
-) -> Callable[[int], None]:
-    """What tells a watch how each finished episode came out."""
-    source, alignment = inputs.source, inputs.alignment
-    std = np.asarray(source.facts.robot.stats[ACTION]["std"]).reshape(-1)
-    running = RunningScore(alignment.schema, std[list(alignment.dataset_dims)])
-
-    def tell(episode: int) -> None:
-        scored = _scored(directory.part(episode), inputs, spec, None)
-        watch.scored(running.add(scored, footage(source, episode, scored.frame_index.tolist())))
-
-    return tell
 
 
 def _found(
@@ -269,13 +263,10 @@ def _found(
 
 
 def _scorecard(
-    inputs: OfflineInputs,
-    policy: Policy,
-    directory: RunDirectory,
-    episodes: list[int],
+    scoring: Scoring, policy: Policy, episodes: list[int]
 ) -> tuple[Scorecard, BlindScores | None]:
     """Score what is stored, beside the blind baselines, and keep the sums with the run."""
-    facts, spec = inputs.source.facts, policy.spec
+    inputs, spec = scoring.inputs, policy.spec
     learned = learn(
         inputs.source,
         episodes,
@@ -283,59 +274,11 @@ def _scorecard(
         horizon=spec.chunk_size,
         action_kind=inputs.alignment.action_kind,
     )
-    dims = list(inputs.alignment.dataset_dims)
-    stats = {
-        name: np.asarray(values).reshape(-1)[dims]
-        for name, values in facts.robot.stats[ACTION].items()
-        if np.asarray(values).size == facts.robot.actions.dim
-    }
-    scores = Scorecard(
-        inputs.alignment.schema,
-        stats,
-        horizon=spec.chunk_size,
-        n_action_steps=spec.n_action_steps,
-        fps=facts.robot.fps,
-        action_kind=inputs.alignment.action_kind,
-        ensembled=spec.ensembling is not None,
-    )
+    scores = Scorecard.of(Sums.nothing(scoring.measure))
     for index in episodes:
-        scores.add(_scored(directory.part(index), inputs, spec, learned))
-    write_arrays(directory.path / SUMS, *pack(scores.sums))
+        scores.add(scoring.scored(index, learned))
+    write_arrays(scoring.directory.path / SUMS, *pack(scores.sums))
     return scores, _blind(scores, learned)
-
-
-def _scored(
-    stored: StoredEpisode,
-    inputs: OfflineInputs,
-    spec: PolicySpec,
-    learned: Learned | None,
-) -> ScoredEpisode:
-    episode = inputs.source.episode(stored.index)
-    dims, units = list(inputs.alignment.dataset_dims), inputs.alignment.schema.units
-    at = stored.frame_index
-    baselines = baseline_chunks(
-        episode,
-        spec.chunk_size,
-        stats=inputs.source.facts.robot.stats,
-        action_kind=inputs.alignment.action_kind,
-    )
-    known = {name: chunks.values for name, chunks in baselines.items()}
-    if learned is not None:
-        known |= learned.chunks(inputs.source, episode)
-    return ScoredEpisode(
-        index=stored.index,
-        frame_index=stored.frame_index,
-        tasks=tuple(episode.tasks[i] for i in at),
-        predicted=stored.predicted,
-        target=stored.target,
-        is_pad=stored.is_pad,
-        baselines={
-            name: NativeActions(chunks[at][:, :, dims], units) for name, chunks in known.items()
-        },
-        executed=()
-        if spec.ensembling is None
-        else tuple(executed(sample, spec.ensembling) for sample in stored.predicted),
-    )
 
 
 def _blind(scores: Scorecard, learned: Learned | None) -> BlindScores | None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from policyscope.actions.declared import digest
 from policyscope.actions.robots import image_plane
@@ -14,6 +18,7 @@ from policyscope.config import EvalConfig
 from policyscope.data.facts import dataset_revision
 from policyscope.data.source import FrameSource
 from policyscope.engine.offline import Frames, plan_frames
+from policyscope.engine.spread import spread
 from policyscope.errors import Finding, UsageError, errors_in
 from policyscope.policies.base import Policy, PolicySpec
 from policyscope.policies.split import label
@@ -39,20 +44,48 @@ class Prepared:
         inputs: policy and dataset.
         scripted: a policy object instead of the one that the config names.
         plan: what determines the predictions.
+        began: when the command began, by `time.perf_counter`.
     """
 
     config: EvalConfig
     inputs: OfflineInputs
     scripted: Policy | None
     plan: OfflinePlan
+    began: float
+
+    @property
+    def lengths(self) -> dict[int, int]:
+        """Episode → its frames, of those that were chosen."""
+        known = self.inputs.source.facts.lengths
+        return {episode: known[episode] for episode in self.inputs.episodes}
 
     @property
     def frames(self) -> list[Frames]:
-        """Which frames of which episodes, in order."""
+        """Which frames of which episodes, in order; with a time budget, those that may be asked."""
         config, inputs = self.config, self.inputs
+        if self.plan.spread:
+            return frames_of(self.order)
         return plan_frames(
             inputs.source, inputs.episodes, max_frames=config.max_frames, stride=config.stride
         )
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """[N, 2] the frames that a time budget may reach, in the order in which they are asked."""
+        config = self.config
+        return spread(self.lengths, seed=config.seed, stride=config.stride, most=config.max_frames)
+
+
+def frames_of(places: NDArray[np.int64]) -> list[Frames]:
+    """Frames in any order, by episode.
+
+    Args:
+        places: [N, 2] episode and frame.
+    """
+    places = places[np.lexsort((places[:, 1], places[:, 0]))]
+    episodes, first = np.unique(places[:, 0], return_index=True)
+    parts = np.split(places[:, 1], first[1:])
+    return [(int(e), part) for e, part in zip(episodes, parts, strict=True)]
 
 
 def prepare(
@@ -68,21 +101,23 @@ def prepare(
     Raises:
         InputError: something can't be read or makes no sense.
     """
+    began = time.perf_counter()
     inputs = read_offline(config, scripted=scripted, source=source)
     _require_every_frame(config, inputs)
-    return Prepared(config, inputs, scripted, _plan(inputs, config, scripted))
+    return Prepared(config, inputs, scripted, _plan(inputs, config, scripted), began)
 
 
 def _require_every_frame(config: EvalConfig, inputs: OfflineInputs) -> None:
     """An ensemble is over the chunks of consecutive frames."""
     ensembles = inputs.checkpoint is not None and inputs.checkpoint.ensembling is not None
-    if ensembles and config.stride > 1:
+    if ensembles and (config.stride > 1 or config.time_budget is not None):
+        strided = config.stride > 1
         raise UsageError(
-            "--stride",
-            expected="1: with temporal ensembling a robot asks for a chunk at every frame, and "
+            "--stride" if strided else "--time_budget",
+            expected="every frame: with temporal ensembling a robot asks for a chunk at each, and "
             "what it runs is the mean of them",
-            found=str(config.stride),
-            fix="--stride 1, with --max_frames for fewer frames",
+            found=f"every {config.stride}th" if strided else "frames spread over the episodes",
+            fix="--max_frames for fewer frames, which takes the first",
         )
 
 
@@ -100,6 +135,7 @@ def _plan(inputs: OfflineInputs, config: EvalConfig, scripted: Policy | None) ->
         dataset=dataset_revision(inputs.source.facts.root),
         episodes=inputs.episodes,
         max_frames=config.max_frames,
+        spread=None if config.time_budget is None else True,
         stride=config.stride,
         dtype=config.dtype,
         compile=config.compile,

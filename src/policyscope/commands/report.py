@@ -150,6 +150,16 @@ def _require_ours(file: Path, sign: bytes, flag: str) -> None:
             raise door.refuse(file, expected="one of policyscope's own to replace", found="a file")
 
 
+def _played_lengths(
+    path: Path, record: OfflineRecord, rows: Sequence[EpisodeRow], episodes: Sequence[int]
+) -> dict[int, int]:
+    """Frames of episodes up to the last evaluated one."""
+    if not record.plan.spread:
+        return {r.episode_index: (r.n_frames - 1) * record.plan.stride + 1 for r in rows}
+    stored = RunDirectory(path).stored()
+    return {s.index: int(s.frame_index[-1]) + 1 for s in stored if s.index in episodes}
+
+
 def _fetch_pictures(
     path: Path, record: OfflineRecord, rows: Sequence[EpisodeRow], chosen: dict[int, str]
 ) -> None:
@@ -160,9 +170,9 @@ def _fetch_pictures(
     if not lacking or root is None or not Path(root).is_dir():
         return  # the page says which pictures it lacks
     from policyscope.data.source import FrameSource
-    from policyscope.engine.footage import episode_clips, played_lengths
+    from policyscope.engine.footage import episode_clips
 
-    lengths = played_lengths(rows, record.plan.stride)
+    lengths = _played_lengths(path, record, rows, lacking)
     try:
         source = FrameSource(DatasetConfig(root=root), repo_id=record.dataset.repo_id)
         source.load(lacking)

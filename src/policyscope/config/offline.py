@@ -11,7 +11,7 @@ from policyscope.config.options import (
     require_number_or_auto,
     require_one_of_resume_and_overwrite,
 )
-from policyscope.config.parsing import is_positive_int
+from policyscope.config.parsing import is_positive_int, parse_duration
 from policyscope.config.parts import DatasetConfig, Language, PageConfig
 from policyscope.errors import UsageError
 
@@ -68,6 +68,10 @@ class EvalConfig(PredictionOptions):
 
     output_dir: str | None = None
     """Run directory. Default: outputs/policyscope/DATE_TIME_POLICY."""
+    time_budget: str | None = None
+    """End within this time (90s, 10m, 1h30m), report included: frames are asked about in an order
+    of which any beginning is spread over all episodes, so that the interval is as narrow as the
+    time allows; --max_frames then takes the first of that order."""
     latency_calls: int = 64
     """Batch-1 control steps to time (59 support a p95, 299 a p99); 0 skips them."""
     ablate: bool = False
@@ -99,6 +103,17 @@ class EvalConfig(PredictionOptions):
             ("--ablate_frames", self.ablate_frames, 1),
         )
         require_one_of_resume_and_overwrite(resume=self.resume, overwrite=self.overwrite)
+        _ = self.time_budget_s
+
+    @property
+    def time_budget_s(self) -> float | None:
+        """Seconds that the command may take; None where it takes what it needs.
+
+        Raises:
+            UsageError: not a time.
+        """
+        text = self.time_budget
+        return None if text is None else parse_duration(text, "--time_budget")
 
 
 @final

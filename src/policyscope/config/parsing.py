@@ -21,6 +21,31 @@ def is_count(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 10
 
 
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def parse_duration(text: str, flag: str) -> float:
+    """Seconds of a text such as ``90s``, ``10m`` or ``1h30m``.
+
+    Args:
+        text: numbers, each with its unit.
+        flag: whose value it is, for the error.
+
+    Raises:
+        UsageError: something else, or no time at all.
+    """
+    parts = re.findall(r"(\d{1,6}(?:\.\d{1,3})?)([smh])", text)
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if "".join(map("".join, parts)) != text or seconds <= 0:
+        raise UsageError(
+            flag,
+            expected="a time with its unit: s, m or h",
+            found=repr(text)[:40],
+            fix=f"{flag} 10m, or 90s, or 1h30m",
+        )
+    return seconds
+
+
 def parse_episodes(
     text: str,
     total: int,

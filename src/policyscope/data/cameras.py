@@ -21,7 +21,7 @@ from policyscope.data.decoders import (
     short_groups,
 )
 from policyscope.data.files import Folder, unreadable
-from policyscope.data.frames import Episode, Row
+from policyscope.data.frames import Episode, Rows
 from policyscope.data.index import EpisodeIndex
 from policyscope.data.info import Feature
 from policyscope.data.kept import KeptPictures
@@ -97,16 +97,16 @@ class Cameras:
                 raise unreadable(f"video {name}", error) from error
         return self._times[1] - start
 
-    def lanes(self, rows: Sequence[Row], keys: frozenset[str]) -> int:
+    def lanes(self, rows: Rows, keys: frozenset[str]) -> int:
         """How many threads read: several decoders do more than the threads of one.
 
         Small pictures are not worth it; nor are videos that a decoder can't enter in the middle.
         """
         cameras = sorted(keys & self._videos)
         large = any(self._pixels(key) > _SMALL for key in cameras)
-        if not rows or not large or self._backend == "torchcodec":
+        if not len(rows) or not large or self._backend == "torchcodec":
             return 1
-        names = [self._index.clip(rows[0][0], key)[0] for key in cameras]
+        names = [self._index.clip(int(rows[0][0]), key)[0] for key in cameras]
         try:
             short = all(short_groups(self._folder.file(name)) for name in names)
         except DatasetError:

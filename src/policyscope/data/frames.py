@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -133,3 +133,6 @@ class FrameBatch:
 
 Row = tuple[int, int, int]
 """episode_index, frame_index, sample"""
+
+Rows = Sequence[Row] | NDArray[np.int64]
+"""Some of them; [N, 3] where there are many."""

@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, final
 
@@ -21,10 +22,11 @@ from policyscope.actions.spaces import FloatArray, NativeActions
 from policyscope.config import DatasetConfig
 from policyscope.data.ahead import ahead, in_turn
 from policyscope.data.cameras import ALONE, Cameras, Lane
-from policyscope.data.columns import DataFiles, Rows, matrix
+from policyscope.data.columns import DataFiles, matrix
+from policyscope.data.columns import Rows as StoredRows
 from policyscope.data.facts import ACTION, STATE, DatasetFacts, read_facts
 from policyscope.data.files import Folder, as_whole
-from policyscope.data.frames import Episode, FrameBatch, Row
+from policyscope.data.frames import Episode, FrameBatch, Rows
 from policyscope.data.hub import fetch, locate
 from policyscope.data.index import TASKS
 from policyscope.data.kept import KeptPictures
@@ -159,7 +161,7 @@ class FrameSource:
 
     def batches(
         self,
-        rows: Sequence[Row],
+        rows: Rows,
         *,
         batch_size: int,
         keys: frozenset[str],
@@ -198,7 +200,7 @@ class FrameSource:
 
     def batch(
         self,
-        rows: Sequence[Row],
+        rows: Rows,
         *,
         keys: frozenset[str],
         steps: tuple[int, ...] = (0,),
@@ -208,7 +210,7 @@ class FrameSource:
 
     def _batch(
         self,
-        rows: Sequence[Row],
+        rows: Rows,
         keys: frozenset[str],
         steps: tuple[int, ...],
         pinned: bool,
@@ -227,7 +229,7 @@ class FrameSource:
             episode_index,
             frame_index,
             sample,
-            tuple(self.episode(e).tasks[f] for e, f, _ in rows),
+            self._asked_tasks(episode_index, frame_index),
             tuple(
                 {key: value[step] for key, value in values.items()} for step in range(len(steps))
             ),
@@ -254,8 +256,19 @@ class FrameSource:
         self, key: str, episodes: NDArray[np.int64], frames: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """[steps, rows, …] in the precision in which lerobot feeds policies."""
-        values = [self._column(int(e), key)[at] for e, at in zip(episodes, frames.T, strict=True)]
-        return np.stack(values, axis=1)
+        values = np.empty((*frames.shape, *self.facts.features[key].shape), np.float32)
+        for episode, at in _by_episode(episodes):
+            values[:, at] = self._column(episode, key)[frames[:, at]]
+        return values
+
+    def _asked_tasks(
+        self, episodes: NDArray[np.int64], frames: NDArray[np.int64]
+    ) -> tuple[str, ...]:
+        tasks: list[str] = []
+        for episode, at in _by_episode(episodes):
+            known = self.episode(episode).tasks
+            tasks += [known[f] for f in frames[at].tolist()]
+        return tuple(tasks)
 
     def _column(self, episode: int, key: str) -> NDArray[np.float32]:
         """[T, …] one observation of an episode: read when somebody first asks for it."""
@@ -299,14 +312,14 @@ class FrameSource:
             rows.rows,
         )
 
-    def _numbers(self, rows: Rows, key: str, episode: int) -> NDArray[Any]:
+    def _numbers(self, rows: StoredRows, key: str, episode: int) -> NDArray[Any]:
         values = matrix(rows.table.column(key), self.facts.features[key].shape, key, episode)
         robot = self.facts.robot
         names = {ACTION: robot.actions.names, STATE: robot.state_names}.get(key, ())
         _require_finite(values, key, episode, names)
         return values
 
-    def _texts(self, rows: Rows, episode: int) -> tuple[str, ...]:
+    def _texts(self, rows: StoredRows, episode: int) -> tuple[str, ...]:
         known = self.facts.task_texts
         if not known and not self._folder.has(TASKS):  # none are declared either
             return ("",) * len(rows.rows)
@@ -329,6 +342,13 @@ class FrameSource:
             return dict.fromkeys(self.facts.lengths, next(iter(texts.values()), ""))
         first = self._files.first_tasks()
         return {e: texts[n] for e, n in first.items() if n in texts and e in self.facts.lengths}
+
+
+def _by_episode(episodes: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
+    """Rows of one episode that follow one another, as its index and their slice."""
+    ends = [*(np.flatnonzero(np.diff(episodes)) + 1).tolist(), len(episodes)]
+    for begin, end in pairwise([0, *ends]):
+        yield int(episodes[begin]), slice(begin, end)
 
 
 def _require_finite(values: NDArray[Any], key: str, episode: int, names: tuple[str, ...]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -60,15 +60,10 @@ def episode_clips(source: FrameSource, episode: int, n_frames: int) -> list[Clip
     return clips
 
 
-def played_lengths(rows: Sequence[EpisodeRow], stride: int) -> dict[int, int]:
-    """Frames of each episode from its first to its last evaluated one."""
-    return {row.episode_index: (row.n_frames - 1) * stride + 1 for row in rows}
-
-
 def keep_clips(
     source: FrameSource,
     rows: Sequence[EpisodeRow],
-    stride: int,
+    lengths: Mapping[int, int],
     page: PageConfig,
     directory: Path,
 ) -> list[Finding]:
@@ -77,14 +72,13 @@ def keep_clips(
     Args:
         source: the demonstrations.
         rows: errors of each episode over whole chunks.
-        stride: every so many frames were evaluated.
+        lengths: frames of each episode up to its last evaluated one.
         page: which episodes it plays.
         directory: of the run.
 
     Returns:
         A finding where pictures can't be decoded.
     """
-    lengths = played_lengths(rows, stride)
     try:
         for episode in chosen_episodes(rows, page.episodes):
             write_clips(directory, episode_clips(source, episode, lengths[episode]))

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from policyscope.actions.spaces import NativeActions
-from policyscope.data.frames import Row
+from policyscope.data.frames import Rows
 from policyscope.data.source import FrameSource
 from policyscope.engine.progress import Watch
 from policyscope.errors import NonFiniteError, OutOfMemoryError, UsageError
@@ -52,15 +53,16 @@ class Clock:
         )
 
 
-Frames = tuple[int, range]
-"""An episode, and which of its frames."""
+Frames = tuple[int, range | NDArray[np.int64]]
+"""An episode, and which of its frames, rising."""
 
 
 def plan_frames(
     source: FrameSource, episodes: tuple[int, ...], *, max_frames: int | None, stride: int = 1
 ) -> list[Frames]:
     """Every `stride`-th frame of each episode, at most `max_frames` in all."""
-    plan, left = [], max_frames
+    plan: list[Frames] = []
+    left = max_frames
     for index in episodes:
         frames = range(0, source.facts.lengths[index], stride)[:left]
         if frames:
@@ -69,8 +71,8 @@ def plan_frames(
     return plan
 
 
-def rows_of(frames: Sequence[Frames], samples: int) -> list[Row]:
-    """The predictions that a plan asks for, in their order.
+def rows_of(frames: Sequence[Frames], samples: int) -> NDArray[np.int64]:
+    """[N, 3] the predictions that a plan asks for, in their order.
 
     Raises:
         UsageError: more than any machine holds.
@@ -83,19 +85,26 @@ def rows_of(frames: Sequence[Frames], samples: int) -> list[Row]:
             found=f"{n:,}",
             fix="fewer --samples, --max_frames or a --stride",
         )
-    return [(e, f, k) for e, chosen in frames for f in chosen for k in range(samples)]
+    places = [np.stack(np.broadcast_arrays(e, np.asarray(chosen)), axis=1) for e, chosen in frames]
+    return with_samples(np.concatenate([np.zeros((0, 2), np.int64), *places]), samples)
+
+
+def with_samples(places: NDArray[np.int64], samples: int) -> NDArray[np.int64]:
+    """[N, 3] episode, frame and sample of [N / samples, 2] frames."""
+    each = np.tile(np.arange(samples), len(places))
+    return np.column_stack([np.repeat(places, samples, axis=0), each])
 
 
 def predict_rows(
     policy: Policy,
     source: FrameSource,
-    rows: Sequence[Row],
+    rows: Rows,
     *,
     start: int = 0,
     batch_size: int,
     clock: Clock,
     progress: Watch,
-) -> Iterator[RowPredictions]:
+) -> Generator[RowPredictions]:
     """Predict the rows of a plan from `start` on; batches run across episode borders.
 
     Where memory runs out, the batch is halved and the same rows are asked for again.
@@ -171,7 +180,7 @@ class Assembly:
                 complete.append(self._episode(*self._left.popleft()))
         return complete
 
-    def _episode(self, index: int, chosen: range) -> EpisodePredictions:
+    def _episode(self, index: int, chosen: range | NDArray[np.int64]) -> EpisodePredictions:
         k, parts = self._samples, self._parts
         whole = np.concatenate([part.actions.values for part in parts])
         whole = whole.reshape(-1, k, *whole.shape[1:])

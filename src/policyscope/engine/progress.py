@@ -14,6 +14,7 @@ from policyscope.metrics.sums import MIN_STD
 
 if TYPE_CHECKING:
     from policyscope.engine.episodes import Planned
+    from policyscope.metrics.intervals import Estimate
     from policyscope.metrics.sums import ScoredEpisode
     from policyscope.runs.rows import RolloutRow
     from policyscope.runs.sweep import SweepRow
@@ -34,6 +35,14 @@ class Watch:
 
     def scored(self, news: EpisodeNews) -> None:
         """Offline: an episode is complete."""
+
+    def narrowed(self, error: Estimate, unit: str) -> None:
+        """Offline, within a time budget: the error that all frames would give, as far as is known.
+
+        Args:
+            error: over the chunk.
+            unit: its unit; ``std`` where the dims share none.
+        """
 
     def called(
         self, episode: Planned, step: int, observation: Observation, chunk: FloatArray

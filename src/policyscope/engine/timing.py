@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from policyscope.data.frames import FrameBatch, Row
+from policyscope.data.frames import FrameBatch, Rows
 from policyscope.data.source import FrameSource
 from policyscope.engine.offline import Frames
 from policyscope.errors import Finding, OutOfMemoryError
@@ -28,9 +28,7 @@ _WORTH_A_CHANGE = 0.95
 _LARGEST_BATCH = 1024
 
 
-def best_batch_size(
-    policy: Policy, source: FrameSource, rows: Sequence[Row], *, default: int
-) -> int:
+def best_batch_size(policy: Policy, source: FrameSource, rows: Rows, *, default: int) -> int:
     """The batch size with the best throughput: doubled, or halved, from the default.
 
     A search costs calls: a run that the default brings to its end within half a minute, or a
@@ -150,7 +148,7 @@ def chosen_batch_size(
     wanted: str,
     policy: Policy,
     source: FrameSource,
-    rows: Sequence[Row],
+    rows: Rows,
     directory: RunDirectory,
 ) -> int:
     """What ``--batch_size`` says; for ``auto``, what the run began with, or the best one."""

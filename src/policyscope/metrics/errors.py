@@ -45,6 +45,12 @@ class ErrorSums:
         """The sums of some horizon steps."""
         return ErrorSums(self.absolute[which], self.squared[which], self.count[which])
 
+    def times(self, weight: float) -> ErrorSums:
+        """The sums of frames that each stand for so many."""
+        if weight == 1:
+            return self
+        return ErrorSums(self.absolute * weight, self.squared * weight, self.count * weight)
+
     def mean_over(self, k: int) -> ErrorSums:
         """The mean over the K samples of the same frames that were added up here."""
         return ErrorSums(self.absolute / k, self.squared / k, self.count / k)

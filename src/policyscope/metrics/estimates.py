@@ -152,7 +152,8 @@ class Estimates:
         return absolute, squared, count
 
     def _frames_in(self, steps: slice) -> int:
-        return int(sum(s.native[POLICY].count[steps][0] for s in self._sums.segments))
+        seen = (s.native[POLICY].count[steps][0] / s.weight for s in self._sums.segments)
+        return round(float(sum(seen)))
 
     def _basis_dims(self) -> NDArray[np.bool_]:
         return (

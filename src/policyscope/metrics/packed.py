@@ -68,6 +68,8 @@ def pack(sums: Sums) -> tuple[Arrays, dict[str, Any]]:
         "target": np.zeros((2, len(segments), *layout[1:])),
         "in_range": sums.in_range,
     }
+    if any(s.weight != 1 for s in segments):
+        arrays["weight"] = np.array([s.weight for s in segments])
     for i, segment in enumerate(segments):
         for j, space in enumerate((segment.native, segment.normalized)):
             arrays["errors"][0, j, i] = [space[name].absolute for name in sums.who]
@@ -173,6 +175,9 @@ def _unpacked(arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> 
     episode, task, frames = (
         _of(arrays, name, (n,), whole=True) for name in ("episode", "task", "n_frames")
     )
+    weight = _of(arrays, "weight", (n,)) if "weight" in arrays else np.ones(n)
+    if not ((weight >= 1) & np.isfinite(weight)).all():
+        raise ValueError("frames that stand for less than themselves")
     if n and (task.min() < 0 or len(who) == 0):
         raise ValueError("a segment without task or policy")
 
@@ -191,16 +196,14 @@ def _unpacked(arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> 
             of(1, i),
             target[0, i],
             target[1, i],
+            float(weight[i]),
         )
         for i in range(n)
     )
     n_episodes = len(set(episode.tolist()))
     shapes, samples = _shapes(arrays, n_episodes), _samples(arrays, n_episodes)
-    within, meanings = (
-        seen,
-        _meanings(arrays, measure, who, n_episodes),
-    )
-    return Sums(measure, segments, shapes, samples, within, meanings)
+    meanings = _meanings(arrays, measure, who, n_episodes)
+    return Sums(measure, segments, shapes, samples, seen, meanings)
 
 
 def _shapes(arrays: Mapping[str, NDArray[Any]], n: int) -> tuple[EpisodeShape, ...]:

@@ -49,6 +49,7 @@ class ScoredEpisode:
         baselines: name → [T, H, A].
         executed: K arrays of [T, 1, A], what a robot runs at each frame; empty where it runs the
             first steps of its chunks.
+        weight: frames of the whole episode over those that are here: what each stands for.
     """
 
     index: int
@@ -59,6 +60,7 @@ class ScoredEpisode:
     is_pad: NDArray[np.bool_]
     baselines: Mapping[str, NativeActions]
     executed: tuple[NativeActions, ...] = ()
+    weight: float = 1.0
 
     def with_executed(self) -> ScoredEpisode:
         """What is run as one more step at the end of each chunk, so that it is summed with it."""
@@ -185,6 +187,7 @@ class Segment:
         target_sum: [S, A] summed demonstrated actions about the dataset's mean, without padding:
             far from 0 a variance would be the small difference of two large sums.
         target_squared: [S, A] their summed squares.
+        weight: of each frame in all sums, counts among them.
     """
 
     episode: int
@@ -194,6 +197,7 @@ class Segment:
     normalized: Mapping[str, ErrorSums]
     target_sum: FloatArray
     target_squared: FloatArray
+    weight: float = 1.0
 
 
 @final
@@ -387,24 +391,17 @@ def _segment(
     target, pad = _take(episode.target, at), episode.is_pad[at]
     baselines = {name: _take(b, at) for name, b in episode.baselines.items()}
     samples = [_take(p, at) for p in episode.predicted]
+    scaled, w = normalize(target), episode.weight
     native = {name: error_sums(b, target, pad) for name, b in baselines.items()}
-    normalized = {
-        name: error_sums(normalize(b), normalize(target), pad) for name, b in baselines.items()
-    }
+    normalized = {name: error_sums(normalize(b), scaled, pad) for name, b in baselines.items()}
     native[POLICY] = total([error_sums(p, target, pad) for p in samples]).mean_over(len(samples))
-    normalized[POLICY] = total(
-        [error_sums(normalize(p), normalize(target), pad) for p in samples]
-    ).mean_over(len(samples))
+    ours = [error_sums(normalize(p), scaled, pad) for p in samples]
+    normalized[POLICY] = total(ours).mean_over(len(samples))
     real = np.where(pad[..., None], 0.0, target.values - mean)
-    return Segment(
-        episode.index,
-        task,
-        int(at.sum()),
-        native,
-        normalized,
-        real.sum(axis=0),
-        (real**2).sum(axis=0),
-    )
+    first, second = real.sum(axis=0) * w, (real**2).sum(axis=0) * w
+    native = {name: sums.times(w) for name, sums in native.items()}
+    normalized = {name: sums.times(w) for name, sums in normalized.items()}
+    return Segment(episode.index, task, int(at.sum()), native, normalized, first, second, weight=w)
 
 
 def _shape(measure: Measure, episode: ScoredEpisode) -> EpisodeShape:
@@ -419,10 +416,10 @@ def _shape(measure: Measure, episode: ScoredEpisode) -> EpisodeShape:
         native = [NativeActions(walk(a.values), a.units) for a in pair]
         return episode_shape(native[0], native[1], *layout, seams=not delta)
     normalize = measure.normalizer().normalize
-    scaled = [normalize(a) for a in pair]
     root = np.sqrt(measure.included.sum())  # a norm grows with the number of dims
     moved = [
-        NormalizedActions(walk(a.values)[..., measure.included] / root, a.stats_id) for a in scaled
+        NormalizedActions(walk(a.values)[..., measure.included] / root, a.stats_id)
+        for a in map(normalize, pair)
     ]
     return episode_shape(moved[0], moved[1], *layout, seams=not delta)
 

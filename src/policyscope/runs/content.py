@@ -39,6 +39,7 @@ from policyscope.runs.values import (
     Speed,
     Standing,
     Success,
+    TimeBudget,
     WindowScores,
 )
 
@@ -281,6 +282,8 @@ class OfflineRecord(OfflineScores, OfflineHead):
     by_episode: EpisodeTable
     latency: Latency
     throughput: Speed
+    within: TimeBudget | None = None
+    """Where a time budget said how many frames there are."""
 
     @classmethod
     def of(
@@ -294,6 +297,7 @@ class OfflineRecord(OfflineScores, OfflineHead):
         by_episode: EpisodeTable,
         latency: Latency,
         throughput: Speed,
+        within: TimeBudget | None = None,
     ) -> OfflineRecord:
         """The record of a run that came to its end."""
         return cls(
@@ -305,6 +309,7 @@ class OfflineRecord(OfflineScores, OfflineHead):
             by_episode=by_episode,
             latency=latency,
             throughput=throughput,
+            within=within,
         )
 
     @model_validator(mode="after")

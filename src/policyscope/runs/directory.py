@@ -123,7 +123,7 @@ class RunDirectory:
             return
         if (self.path / PREDICTIONS).exists():
             found, fix = "a finished run", "another --output_dir, or --overwrite to start again"
-        elif self.finished():
+        elif self.finished() or self._numbered("rows"):
             found = f"an unfinished run of {len(self.finished())} episodes"
             fix = "--resume to go on, another --output_dir, or --overwrite to start again"
         else:

@@ -33,6 +33,8 @@ class OfflinePlan(RunPlan):
     """Revision of its metadata."""
     episodes: Episodes
     max_frames: Whole | None
+    spread: Literal[True] | None = None
+    """Frames of all episodes in turn, in the order that a time budget asks for."""
     stride: Whole
     dtype: str
     compile: Flag

@@ -122,6 +122,25 @@ class Standing(Part):
     better_to: Whole | None
 
 
+@final
+class TimeBudget(Part):
+    """What a run saw in the time that it was given, and what that says of all frames.
+
+    The tables of the record weigh each episode as if all of its frames had been seen.
+    """
+
+    seconds: Finite
+    """That it was given."""
+    n_frames: Whole
+    of_frames: Whole
+    """That the run over all frames of the chosen episodes has."""
+    of_episodes: Whole
+    unit: str
+    """Of `all_frames`; ``std`` where the dims share none."""
+    all_frames: Mapping[Scope, Value]
+    """MAE over all of them: an interval of what was not seen, on these very episodes."""
+
+
 Use = Literal["ignored", "needed", "harmful", "unclear"]
 """What the intervals let one say of an input: the prediction hardly changes without it, the error
 grows, the error falls, or none of these is shown."""

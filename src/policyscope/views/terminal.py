@@ -24,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from policyscope.engine.progress import EpisodeNews, Watch
+from policyscope.metrics.intervals import Estimate
 from policyscope.runs.rows import RolloutRow
 from policyscope.runs.values import Rate
 from policyscope.views.offline.words import BASELINE_NAMES
@@ -67,6 +68,7 @@ class TerminalProgress(Watch):
         self._task = self._bar.add_task("starting", total=None)
         self._news: EpisodeNews | None = None
         self._worst: EpisodeNews | None = None
+        self._narrowed = ""
         self._live = Live(
             console=console, transient=True, refresh_per_second=8, get_renderable=self.render
         )
@@ -89,6 +91,11 @@ class TerminalProgress(Watch):
         parts: list[Progress | Table] = [self._bar]
         if self._news is not None and self._worst is not None:
             parts.append(_standings(self._news, self._worst))
+        elif self._narrowed:
+            table = Table.grid(padding=(0, 2))
+            titles = Text("error over the chunk, all frames", style="dim")
+            table.add_row(titles, Text(self._narrowed, style="bold"))
+            parts.append(table)
         return Group(*parts)
 
     def stage(self, text: str) -> None:
@@ -127,6 +134,14 @@ class TerminalProgress(Watch):
         known = self._news
         error = f"{number(known.running_error)} {unit_name(known.unit)}"
         return f"{line}; error over the chunk so far {error} in {counted(known.n_episodes)}"
+
+    def narrowed(self, error: Estimate, unit: str) -> None:
+        """See `Watch`."""
+        ends = f" [{number(error.low)}, {number(error.high)}]" if error.low is not None else ""
+        self._narrowed = f"{number(error.value)}{ends} {unit_name(unit)}"
+        if not self._console.is_terminal:
+            told = f"{error.n_frames} frames: error over the chunk {self._narrowed}"
+            self._console.print(told, highlight=False)
 
     def scored(self, news: EpisodeNews) -> None:
         """See `Watch`."""

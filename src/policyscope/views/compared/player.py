@@ -86,7 +86,7 @@ def _shared_clips(runs: Sequence[StoredRun]) -> list[Clip]:
 
 def _one_offline(together: Sequence[StoredEpisode], task: str) -> PlayerEpisode:
     first = together[0]
-    asked = first.frame_index - first.frame_index[0]
+    asked = first.frame_index
     n = int(asked[-1]) + 1
     dim = first.target.values.shape[-1]
     demonstrated = np.full((n, dim), np.nan)

@@ -31,6 +31,7 @@ from policyscope.views.offline.words import (
     scope_titles,
     shape_line,
     subject,
+    within_line,
 )
 from policyscope.views.words import forced_notice, unit_name
 
@@ -67,6 +68,7 @@ def write_page(
         record=record,
         headline=headline(record, say),
         subject=subject(record, say),
+        within=within_line(record, say),
         notice=forced_notice(record, say),
         shape=shape_line(record, say),
         claims=claims(record, say),

@@ -226,7 +226,7 @@ def _played(
     samples: int,
 ) -> PlayerEpisode:
     chunks = np.stack([p.values for p in stored.predicted[:samples]], axis=1)
-    asked = stored.frame_index - stored.frame_index[0]
+    asked = stored.frame_index
     n = int(asked[-1]) + 1
     demonstrated = np.full((n, chunks.shape[-1]), np.nan)
     for h in range(chunks.shape[2]):  # a strided run knows the frames between from its chunks

@@ -30,6 +30,7 @@ from policyscope.views.offline.words import (
     scope_titles,
     shape_line,
     subject,
+    within_line,
     worst_dims,
 )
 from policyscope.views.words import findings_text, forced_notice, interval, number, ratio, unit_name
@@ -45,6 +46,7 @@ def run_table(record: OfflineRecord) -> RenderableType:
         parts.append(Text(notice, style="bold white on red"))
     parts.append(Text(headline(record), style="bold"))
     parts += [Text(f"- {line}") for line in claims(record)]
+    parts += [Text(line) for line in [within_line(record)] if line]
     parts += [_errors(record), _skills(record), Text(sight_note(), style="dim")]
     if len(record.actions.names) > 2 or error_metric(record)[0] == "nmae":
         parts.append(_dims(record))

@@ -159,6 +159,23 @@ def subject(record: OfflineRecord, say: Say = english) -> str:
     return text + seen + (f"; {say(source)}" if source else "")
 
 
+def within_line(record: OfflineRecord, say: Say = english) -> str:
+    """What the frames that a time budget allowed say of all; empty where all were asked."""
+    within = record.within
+    if within is None:
+        return ""
+    return say(
+        "In time: {n} of {all} frames, spread over {episodes} of {every} episodes. Over all of "
+        "these frames the error of the chunk would be {error} {unit}.",
+        n=within.n_frames,
+        all=within.of_frames,
+        episodes=len(record.dataset.episodes),
+        every=within.of_episodes,
+        error=interval(within.all_frames["chunk"]),
+        unit=unit_name(within.unit, say),
+    )
+
+
 def scope_titles(record: OfflineRecord, say: Say = english) -> dict[Scope, str]:
     """What to call the scopes of a summary."""
     return {
