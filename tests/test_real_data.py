@@ -80,7 +80,7 @@ def test_real_video_frames_equal_lerobots(data: str, shared: Path) -> None:
 
 
 def test_the_older_format_is_refused_with_the_conversion_command(shared: Path) -> None:
-    with pytest.raises(DatasetError, match="convert_dataset_v21_to_v30"):
+    with pytest.raises(DatasetError, match="policyscope convert"):
         FrameSource(DatasetConfig(root=str(shared / "datasets" / "g1-v21")), repo_id="a/b")
 
 

@@ -95,7 +95,7 @@ BAD_DATASETS: list[tuple[str, Damage, str]] = [
     (
         "v2.1",
         edit_json("meta/info.json", lambda c: c.update(codebase_version="v2.1")),
-        "convert_dataset_v21_to_v30",
+        "policyscope convert",
     ),
     ("missing parquet", remove("data/*/*.parquet"), "data/chunk-000/file-000.parquet"),
     ("truncated parquet", truncate("data/*/*.parquet"), "files that can be read"),

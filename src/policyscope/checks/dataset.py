@@ -33,6 +33,7 @@ def check_dataset(facts: DatasetFacts, action_kind: str) -> list[Finding]:
         *_action_stats(facts),
         *_units(facts),
         *_hold_state(facts, action_kind),
+        *_left_out(facts),
     ]
 
 
@@ -175,6 +176,22 @@ def _hold_state(facts: DatasetFacts, action_kind: str) -> list[Finding]:
             f"expected as many state dims as action dims ({robot.actions.dim}) for the "
             f"hold-state baseline; found {len(robot.state_names)}. The baseline is left out.",
             "--action_kind delta if actions are displacements",
+        )
+    ]
+
+
+def _left_out(facts: DatasetFacts) -> list[Finding]:
+    if not facts.left_out:
+        return []
+    words = [f"{key} ({what})" for key, what in facts.left_out.items()]
+    return [
+        Finding(
+            "observations_left_out",
+            "info",
+            "expected observations that are numbers or coloured pictures; found "
+            f"{', '.join(words[:_NAMED])}{', ...' if len(words) > _NAMED else ''}, which no policy "
+            "here is given.",
+            "nothing, unless the policy was trained with them",
         )
     ]
 

@@ -31,6 +31,7 @@ from policyscope.config import (
     CheckConfig,
     CheckEnvConfig,
     CompareConfig,
+    ConvertConfig,
     CorrelateConfig,
     DemoConfig,
     EvalConfig,
@@ -121,6 +122,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "correlate": CorrelateConfig,
     "sweep": SweepConfig,
     "schema": SchemaConfig,
+    "convert": ConvertConfig,
     "execute": ExecuteConfig,
 }
 
@@ -364,6 +366,16 @@ def _schema(config: SchemaConfig) -> int:
     return 0
 
 
+def _convert(config: ConvertConfig) -> int:
+    quiet()
+    from policyscope.commands.convert import convert
+
+    made = convert(config)
+    line = f"{made}; policyscope check --dataset.root {shlex.quote(str(made))} looks at it"
+    console().print(line, markup=False, soft_wrap=True)
+    return 0
+
+
 def _execute(config: ExecuteConfig) -> int:
     from policyscope.commands.executions import show_executions
 
@@ -385,5 +397,6 @@ _RUN: dict[type, Callable[[Any], int]] = {
     CorrelateConfig: stored.correlate,
     SweepConfig: _sweep,
     SchemaConfig: _schema,
+    ConvertConfig: _convert,
     ExecuteConfig: _execute,
 }

@@ -7,6 +7,7 @@ elsewhere: by whoever opens it, or by `policyscope.checks`.
 
 from policyscope.config.closed_loop import CheckEnvConfig, RolloutConfig
 from policyscope.config.comparing import CompareConfig, PlanConfig
+from policyscope.config.converting import ConvertConfig
 from policyscope.config.correlating import CorrelateConfig
 from policyscope.config.importing import ImportConfig, ImportedEnv, ImportedPolicy
 from policyscope.config.offline import BenchConfig, CheckConfig, EvalConfig, SchemaConfig
@@ -20,6 +21,7 @@ __all__ = [
     "CheckConfig",
     "CheckEnvConfig",
     "CompareConfig",
+    "ConvertConfig",
     "CorrelateConfig",
     "DatasetConfig",
     "DemoConfig",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
@@ -25,6 +25,7 @@ from policyscope.data.info import (
     Info,
     Stats,
     flat_names,
+    left_out,
     read_features,
     read_info,
     read_stats,
@@ -66,6 +67,7 @@ class DatasetFacts:
         declared: what it counts.
         spans: episode index → frames by the index of all frames.
         spare_rows: rows of the data files that are no episode's.
+        left_out: observations that nobody here reads, with what they are: depth maps, texts.
     """
 
     robot: Robot
@@ -78,6 +80,7 @@ class DatasetFacts:
     declared: Counts
     spans: Mapping[int, int]
     spare_rows: int = 0
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -150,6 +153,7 @@ def read_facts(folder: Folder, config: DatasetConfig) -> tuple[DatasetFacts, Inf
         episode_tasks=index.tasks or {},
         declared=Counts(info.total_episodes, info.total_frames, info.total_tasks),
         spans=index.spans,
+        left_out=left_out(info, features),
     )
     return facts, info, index
 

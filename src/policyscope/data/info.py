@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import string
 from collections.abc import Mapping
 from pathlib import PurePosixPath
@@ -138,14 +139,11 @@ def _require_version(version: Any, folder: Folder) -> None:
     text = version if isinstance(version, str) else ""
     if text.startswith("v3."):
         return
-    convert = (
-        "python -m lerobot.scripts.convert_dataset_v21_to_v30 "
-        f"--repo-id={folder.name} --root={folder.root} --push-to-hub=false"
-    )
-    if text == "v2.1":
-        fix = f"convert a copy: {convert}"
-    elif text.startswith(("v2.", "v1.")):
-        fix = "convert a copy to v2.1 with lerobot 0.3 or older, then that to v3.0 with this one"
+    if text in ("v2.0", "v2.1"):
+        paths = shlex.join([str(folder.root), f"{folder.root}-v30"])
+        fix = f"policyscope convert {paths}, which writes a converted one there"
+    elif text.startswith("v1."):
+        fix = "convert a copy to v2.1 with lerobot 0.3 or older, then policyscope convert"
     elif text[:1] == "v" and text[1:2].isdigit():
         fix = "a newer policyscope, if there is one that reads this format"
     else:
@@ -195,6 +193,16 @@ def read_features(info: Info, name: str) -> dict[str, Feature]:
             "and the files below data/",
         )
     return read
+
+
+def left_out(info: Info, read: Mapping[str, Feature]) -> dict[str, str]:
+    """Observations that `read_features` left out → what they are, in a word or two."""
+    found = {}
+    for key, declared in info.features.items():
+        if key.startswith("observation.") and key not in read:
+            dtype = str(declared.get("dtype") if isinstance(declared, dict) else declared)[:40]
+            found[key] = "a depth map" if dtype in ("image", "video") else dtype
+    return found
 
 
 def _require_camera(feature: Feature, what: str) -> None:
