@@ -24,7 +24,7 @@ from policyscope.commands.streams import (
     open_streams,
     quiet,
 )
-from policyscope.commands.translate import translated
+from policyscope.commands.translate import by_dataset, translated
 from policyscope.commands.words import require_known
 from policyscope.config import (
     BenchConfig,
@@ -221,8 +221,36 @@ def _run(words: list[str]) -> int:
             sys.argv[1:] = ours
         words = ours
     require_known(words, _COMMANDS)
+    several = by_dataset(words, _COMMANDS)
+    if several is not None:
+        return _mixture(several)
     command = _parsed(words)
     return _RUN[type(command)](command)
+
+
+def _mixture(several: list[list[str]]) -> int:
+    configs = [_parsed(words) for words in several]
+    from policyscope.commands.mixture import MIXTURE, evaluate_mixture
+    from policyscope.commands.report import render
+    from policyscope.views.mixture import mixture_table
+
+    typed, out = sys.argv, console()
+
+    def run(place: int, config: EvalConfig) -> Run[OfflineRecord]:
+        out.print(f"{place + 1}/{len(configs)}: {config.dataset_name}", markup=False)
+        alone = [*several[place], "--output_dir", str(config.output_dir)]
+        sys.argv = [typed[0], *alone]  # which the record holds
+        done = _evaluated(config)
+        render(ReportConfig(str(done.directory), config.report, config.lang))
+        return done
+
+    try:
+        mixture = evaluate_mixture(configs, run)
+    finally:
+        sys.argv = typed
+    out.print(mixture_table(mixture))
+    out.print(f"{mixture.directory / MIXTURE}, beside a run of each dataset", markup=False)
+    return 0 if mixture.whole else 1
 
 
 def _demo(demo: DemoConfig) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ _NO_MATTER: Mapping[str, frozenset[str]] = {
 none is named."""
 
 _BRACKETS = 1000
+_OF_DATASETS = "--dataset."
+_MOST_DATASETS = 100
 _NOT_REPEATED = frozenset(
     {"--output_dir", "--resume", "--overwrite", "--force", "--live", "--record", "--debug"}
 )
@@ -64,7 +67,7 @@ def translated(words: Sequence[str], commands: Mapping[str, Any]) -> list[str] |
     if not dataclasses.is_dataclass(commands.get(command)):
         return None
     flags, _ = flags_of(commands[command])
-    typed = _pairs(words[1:], flags)
+    typed = pairs_of(words[1:], flags)
     files = [pair for pair in typed if pair[0] in _CONFIG]
     ours = _in_ours([pair for pair in typed if pair not in files], flags)
     for file in files[:1]:
@@ -82,7 +85,7 @@ Pair = tuple[str, tuple[str, ...]]
 """A flag and its values; a word without a flag has an empty name."""
 
 
-def _pairs(words: Sequence[str], flags: Mapping[str, Flag]) -> list[Pair]:
+def pairs_of(words: Sequence[str], flags: Mapping[str, Flag]) -> list[Pair]:
     """Flags with what follows them; ``--a=1`` and ``--a 1`` are alike."""
     pairs: list[Pair] = []
     for word in words:
@@ -101,6 +104,41 @@ def _takes(pair: Pair, flags: Mapping[str, Flag]) -> bool:
     if flag is None:
         return not pair[1]
     return flag.takes == "many" or (flag.takes == "one" and not pair[1])
+
+
+def by_dataset(words: Sequence[str], commands: Mapping[str, Any]) -> list[list[str]] | None:
+    """The words of an evaluation of each dataset; None where one is named, or none.
+
+    ``--dataset.*`` flags that are there several times name a dataset each time; those that are
+    there once hold for all.
+
+    Raises:
+        UsageError: flags of datasets are there a different number of times.
+    """
+    if not words or words[0] != "eval":
+        return None
+    pairs = pairs_of(words[1:], flags_of(commands["eval"])[0])
+    given: dict[str, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        if pair[0].startswith(_OF_DATASETS):
+            given[pair[0]].append(pair)
+    several = {name: len(known) for name, known in given.items() if len(known) > 1}
+    if not several:
+        return None
+    n = max(several.values())
+    if set(several.values()) != {n} or n > _MOST_DATASETS:
+        raise UsageError(
+            " and ".join(sorted(several)),
+            expected=f"each once for all datasets, or once for each of at most {_MOST_DATASETS}",
+            found=", ".join(f"{name} {times} times" for name, times in several.items()),
+            fix="--dataset.repo_id A --dataset.root DIR_A --dataset.repo_id B --dataset.root DIR_B",
+        )
+    rest = [pair for pair in pairs if pair[0] not in several]
+    each = [[*rest, *(given[name][i] for name in several)] for i in range(n)]
+    return [
+        ["eval", *(word for name, values in one for word in (name, *values) if word)]
+        for one in each
+    ]
 
 
 def _in_ours(pairs: Sequence[Pair], flags: Mapping[str, Flag]) -> list[Pair]:
@@ -203,7 +241,7 @@ def _of_run(
             if len(line) > 1
             else f"policyscope {command} with its flags",
         )
-    pairs = _pairs(line[2:], flags)
+    pairs = pairs_of(line[2:], flags)
     return [pair for pair in pairs if pair[0] not in _NOT_REPEATED and pair[0] not in _CONFIG]
 
 

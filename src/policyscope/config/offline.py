@@ -64,6 +64,8 @@ class EvalConfig(PredictionOptions):
     --dataset.repo_id lerobot/pusht --dataset.episodes 185:206 --output_dir out
 
     policyscope eval --policy.type hold_state --dataset.repo_id g1 --dataset.root data/g1
+
+    policyscope eval --policy.path DIR --dataset.repo_id you/a --dataset.repo_id you/b
     """
 
     output_dir: str | None = None
