@@ -12,7 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import fakes
 from policyscope.config import PolicyConfig
@@ -130,6 +132,8 @@ def shards(name: str) -> Damage:
 
 def adapter(folder: Path, _: Path) -> None:
     (folder / "model.safetensors").unlink()
+    tensors = {"base_model.model.x.lora_A.weight": np.zeros((2, 3), np.float32)}
+    save_file(tensors, folder / "adapter_model.safetensors")
     content = {"peft_type": "LORA", "base_model_name_or_path": "evil\x1b[31m/base"}
     (folder / "adapter_config.json").write_text(json.dumps(content))
 
@@ -239,7 +243,7 @@ CASES: list[tuple[str, Damage, str]] = [
     ("weights a pipe", pipe("model.safetensors"), "a regular file"),
     ("shard above", shards("../outside/model.safetensors"), "inside the checkpoint's folder"),
     ("shard absolute", shards("OUTSIDE/model.safetensors"), "inside the checkpoint's folder"),
-    ("adapter of another policy", adapter, "an adapter (LoRA)"),
+    ("adapter of another policy", adapter, "a LoRA adapter for"),
     *(
         (f"type {kind}", config(type=kind), "trusts such code")
         for kind in ("gaussian_actor", "groot", "pi0_fast", "wall_x")

@@ -25,6 +25,16 @@ def check_type(checkpoint: Checkpoint, config: PolicyOptions) -> list[Finding]:
                 "--force computes numbers all the same: compare them with lerobot's own",
             )
         )
+    if checkpoint.adapter is not None:
+        findings.append(
+            Finding(
+                "adapter_merged",
+                "info",
+                f"expected the weights of a whole policy; found a {checkpoint.adapter.line}, which "
+                "is merged into it. The hash of the weights is of both.",
+                "nothing: the numbers are those of the adapted policy",
+            )
+        )
     absolute = find_step(checkpoint.postprocessor, "absolute_actions_processor")
     kept = absolute is not None and absolute.config.get("enabled")
     if checkpoint.relative and (config.stats == "dataset" or not kept):

@@ -25,6 +25,9 @@ class PolicyConfig:
     """A built-in policy instead of a checkpoint."""
     revision: str | None = None
     """Hub revision of the checkpoint."""
+    base: str | None = None
+    """Of an adapter (LoRA, extra: policyscope[peft]): the checkpoint that it was trained on, where
+    the adapter does not name one on the hub."""
     chunk_size: int = 16
     """Horizon of a built-in policy; a checkpoint brings its own."""
     sampling: Literal["auto", "lerobot"] = "auto"

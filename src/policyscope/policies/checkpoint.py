@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
+from policyscope.policies.adapter import Adapter
 from policyscope.policies.declared import Settings
 from policyscope.policies.folder import Folder
 from policyscope.policies.kinds import Kind, kind_of
@@ -67,6 +68,7 @@ class Checkpoint:
             before 0.4 kept them.
         models: name of a model or tokenizer → the sub-folder that it lies in, or None where it is
             the hub's.
+        adapter: what is merged into the weights, which are those of its base then; or None.
     """
 
     path: str
@@ -80,6 +82,7 @@ class Checkpoint:
     training: Training
     recovered: bool = False
     models: Mapping[str, Path | None] = field(default_factory=dict)
+    adapter: Adapter | None = None
 
     @property
     def type(self) -> str:

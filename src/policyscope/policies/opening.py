@@ -21,6 +21,7 @@ from policyscope.actions.robots import Robot
 from policyscope.actions.spaces import stats_id
 from policyscope.data.facts import ACTION
 from policyscope.errors import CheckpointError, UsageError, first_line
+from policyscope.policies.adapter import merged
 from policyscope.policies.alignment import Alignment
 from policyscope.policies.base import Normalization, StatsSource
 from policyscope.policies.checkpoint import WEIGHTS, Checkpoint
@@ -116,7 +117,7 @@ def _opening(what: str, models: Sequence[str] = ()) -> Iterator[list[str]]:
             found=first_line(error),
             fix="install the extra that the message names, for example policyscope[diffusion]",
         ) from error
-    except CheckpointError:
+    except (CheckpointError, UsageError):
         raise
     except Exception as error:  # whatever a policy class raises while it is being built
         raise CheckpointError(
@@ -195,12 +196,15 @@ def load_policy(checkpoint: Checkpoint, config: Any) -> Any:
     from lerobot.policies.factory import get_policy_class
 
     size = sum(file.stat().st_size for file in checkpoint.weights.files)
+    size += checkpoint.adapter.file.stat().st_size if checkpoint.adapter else 0
     with (
         _opening(f"--policy.path {checkpoint.path}", checkpoint.hub_models) as warnings,
         bounded_memory(size, roomy=config.device != "cpu"),
         _single_file(checkpoint) as directory,
     ):
         policy = get_policy_class(checkpoint.type).from_pretrained(directory, config=config)
+        if checkpoint.adapter is not None:
+            policy = merged(policy, checkpoint.adapter)
     missing = [text for text in warnings if text.startswith(_UNLOADED)]
     if missing:
         raise CheckpointError(
@@ -218,7 +222,7 @@ def _single_file(checkpoint: Checkpoint) -> Iterator[Path]:
     """A folder with all weights in one file, which is what lerobot opens."""
     files = checkpoint.weights.files
     if len(files) == 1 and files[0].name == WEIGHTS:
-        yield checkpoint.directory
+        yield files[0].parent
         return
     from safetensors.torch import load_file, save_file
 

@@ -10,6 +10,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from policyscope.config import PolicyConfig
-from policyscope.errors import CheckpointError
+from policyscope.errors import CheckpointError, UsageError
+from policyscope.policies.adapter import CONFIG as ADAPTER
+from policyscope.policies.adapter import Adapter, is_adapter, read_adapter
 from policyscope.policies.checkpoint import (
     POSTPROCESSOR,
     PREPROCESSOR,
@@ -40,7 +43,6 @@ from policyscope.policies.steps import (
 from policyscope.policies.training import read_training
 
 INDEX = WEIGHTS + ".index.json"
-ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 _BUFFER = re.compile(
     r"(?:model\.)?(normalize_inputs|unnormalize_outputs)\.(?:(.+)_)?buffer_(.+)\.(\w+)"
 )
@@ -61,7 +63,15 @@ def read_checkpoint(policy: PolicyConfig) -> Checkpoint:
     folder = Folder(path, checkpoint_dir(path, policy.revision))
     config = _config(folder)
     settings = _settings(folder, config)
-    weights = _weights(folder)
+    adapter = read_adapter(folder, policy.base) if is_adapter(folder, WEIGHTS) else None
+    if adapter is None and policy.base is not None:
+        raise UsageError(
+            "--policy.base",
+            expected="an adapter (LoRA) at --policy.path",
+            found="a whole policy",
+            fix="leave it out",
+        )
+    weights = _weights(folder) if adapter is None else _on_base(adapter, settings)
     require_sane(
         config,
         f"{path}/config.json",
@@ -86,6 +96,7 @@ def read_checkpoint(policy: PolicyConfig) -> Checkpoint:
         training=read_training(folder.json("train_config.json", finite=False)),
         recovered=recovered is not None,
         models=_models(folder, config, (*(preprocessor or ()), *(postprocessor or ()))),
+        adapter=adapter,
     )
 
 
@@ -93,10 +104,11 @@ def _config(folder: Folder) -> dict[str, Any]:
     config = folder.table("config.json")
     if config is not None and "type" in config:
         return config
-    if any(folder.file(file) is not None for file in ADAPTER):
-        raise _adapter(folder)
     found, fix = "no config.json", _nested_hint(folder.directory)
-    if config is not None:
+    if folder.file(ADAPTER) is not None:
+        found = "an adapter (LoRA) without the policy's config.json, which lerobot saves beside it"
+        fix = "copy config.json and the processors of its base into the folder"
+    elif config is not None:
         found = "a config.json without a policy type"
         trained = folder.json("train_config.json", finite=False)
         policy = trained.get("policy") if isinstance(trained, dict) else None
@@ -145,16 +157,20 @@ def _nested_hint(directory: Path) -> str:
     return "give the directory that holds config.json and model.safetensors"
 
 
-def _adapter(folder: Folder) -> CheckpointError:
-    content = folder.json(ADAPTER[0])
-    base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
-    return CheckpointError(
-        f"--policy.path {folder.path}",
-        expected="the weights of a whole policy",
-        found=f"an adapter (LoRA) for {str(base)[:200]!r}" if base else "an adapter (LoRA)",
-        fix="load it onto its base with peft, merge (merge_and_unload) and save the policy with "
-        "save_pretrained, then give that folder",
-    )
+def _on_base(adapter: Adapter, settings: Settings) -> Weights:
+    """The weights of an adapter's base, under a digest that is of both."""
+    base = Folder(adapter.base, adapter.directory)
+    kind = (base.table("config.json") or {}).get("type")
+    if kind != settings.type:
+        raise CheckpointError(
+            f"the adapter's base {adapter.base}",
+            expected=f"a policy of type {settings.type}",
+            found=f"type {str(kind)[:40]}" if kind else "no config.json with a type",
+            fix="--policy.base DIR_OR_REPO, the checkpoint that it was trained on",
+        )
+    weights = _weights(base)
+    both = hashlib.sha256(f"{weights.sha256}{adapter.sha256}".encode()).hexdigest()
+    return replace(weights, sha256=both, n_parameters=weights.n_parameters + adapter.n_parameters)
 
 
 def _weights(folder: Folder) -> Weights:
@@ -205,8 +221,6 @@ def _texts(table: dict[str, Any]) -> bool:
 
 
 def _no_weights(folder: Folder, name: str) -> CheckpointError:
-    if any(folder.file(file) is not None for file in ADAPTER):
-        return _adapter(folder)
     pickled = any(folder.directory.glob("*.bin")) or any(folder.directory.glob("*.pt"))
     return CheckpointError(
         f"--policy.path {folder.path}",
