@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import fakes
 from policyscope.commands.evaluate import evaluate
 from policyscope.commands.report import ReportConfig, render, render_together
 from policyscope.config import PageConfig
+from policyscope.runs.directory import RunDirectory
 from policyscope.views.words import number, ratio
 
 pytestmark = pytest.mark.slow
@@ -261,17 +263,137 @@ def test_units_switch_in_place(opened: Opened, run: Path) -> None:
         page.locator(f"input[name=view][value={view}]").check(force=True)
         chart = page.locator("[data-chart=horizon]")
         chart.scroll_into_view_if_needed()
-        page.wait_for_timeout(100)
+        page.wait_for_timeout(500)
         label = str(chart.locator("svg[role=img]").first.get_attribute("aria-description"))
         shown = float(re.search(r": ([\d.e+-]+) at step 1,", label)[1])  # type: ignore[index]
         assert shown == pytest.approx(value, rel=6e-3)
         seen.add(page.locator("[data-actions] h4").last.inner_text())
-        # the cards beside the verdict follow, and say their unit
+        # the cards beside the verdict follow, and say their unit, as do the tables
         metric = {"native": "mae", "normalized": "nmae", "relative": "relative"}[view]
         unit = {"native": "px", "normalized": "std", "relative": "× hold state"}[view]
         card = page.locator("[data-tile=executed]").inner_text()
         assert card.startswith(f"{number(record['summary']['executed'][metric]['value'])} {unit}")
+        page.evaluate("for (const d of document.querySelectorAll('details')) d.open = true")
+        heads = page.locator("[data-error-head]").all_inner_texts()
+        assert all(head.startswith(f"MAE in {unit}") for head in heads)
+        assert len(heads) >= 3
+        cell = page.locator("table[data-rows=horizon] tbody tr").first.locator("td").nth(1)
+        assert cell.inner_text().startswith(number(value))
     assert seen == {"y (px)", "y (std)"}
+
+
+def _worst(run: Path, step: int | None = None, dim: int | None = None) -> tuple[int, int]:
+    """Episode and frame of the largest error, from the stored predictions."""
+    found = []
+    for stored in RunDirectory(run).stored():
+        error = np.mean([np.abs(p.values - stored.target.values) for p in stored.predicted], axis=0)
+        error[stored.is_pad] = np.nan
+        kept = error if step is None else error[:, [step - 1]]
+        kept = kept if dim is None else kept[..., [dim]]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # steps beyond the end have no mean
+            score = np.nanmean(kept, axis=(1, 2))
+        found.append((float(np.nanmax(score)), stored.index, int(np.nanargmax(score))))
+    return max(found)[1:]
+
+
+@at_all_widths
+def test_rows_sort_and_lead_to_their_worst_frame(opened: Opened, run: Path) -> None:
+    page = opened.page
+    page.evaluate("for (const d of document.querySelectorAll('details')) d.open = true")
+
+    def shown() -> tuple[int, int]:
+        return page.evaluate("page.player.episode.index"), opened.frame()
+
+    def row(kind: str, key: int) -> Any:
+        return page.locator(f"table[data-rows={kind}] tr[data-key='{key}'] .lead")
+
+    row("horizon", 4).click()
+    assert shown() == _worst(run, step=4)
+    assert "step 4" in page.locator("[data-why]").inner_text()
+    row("dims", 1).click()
+    assert shown() == _worst(run, dim=1)
+    assert page.evaluate("document.activeElement.matches('[data-player]')")
+    page.keyboard.press("ArrowLeft")  # the keys are there at once
+    assert shown() == (_worst(run, dim=1)[0], max(_worst(run, dim=1)[1] - 1, 0))
+    row("tasks", 0).click()
+    assert page.evaluate("page.player.episode.task.includes('onerror')")
+    table = pq.read_table(run / "by_episode.parquet").to_pylist()
+    errors = {r["episode_index"]: r["mae"] for r in table if r["scope"] == "chunk"}
+    head = page.locator("table[data-rows=episodes] thead .sort", has_text="MAE")
+    for press in (
+        sorted(errors, key=lambda e: -errors[e]),
+        sorted(errors, key=lambda e: errors[e]),
+    ):
+        head.click()
+        rows = page.locator("table[data-rows=episodes] tbody tr").all()
+        assert [int(r.get_attribute("data-key") or -1) for r in rows] == press
+    assert head.locator("..").get_attribute("aria-sort") == "ascending"
+
+
+@pytest.mark.parametrize("opened", [1280], indirect=True)
+def test_charts_lead_to_frames(opened: Opened, run: Path) -> None:
+    page = opened.page
+    opened.show_everything()
+    cell = page.locator("[data-chart=density] svg[role=img]").first
+    cell.scroll_into_view_if_needed()
+    plane = page.evaluate("data.density[0]")
+    i, j, _ = max(plane["cells"], key=lambda c: c[2])
+    at = page.evaluate(
+        "([i, j]) => { const svg = document.querySelector('[data-chart=density] svg[role=img]');"
+        "const p = data.density[0];"
+        "const v = (k) => p.low + (k + 0.5) / p.n * (p.high - p.low);"
+        "return [svg.scale('x').apply(v(i)), svg.scale('y').apply(v(j))]; }",
+        [i, j],
+    )
+    cell.click(position={"x": at[0], "y": at[1]})
+    frame, episode = opened.frame(), page.evaluate("page.player.episode.index")
+    stored = next(e for e in RunDirectory(run).stored() if e.index == episode)
+    edges = plane["low"], (plane["high"] - plane["low"]) / plane["n"]
+    places = [
+        np.floor((values[frame, ~stored.is_pad[frame], 0] - edges[0]) / edges[1])
+        for values in (stored.target.values, *(p.values for p in stored.predicted))
+    ]
+    assert any(((places[0] == i) & (p == j)).any() for p in places[1:])
+    assert "predicted near" in page.locator("[data-why]").inner_text()
+    chart = page.locator("[data-chart=horizon] svg[role=img]").last
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    assert box is not None
+    chart.hover(position={"x": box["width"] - 15, "y": 100})
+    assert "step 6" in page.locator(".readout").inner_text()
+    chart.click(position={"x": box["width"] - 15, "y": 100})
+    assert (page.evaluate("page.player.episode.index"), opened.frame()) == _worst(run, step=6)
+
+
+def test_many_dims_sort_and_filter(browser: Any, tmp_path: Path) -> None:
+    names = [f"kLeftHandIndexFinger{i:02d}" for i in range(14)]
+    root = fakes.write_dataset(tmp_path / "d", dim=14, state_dim=14, names=names)
+    evaluate(fakes.config_for(root, "hold_state", tmp_path / "o"))
+    render(ReportConfig(str(tmp_path / "o")))
+    opened = Opened(browser, tmp_path / "o" / "report.html", 390)
+    page = opened.page
+    opened.show_everything()
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    views = page.locator("[name=view]").evaluate_all("(all) => all.map((one) => one.value)")
+    assert views == ["native", "normalized"]  # hold state is not relative to itself
+
+    errors = page.evaluate("data.dims.map((row) => row.mae)")
+    worst_first = sorted(range(14), key=lambda d: -errors[d])
+    assert page.locator("[data-sort-dims]").input_value() == "error"
+    drawn = page.locator("[data-chart=dims] svg[role=img]").last
+    for order, wanted in (("error", worst_first), ("index", list(range(14)))):
+        page.locator("[data-sort-dims]").select_option(order)
+        drawn.scroll_into_view_if_needed()
+        page.wait_for_timeout(500)
+        described = str(drawn.get_attribute("aria-description"))
+        assert [int(d) for d in re.findall(r"Finger(\d\d)", described)] == wanted
+    page.evaluate("for (const d of document.querySelectorAll('details')) d.open = true")
+    page.locator("details:has([data-rows=dims]) input[type=search]").fill("finger07")
+    assert page.locator("table[data-rows=dims] tbody tr:visible").count() == 1
+    assert _serious(opened) == []
+    opened.context.close()
+    assert opened.wrong == []
 
 
 @pytest.mark.parametrize("opened", [1280], indirect=True)
@@ -426,6 +548,11 @@ def test_a_comparison_has_one_player_for_both(browser: Any, run: Path, tmp_path:
         assert opened.page.evaluate("document.title") != "owned"
         opened.page.locator("[data-chart=episodes] [data-open='3']").click(force=True)
         assert opened.page.evaluate("page.player.episode.index") == 3
+        opened.page.evaluate("for (const d of document.querySelectorAll('details')) d.open = true")
+        opened.page.locator("table[data-rows=dim] tr[data-key='1'] .lead").click()
+        assert "largest difference" in opened.page.locator("[data-why]").inner_text()
+        opened.page.locator("table[data-rows=episode] tr[data-key='2'] .lead").click()
+        assert opened.page.evaluate("page.player.episode.index") == 2
         fan = opened.page.locator("[data-actions] .cell").first.locator("[data-fan]")
         assert [fan.nth(i).get_attribute("data-layer") for i in range(fan.count())] == ["0", "1"]
         assert all(fan.nth(i).get_attribute("d") for i in range(2))
@@ -439,7 +566,7 @@ def test_rollouts_are_compared_seed_by_seed(browser: Any, tmp_path: Path) -> Non
     from test_rollout import Seeker, config
 
     rollout(config(tmp_path / "hold", n_episodes=4))
-    rollout(config(tmp_path / "seeker", n_episodes=4), policy=Seeker(broken_at=(1001, 4)))
+    rollout(config(tmp_path / "seeker", n_episodes=4), policy=Seeker(broken_at=(1001, 3)))
     runs = (str(tmp_path / "hold"), str(tmp_path / "seeker"))
     page = render_together(runs, str(tmp_path / "both.html"), "zh")
     for width, theme in ((390, "dark"), (1280, "light")):
@@ -458,14 +585,53 @@ def test_rollouts_are_compared_seed_by_seed(browser: Any, tmp_path: Path) -> Non
         assert opened.wrong == []
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-def test_the_player_plays_a_rollout(browser: Any, tmp_path: Path, width: int) -> None:
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three episodes in simulation, of which the second fails."""
     from policyscope.commands.rollout import rollout
     from test_rollout import Seeker, config
 
-    asked = config(tmp_path / "o", n_episodes=3, video="chosen")
-    run = rollout(asked, policy=Seeker(broken_at=(1001, 4)))
-    opened = Opened(browser, render(ReportConfig(str(run.directory))), width)
+    out = tmp_path_factory.mktemp("rollout") / "o"
+    asked = config(out, n_episodes=3, video="chosen", latency_calls=8)
+    rollout(asked, policy=Seeker(broken_at=(1001, 3)))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("width", "theme", "language"),
+    [(390, "dark", "zh"), (1280, "light", "en"), (1920, "dark", "en")],
+)
+def test_the_page_of_a_rollout(
+    browser: Any, played: Path, width: int, theme: str, language: Any
+) -> None:
+    opened = Opened(browser, render(ReportConfig(str(played), lang=language)), width, theme)
+    page = opened.page
+    opened.show_everything()
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    drawn = page.locator("[data-chart]").evaluate_all("(all) => all.map((c) => c.dataset.chart)")
+    assert {"rate", "curve", "ended", "paths", "actions"} <= set(drawn)
+    described = page.locator("[data-chart=rate] svg[role=img]").get_attribute("aria-description")
+    assert str(described).startswith("2/3, 67 % [")
+    bars = page.locator("[data-strip] button")
+    assert bars.count() == 3
+    page.locator("[data-sort]").select_option("success")
+    assert bars.first.get_attribute("data-index") == "1"  # the failure
+    bars.first.click()
+    assert page.evaluate("page.player.episode.index") == 1
+    page.evaluate("for (const d of document.querySelectorAll('details')) d.open = true")
+    page.locator("table[data-rows=episodes] tr[data-key='2'] .lead").click()
+    assert page.evaluate("page.player.episode.index") == 2
+    assert page.locator("img").count() == 0  # charts, no picture of charts
+    headline = page.locator("h1").inner_text()
+    assert headline.startswith("Success 2/3" if language == "en" else "成功率 2/3")
+    assert _serious(opened) == []
+    opened.context.close()
+    assert opened.wrong == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_player_plays_a_rollout(browser: Any, played: Path, width: int) -> None:
+    opened = Opened(browser, render(ReportConfig(str(played))), width)
     page = opened.page
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
     page.locator("[data-player]").scroll_into_view_if_needed()

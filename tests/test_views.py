@@ -63,7 +63,8 @@ def test_packed_arrays_come_back(values: np.ndarray) -> None:
         if len(known):
             step = (known.max() - known.min()) / 65_000
             error = np.abs(back[..., d] - values[..., d])
-            assert np.nanmax(error) <= 0.51 * step + 1e-8 * np.abs(known).max()
+            least = 65_000 * np.finfo(float).tiny  # nobody draws what is smaller
+            assert np.nanmax(error) <= 0.51 * step + 1e-8 * np.abs(known).max() + least
 
 
 @pytest.mark.parametrize(

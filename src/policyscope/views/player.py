@@ -125,7 +125,8 @@ def packed(values: ArrayLike) -> dict[str, Any]:
     low = np.where(known, flat, np.inf).min(axis=0, initial=np.inf)
     high = np.where(known, flat, -np.inf).max(axis=0, initial=-np.inf)
     low, high = (np.where(np.isfinite(edge), edge, 0.0) for edge in (low, high))
-    scale = np.where(high > low, (high - low) / _STEPS, 1.0)
+    scale = (high - low) / _STEPS
+    scale = np.where(scale > np.finfo(float).tiny, scale, 1.0)  # less has no nine digits
     steps = np.rint((np.where(known, flat, low) - low) / scale) - 32767
     encoded = np.where(known, steps, _MISSING).astype("<i2")
     return {

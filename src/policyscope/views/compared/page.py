@@ -11,7 +11,7 @@ from policyscope.checks.comparison import Compared, Comparison, StoredRun
 from policyscope.config import Language
 from policyscope.errors import UsageError
 from policyscope.files import write_text
-from policyscope.metrics.compared import ClosedLoopComparison, OfflineComparison, Row
+from policyscope.metrics.compared import ClosedLoopComparison, OfflineComparison, Row, Table
 from policyscope.metrics.verdicts import Verdict
 from policyscope.runs.content import OfflineRecord, RolloutRecord
 from policyscope.runs.parts import SCOPES
@@ -65,7 +65,7 @@ def write_comparison(comparison: Comparison, output: Path, language: Language) -
     played = _played(comparison, comparable, called, say) if len(comparable) > 1 else []
     page = fill(
         "compare.html.j2",
-        ("report.js", "compare.js", "player.js"),
+        ("report.js", "rows.js", "frames.js", "compare.js", "player.js"),
         {
             **_charts(comparison, stored, names, say),
             **_player_data(comparison, called, comparable, played, say),
@@ -167,15 +167,34 @@ def _column(run: StoredRun, name: str, say: Say) -> dict[str, Any]:
     }
 
 
-def _tables(rows: OfflineComparison, say: Say) -> list[tuple[str, list[tuple[str, ...]]]]:
-    groups = (
-        (say("Over all frames; executed: {n} steps", n=rows.n_action_steps), rows.of("scope")),
-        (say("By horizon step"), rows.of("horizon")),
-        (say("By dim, over the chunk"), rows.of("dim")),
-        (say("By task"), rows.of("task")),
-        (say("By episode"), rows.of("episode")),
-    )
-    return [(title, [_cells(row, say) for row in found]) for title, found in groups if found]
+def _tables(rows: OfflineComparison, say: Say) -> list[dict[str, Any]]:
+    titles: dict[Table, str] = {
+        "scope": say("Over all frames; executed: {n} steps", n=rows.n_action_steps),
+        "horizon": say("By horizon step"),
+        "dim": say("By dim, over the chunk"),
+        "task": say("By task"),
+        "episode": say("By episode"),
+    }
+    return [
+        {
+            "kind": kind,
+            "title": title,
+            "rows": [(_key(kind, i, row), _cells(row, say)) for i, row in enumerate(rows.of(kind))],
+        }
+        for kind, title in titles.items()
+        if rows.of(kind)
+    ]
+
+
+def _key(kind: str, place: int, row: Row) -> str | None:
+    """What the page's script finds a row's frames by."""
+    match kind:
+        case "dim":
+            return str(place)
+        case "horizon" | "task" | "episode":
+            return row.label
+        case _:
+            return None
 
 
 def _cells(row: Row, say: Say) -> tuple[str, ...]:

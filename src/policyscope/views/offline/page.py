@@ -10,7 +10,7 @@ from policyscope.config import Language
 from policyscope.runs.clips import Clip
 from policyscope.runs.content import OfflineRecord
 from policyscope.runs.directory import PAGE, RunDirectory
-from policyscope.runs.parts import SCOPES, spans
+from policyscope.runs.parts import SCOPES, Scope, spans
 from policyscope.runs.rows import EpisodeRow, ranked
 from policyscope.runs.values import Latency, Times
 from policyscope.views.html import command, fill, machine_lines, policy_line, sampling_rows
@@ -33,7 +33,7 @@ from policyscope.views.offline.words import (
     subject,
     within_line,
 )
-from policyscope.views.words import forced_notice, unit_name
+from policyscope.views.words import forced_notice, number, unit_name
 
 _ORDER = tuple(BASELINE_NAMES)
 _DRAWN = {"summary", "baselines", "skill", "by_horizon", "by_task", "latency", "throughput"}
@@ -62,7 +62,7 @@ def write_page(
     series = collect(directory, record, rows, chosen, clips, say)
     page = fill(
         "report.html.j2",
-        ("report.js", "charts.js", "player.js"),
+        ("report.js", "rows.js", "shared.js", "frames.js", "charts.js", "player.js"),
         page_data(record, listed, series, say),
         language,
         record=record,
@@ -82,6 +82,7 @@ def write_page(
         scopes=[(scope, scope_titles(record, say)[scope]) for scope in SCOPES],
         unit=unit_name(error_metric(record)[1], say),
         metric=error_metric(record)[0],
+        beside=lambda scope: _beside(record, scope, say),
         main=main_baseline(record),
         dims=record.dims(),
         **_tables(record, say),
@@ -104,8 +105,9 @@ def page_data(
     dims = record.dims()
     views = ["native"]
     views += ["normalized"] if any(not row.excluded for row in dims) else []
-    views += ["relative"] if {"hold_state", "zero"} & record.baselines.keys() else []
+    views += ["relative"] if {"hold_state", "zero"} & set(rivals(record)) else []
     plane = record.actions.image_plane
+    limbs = {dim: row.group for row in record.by_meaning for dim in row.dims}
     return {
         **record.model_dump(mode="json", include=_DRAWN),
         "policy": record.policy.type,
@@ -122,13 +124,28 @@ def page_data(
         "scopes": scope_titles(record, say),
         "views": views,
         "executions": _ways(record, say),
-        "dims": [row.to_json() | {"name": record.actions.shown[row.dim]} for row in dims],
+        "dims": [
+            row.to_json() | {"name": record.actions.shown[row.dim], "group": limbs.get(row.dim, "")}
+            for row in dims
+        ],
         "by_episode": [row.to_json() for row in rows],
         "device": record.environment.device_name,
         "density": series.density,
         "progress": series.progress,
         "episodes": [episode.to_json() for episode in series.episodes],
     }
+
+
+def _beside(record: OfflineRecord, scope: Scope, say: Say) -> str:
+    """The strongest baseline's error, and how far the policy's is from it; empty for none."""
+    name, metric = main_baseline(record), error_metric(record)[0]
+    own = record.summary.of(scope).of(metric).value
+    other = record.baselines[name].of(scope).of(metric).value
+    if not own or not other:
+        return ""
+    percent = f"{100 * (own / other - 1):+.0f}".replace("-", "−")
+    words = {"baseline": say(BASELINE_NAMES[name]), "value": number(other), "percent": percent}
+    return say("{baseline} {value}, {percent} %", **words)
 
 
 def _tables(record: OfflineRecord, say: Say) -> dict[str, Any]:
@@ -149,23 +166,19 @@ def _tables(record: OfflineRecord, say: Say) -> dict[str, Any]:
 
 def _ways(record: OfflineRecord, say: Say) -> list[dict[str, Any]]:
     """What the curve of ways to execute draws."""
-    metric, _ = error_metric(record)
-    rows = []
-    for row in record.executions:
-        error = row.mae if metric == "mae" else row.nmae
-        rows.append(
-            {
-                "steps": row.n_action_steps,
-                "name": way_name(row, say),
-                "ensemble": row.ensembling is not None,
-                "value": error.value,
-                "low": error.ci_low,
-                "high": error.ci_high,
-                "seam": row.seam,
-                "jerk": row.jerk,
-            }
-        )
-    return rows
+    return [
+        {
+            "steps": row.n_action_steps,
+            "name": way_name(row, say),
+            "ensemble": row.ensembling is not None,
+            "mae": row.mae.model_dump(),
+            "nmae": row.nmae.model_dump(),
+            "baselines": dict(row.baselines),
+            "seam": row.seam,
+            "jerk": row.jerk,
+        }
+        for row in record.executions
+    ]
 
 
 def _latencies(latency: Latency) -> list[tuple[str, Times]]:

@@ -6,19 +6,23 @@ import base64
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from policyscope.config import Language
 from policyscope.runs.clips import Clip
 from policyscope.runs.content import RolloutRecord
-from policyscope.runs.directory import PAGE, PICTURE, RunDirectory
+from policyscope.runs.directory import PAGE, RunDirectory
 from policyscope.runs.parts import spans
 from policyscope.runs.rollouts import StoredRollout
 from policyscope.runs.rows import RolloutRow
 from policyscope.views.html import command, fill, machine_lines, policy_line, sampling_rows
 from policyscope.views.language import Say, speaker
 from policyscope.views.rollout.player import played_rollouts
+from policyscope.views.rollout.series import page_data
 from policyscope.views.rollout.words import (
     called,
     detectable_line,
+    ended_by,
     headline,
     motion_line,
     outcome,
@@ -27,7 +31,7 @@ from policyscope.views.rollout.words import (
     throughput_line,
     time_line,
 )
-from policyscope.views.words import forced_notice, number, unit_name
+from policyscope.views.words import forced_notice, interval, number, unit_name
 
 _MOST_EMBEDDED = 24_000_000  # bytes of video that the page carries; others stay beside it
 
@@ -39,14 +43,14 @@ def write_rollout_page(
     clips: Sequence[Clip],
     language: Language,
 ) -> Path:
-    """Write ``report.html`` beside the picture that it embeds, and return its path.
+    """Write ``report.html`` into the run directory and return its path.
 
     Args:
         directory: of the run.
         record: its ``run.json``.
         episodes: of the run, in order.
         clips: the pictures that the run keeps.
-        language: of the page's own words; sentences about the run are English.
+        language: of the page.
     """
     say = speaker(language)
     played = played_rollouts(episodes, clips, say, many_tasks=len(record.by_task) > 1)
@@ -54,8 +58,9 @@ def write_rollout_page(
     rows = [known.row for known in episodes]
     page = fill(
         "rollout.html.j2",
-        ("report.js", "player.js"),
+        ("report.js", "rows.js", "shared.js", "rollout.js", "player.js"),
         {
+            **page_data(record, episodes, say),
             "fps": record.env.fps,
             "names": record.actions.names,
             "units": [unit_name(unit, say) for unit in record.actions.units],
@@ -67,14 +72,19 @@ def write_rollout_page(
         language,
         record=record,
         rows=rows,
-        headline=headline(record),
-        subject=subject(record),
+        headline=headline(record, say),
+        subject=subject(record, say),
         notice=forced_notice(record, say),
-        detectable=detectable_line(record),
-        time=time_line(record),
-        motion=motion_line(record),
-        throughput=throughput_line(record),
-        picture=base64.b64encode((directory.path / PICTURE).read_bytes()).decode(),
+        cards=_cards(record, say),
+        detectable=detectable_line(record, say),
+        time=time_line(record, say),
+        motion=motion_line(record, say),
+        throughput=throughput_line(record, say),
+        board=board is not None,
+        drawn=any(np.isfinite(e.rewards).any() or e.states.size for e in episodes),
+        trained=any(row.trained_std for row in record.executed_actions),
+        latency=_timed(record),
+        ended_by=ended_by,
         played=played,
         videos=_videos(directory.path, rows, say),
         provenance=_provenance(record, say),
@@ -85,6 +95,31 @@ def write_rollout_page(
     )
     directory.write_text(PAGE, page)
     return directory.path / PAGE
+
+
+def _cards(record: RolloutRecord, say: Say) -> list[tuple[str, str, str]]:
+    """Title, number and interval of each card."""
+    loop, success = record.closed_loop, record.success
+    cards = []
+    if success.n:
+        ends = rate(success, say).partition("[")[2]
+        cards.append((say("success"), f"{success.k}/{success.n}", f"[{ends} %" if ends else ""))
+    for title, known in (
+        (say("max reward"), loop.max_reward),
+        (say("max coverage"), loop.max_coverage),
+        (say("return"), loop.sum_reward),
+    ):
+        if known.value is not None:
+            cards.append((title, number(known.value), interval(known).partition(" ")[2]))
+    if loop.time_to_success.median_s is not None:
+        seconds = say("{n} s", n=number(loop.time_to_success.median_s))
+        cards.append((say("median time to success"), seconds, ""))
+    return cards
+
+
+def _timed(record: RolloutRecord) -> bool:
+    latency = record.latency
+    return latency is not None and any((latency.model_call, latency.end_to_end, latency.queue_pop))
 
 
 def _videos(path: Path, rows: Sequence[RolloutRow], say: Say) -> list[dict[str, str]]:

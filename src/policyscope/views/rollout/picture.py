@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from policyscope.runs.rollouts import StoredRollout
 from policyscope.runs.rows import ActionRow, RolloutRow
 from policyscope.runs.values import Value
 from policyscope.views.figure import STYLE, plain, save, write_titles
+from policyscope.views.rollout.series import GOAL
 from policyscope.views.rollout.words import headline, outcome, percent, subject
 from policyscope.views.words import forced_notice, number
 
@@ -190,8 +191,7 @@ def _paths(ax: Axes, record: RolloutRecord, episodes: Sequence[StoredRollout]) -
             poses = e.extras["block_pose"]
             ax.plot(poses[-1, 0], poses[-1, 1], "x", color=colour, ms=6, mew=1.6)
     if any("block_pose" in e.extras for e in episodes):
-        outline = _tee(np.array([256.0, 256.0, math.pi / 4]))
-        ax.fill(outline[:, 0], outline[:, 1], color="#90c890", alpha=0.45, lw=0, label="goal")
+        ax.fill(GOAL[:, 0], GOAL[:, 1], color="#90c890", alpha=0.45, lw=0, label="goal")
         ax.plot([], [], "x", color=_INK, label="block at the end")
         ax.legend(loc="lower right", ncols=2)
     ax.set_xlim(0, board[0])
@@ -199,16 +199,6 @@ def _paths(ax: Axes, record: RolloutRecord, episodes: Sequence[StoredRollout]) -
     ax.set_aspect("equal")
     unit = record.actions.units[0]
     ax.set_title(f"Paths over the board ({plain(unit)})")
-
-
-def _tee(pose: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    outline = np.array(
-        [(-60, 0), (60, 0), (60, 30), (15, 30), (15, 120), (-15, 120), (-15, 30), (-60, 30)],
-        dtype=float,
-    )
-    c, s = math.cos(pose[2]), math.sin(pose[2])
-    turned: np.ndarray[Any, Any] = outline @ np.array([[c, s], [-s, c]]) + pose[:2]
-    return turned
 
 
 def _actions(ax: Axes, rows: Sequence[ActionRow]) -> None:

@@ -93,7 +93,7 @@ const charts = {
       for (const d of rows) {
         layer.append("rect").attr("x", scale.apply(d.label)).attr("width", scale.bandwidth).attr("y", 0).attr("height", 190)
           .attr("fill", "transparent").style("cursor", "pointer").attr("data-open", d.label)
-          .on("click", () => page.player?.open(Number(d.label), true))
+          .on("click", () => openWorst({ episodes: new Set([Number(d.label)]) }, t("this episode")))
           .append("title").text(t("episode {episode}: {b} against {a} {unit}", { episode: d.label, a: number(d.a), b: number(d.b), unit: d.unit }));
       }
       return several ? [make("h4", {}, name), node] : [node];
@@ -147,3 +147,14 @@ const charts = {
       }))));
   },
 };
+
+function setUpRows() {
+  const go = {
+    horizon: (key) => openWorst({ step: Number(key) }, t("step {n}", { n: key })),
+    dim: (key) => openWorst({ dim: Number(key) }, data.names[key]),
+    task: (key) => openWorst({ episodes: new Set(data.episodes.filter((e) => e.task === key).map((e) => e.index)) }, key),
+    episode: (key) => openWorst({ episodes: new Set([Number(key)]) }, t("this episode")),
+    seeds: (key) => page.player.open(Number(key), true),
+  };
+  setUpTables((kind, key) => go[kind](key));
+}

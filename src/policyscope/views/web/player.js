@@ -76,22 +76,13 @@ class Player {
     }
     this.pause();
     this.episode = episode;
-    if (!this.known.has(index)) {
-      this.known.set(index, {
-        layers: [episode, ...(episode.others ?? [])].map((one) => ({
-          asked: one.asked, chunks: unpack(one.chunks), executed: one.executed && unpack(one.executed),
-        })),
-        demonstrated: episode.demonstrated && unpack(episode.demonstrated),
-        errors: Object.fromEntries(Object.entries(episode.errors).map(([view, packed]) => [view, unpack(packed).values])),
-        sheets: episode.clips.map((clip) => clip.sheets.map((sheet) => {
-          const image = new Image();
-          image.onload = () => this.drawPictures();
-          image.src = `data:image/webp;base64,${sheet}`;
-          return image;
-        })),
-      });
-    }
-    this.arrays = this.known.get(index);
+    this.arrays = this.read(episode);
+    this.arrays.sheets ??= episode.clips.map((clip) => clip.sheets.map((sheet) => {
+      const image = new Image();
+      image.onload = () => this.drawPictures();
+      image.src = `data:image/webp;base64,${sheet}`;
+      return image;
+    }));
     this.find("episode").value = index;
     const facts = Object.entries(episode.facts).map(([name, text]) => `${name}: ${text}`);
     if (episode.task) facts.unshift(t("Task: {task}", { task: episode.task }));
@@ -105,6 +96,20 @@ class Player {
     }
     this.redraw();
     page.stripChanged?.();
+  }
+
+  // The numbers of an episode; its pictures are added when it is opened.
+  read(episode) {
+    if (!this.known.has(episode.index)) {
+      this.known.set(episode.index, {
+        layers: [episode, ...(episode.others ?? [])].map((one) => ({
+          asked: one.asked, chunks: unpack(one.chunks), executed: one.executed && unpack(one.executed),
+        })),
+        demonstrated: episode.demonstrated && unpack(episode.demonstrated),
+        errors: Object.fromEntries(Object.entries(episode.errors).map(([view, packed]) => [view, unpack(packed).values])),
+      });
+    }
+    return this.known.get(episode.index);
   }
 
   say(text) {

@@ -194,12 +194,9 @@ document.addEventListener("DOMContentLoaded", () => {
   setUpTheme();
   setUpViews();
   if (typeof charts === "object") setUpCharts(charts);
-  if (typeof setUpStrip === "function") {
-    setUpStrip();
-    setUpTiles();
-  }
   const stage = document.querySelector("[data-player]");
   if (stage && data.episodes.length) page.player = new Player(stage, data);
+  if (typeof setUpRows === "function") setUpRows();
   noteOnUnits();
   page.listeners.push(noteOnUnits);
 });
