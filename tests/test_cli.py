@@ -55,6 +55,24 @@ def test_rendering_needs_no_torch(data: Path, tmp_path: Path) -> None:
     assert "matplotlib" in loaded
 
 
+@pytest.mark.parametrize("command", ["check --frames 0", "report", "compare", "plan", "schema"])
+def test_files_are_read_without_torch(command: str, data: Path, act: Path, tmp_path: Path) -> None:
+    dataset = ["--dataset.repo_id", "fake/data", "--dataset.root", str(data)]
+    words = {
+        "check --frames 0": ["--policy.path", str(act), *dataset],
+        "schema": dataset,
+        "plan": ["--from", "0.6", "--to", "0.8"],
+    }.get(command, [])
+    if command in ("report", "compare"):
+        for name in ("repeat_last", "hold_state")[: 1 + (command == "compare")]:
+            policyscope.evaluate(fakes.config_for(data, name, tmp_path / name))
+            words.append(str(tmp_path / name))
+    loaded = _modules_after(f"{_MAIN}; main({[*command.split(), *words]!r})")
+    assert not {"torch", "lerobot", "transformers", "datasets"} & loaded
+    if command in ("check --frames 0", "schema"):
+        assert not {"pandas", "scipy.stats", "scipy.optimize", "matplotlib"} & loaded
+
+
 def test_public_names_are_complete_and_sorted() -> None:
     assert list(policyscope.__all__) == sorted(policyscope.__all__)
     for name in policyscope.__all__:

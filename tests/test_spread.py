@@ -110,8 +110,8 @@ def test_the_deadline_leaves_time_for_the_report() -> None:
     while not called or not called[-1]:
         at[0] += 3
         called.append(deadline.reached(0))
-    # another call of 3 s and the report's 8 end before 150
-    assert at[0] + 3 + 8 > 150 >= at[0] + 8
+    # another call of 3 s and the report's 12 would end after 150
+    assert at[0] + 3 + 12 > 150 >= at[0] + 12
 
 
 class Heard(Watch):

@@ -8,7 +8,7 @@ from policyscope.commands.preparation import frames_of
 from policyscope.commands.scoring import Scoring
 from policyscope.engine.offline import Frames, with_samples
 from policyscope.engine.progress import Watch
-from policyscope.engine.spread import Deadline, demonstrated, gathered, predict_within
+from policyscope.engine.spread import Deadline, crowding, demonstrated, gathered, predict_within
 from policyscope.engine.timing import chosen_batch_size
 from policyscope.metrics.partial import SeenFrames
 from policyscope.policies.base import Policy
@@ -45,7 +45,7 @@ def predict_in_time(
         rows,
         directory,
         inputs.alignment,
-        Deadline(seconds, prepared.began, values=values),
+        Deadline(seconds, prepared.began, values=values, crowded=crowding()),
         samples=config.samples,
         batch_size=batch_size,
         seen=SeenFrames(measure, lengths),

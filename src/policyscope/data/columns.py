@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from policyscope.data.files import Folder, unreadable, whole_numbers
+from policyscope.data.files import Folder, numbers, unreadable, whole_numbers
 from policyscope.data.index import EpisodeIndex
 from policyscope.data.info import Info
 from policyscope.errors import DatasetError
@@ -238,8 +238,7 @@ def matrix(column: pa.ChunkedArray, shape: tuple[int, ...], key: str, episode: i
         raise _ragged(key, episode, shape, f"{len(flat)} values in {n} frames")
     if missing:
         raise _ragged(key, episode, shape, f"{missing} missing ones")
-    values: NDArray[Any] = flat.to_numpy(zero_copy_only=False)
-    return values.reshape(n, *shape)
+    return numbers(flat).reshape(n, *shape)
 
 
 def _is_list(kind: pa.DataType) -> bool:

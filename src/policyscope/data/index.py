@@ -12,7 +12,6 @@ from typing import Any, final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from policyscope.data.files import Folder, whole_numbers
@@ -26,6 +25,7 @@ _READ = ("episode_index", "length", "tasks", "dataset_from_index", "dataset_to_i
 _PLACES = ("data/", "videos/")
 _MOST_EPISODES = 4_000_000  # of one file
 _MOST = 256 << 20  # bytes of an index's columns
+_NOTHING = pa.NA
 _AGAIN = "record or convert the dataset again"
 
 
@@ -125,13 +125,11 @@ class EpisodeIndex:
         if "tasks" not in self._columns:
             return None
         column = self._table.column("tasks").combine_chunks()
-        first = column
-        if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-            filled = pc.fill_null(pc.greater(pc.list_value_length(column), 0), False)
-            at = pc.if_else(filled, column.offsets.slice(0, len(column)), None)
-            first = column.values.take(at)
-        if not is_text(first.type) and not pa.types.is_null(first.type):
-            raise self._refused("texts in tasks", f"values of type {first.type}")
+        listed = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+        kind = column.type.value_type if listed else column.type
+        if not is_text(kind) and not pa.types.is_null(kind):
+            raise self._refused("texts in tasks", f"values of type {kind}")
+        first = (v[0] if v.is_valid and len(v) else _NOTHING for v in column) if listed else column
         known: dict[str, str] = {}
         return {
             episode: known.setdefault(text, text)
@@ -205,6 +203,8 @@ def _each_once(
                 fix="merge datasets with lerobot (lerobot-edit-dataset), which renumbers them",
             )
     kept = np.delete(order, twice + 1) if len(twice) else order
+    if len(kept) == len(table) and (np.diff(kept) == 1).all():
+        return table, kept  # as they are: to make an Arrow array costs the import of pandas
     return table.take(pa.array(kept)), kept
 
 

@@ -7,6 +7,7 @@ instead of all of the first episodes.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
@@ -30,7 +31,7 @@ _GROWTH = 1.25
 _FLUSH_S = 1.0
 _TELL_S = 2.0
 _MOST_VALUES = 1 << 24  # of predictions that are put together at a time
-_REPORT_S = 8.0
+_REPORT_S = 12.0
 _SCORING_S = 1e-4  # a frame
 _SCORING_VALUE_S = 3e-7  # a predicted number
 
@@ -90,6 +91,7 @@ class Deadline:
         began: when it began, by the same clock.
         values: predicted numbers a frame.
         now: the clock.
+        crowded: how many times as long as usual the report will take.
     """
 
     def __init__(
@@ -99,10 +101,11 @@ class Deadline:
         *,
         values: int,
         now: Callable[[], float] = time.perf_counter,
+        crowded: float = 1.0,
     ) -> None:
         self._end, self._now = began + seconds, now
-        self._report = min(_REPORT_S, 0.5 * seconds)
-        self._each = _SCORING_S + values * _SCORING_VALUE_S
+        self._report = min(_REPORT_S * crowded, 0.5 * seconds)
+        self._each = (_SCORING_S + values * _SCORING_VALUE_S) * crowded
         self._last, self._longest = now(), 0.0
 
     def reached(self, n_frames: int) -> bool:
@@ -111,6 +114,13 @@ class Deadline:
         took, self._last = now - self._last, now
         self._longest = max(took, 0.9 * self._longest)
         return now + self._longest + self._report + n_frames * self._each > self._end
+
+
+def crowding() -> float:
+    """How many processes there are for each core, one at least: how much slower a report is."""
+    if not hasattr(os, "getloadavg"):
+        return 1.0
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def predict_within(

@@ -7,7 +7,6 @@ from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from policyscope.actions.spaces import FloatArray
 from policyscope.checks.detector.hypotheses import Declared, Hypothesis, Sample, hypotheses
@@ -249,6 +248,8 @@ def _permuted(facts: _Facts) -> tuple[float, Verdict] | None:
             for i in range(n)
         ]
     )
+    from scipy.optimize import linear_sum_assignment
+
     rows, to = linear_sum_assignment(cost - 2 * facts.rho)
     moved = rows[rows != to]
     if not len(moved):
@@ -264,6 +265,8 @@ def _permuted_ranks(facts: _Facts) -> tuple[float, Verdict] | None:
     """The same by rank correlation alone, for dims swapped before they were unnormalized."""
     alive = np.flatnonzero(facts.awake)
     rho = facts.rho[np.ix_(alive, alive)]
+    from scipy.optimize import linear_sum_assignment
+
     rows, to = linear_sum_assignment(-rho)
     moved = rows[rows != to]
     if not len(moved):

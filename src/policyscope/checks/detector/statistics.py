@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from scipy.stats import rankdata
 
 from policyscope.actions.spaces import FloatArray
 
@@ -81,6 +80,8 @@ def spread(values: FloatArray) -> FloatArray:
 
 def spearman(predicted: FloatArray, target: FloatArray) -> FloatArray:
     """[A, A] rank correlation of each predicted dim with each target dim; 0 where one rests."""
+    from scipy.stats import rankdata
+
     a, b = (_unit(rankdata(values, axis=0)) for values in (predicted, target))
     return np.asarray(a.T @ b)
 
