@@ -32,7 +32,7 @@ def repeat(small: Path, data: Path, times: int) -> None:
     """Write a v3.0 dataset that holds another so many times, one data file each time."""
     info = json.loads((small / "meta/info.json").read_text())
     features = {k: f for k, f in info["features"].items() if f["dtype"] not in ("video", "image")}
-    frames = _read(small / "data").select([k for k in features])
+    frames = _read(small / "data").select(list(features))
     index = _read(small / "meta/episodes")
     named = ["episode_index", "length", "tasks", "dataset_from_index", "dataset_to_index"]
     index = index.select(named)

@@ -136,7 +136,8 @@ def test_a_rollout_that_is_filmed_and_recorded_is_silent(here: Path) -> None:
     pytest.importorskip("gym_pusht")
     status, out, said = _typed(
         ["rollout", "--policy.type", "hold_state", "--env.type", "pusht", "--n_episodes", "2",
-         "--env.settings", '{"episode_length": 40}', "--video", "all", "--record", "seen", "--output_dir", "games"],
+         "--env.settings", '{"episode_length": 40}', "--video", "all", "--record", "seen",
+         "--output_dir", "games"],
         here,
     )  # fmt: skip
     assert status == 0
