@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -88,7 +88,7 @@ def write_policy(
     root: Path,
     kind: str,
     *,
-    cameras: dict[str, int] | None = None,
+    cameras: Mapping[str, int | tuple[int, int]] | None = None,
     action_dim: int = 2,
     state_dim: int = 2,
     stats: dict[str, Any] | None = None,
@@ -103,7 +103,7 @@ def write_policy(
         path: where to write it.
         root: the dataset whose statistics it is "trained" with.
         kind: one of `_SMALL`.
-        cameras: policy camera key → size.
+        cameras: policy camera key → side of a square, or height and width.
         action_dim: of its output.
         state_dim: of its input.
         stats: statistics instead of the dataset's.
@@ -128,7 +128,7 @@ def write_policy(
         "push_to_hub": False,
         "input_features": {
             STATE: PolicyFeature(FeatureType.STATE, (state_dim,)),
-            **{k: PolicyFeature(FeatureType.VISUAL, (3, n, n)) for k, n in cameras.items()},
+            **{k: PolicyFeature(FeatureType.VISUAL, (3, *_sides(n))) for k, n in cameras.items()},
         },
         "output_features": {"action": PolicyFeature(FeatureType.ACTION, (action_dim,))},
         "normalization_mapping": {
@@ -159,6 +159,10 @@ def write_policy(
     pre.save_pretrained(path)
     post.save_pretrained(path)
     return path
+
+
+def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    return size if isinstance(size, tuple) else (size, size)
 
 
 _SMALL: dict[str, dict[str, Any]] = {

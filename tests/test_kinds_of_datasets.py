@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,30 @@ def test_the_shortest_recordings_are_looked_at(tmp_path: Path) -> None:
     )
     assert len(trial.looks) > 10
     assert "error" not in {finding.severity for finding in trial.findings}
+
+
+def test_the_table_of_support_says_what_came_of_it(tmp_path: Path) -> None:
+    import support
+
+    pictures, *_, none = [
+        support.Data(
+            name,
+            fakes.write_dataset(tmp_path / name, cameras=tuple(cameras), size=32),
+            cameras=cameras,
+        )
+        for name, cameras in (("pictures", {fakes.IMAGE: 32}), ("none", {}))
+    ]
+    cells = {
+        data.name: support.tried(
+            partial(
+                support._do, support._plain, tmp_path / "p", "act", data, tmp_path / "o" / data.name
+            )
+        )
+        for data in (pictures, none)
+    }
+    assert cells["pictures"].ok
+    assert cells["pictures"].text.endswith(" s")
+    assert "must provide at least one image" in cells["none"].why
+    lines = support.table({"act": cells}, notes := [])
+    assert lines[-1] == f"| `act` | ✓ {cells['pictures'].text} | ✗ 1 |"
+    assert notes == [cells["none"].why]
