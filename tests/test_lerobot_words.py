@@ -257,6 +257,17 @@ def test_a_file_can_t_name_code(tmp_path: Path) -> None:
     assert read(typed) == CheckEnvConfig(EnvConfig(type="gym", task="mine:Env-v0"))
 
 
+def test_a_file_can_t_name_a_server(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("policy: {url: 'ws://evil.example'}\ndataset: {repo_id: a/b}\n")
+    with pytest.raises(UsageError, match=r"names no server.*--policy\.url ws://evil"):
+        translated(["eval", "--config", str(file)], _COMMANDS)
+    typed = ["eval", "--config", str(file), "--policy.url", "ws://mine"]
+    assert translated(typed, _COMMANDS) == [
+        *("eval", "--dataset.repo_id", "a/b", "--policy.url", "ws://mine")
+    ]
+
+
 @pytest.mark.parametrize("line", ["rollout --policy.path x", "pytest -q", ""])
 def test_a_run_of_another_command(tmp_path: Path, line: str) -> None:
     with pytest.raises(UsageError, match="a run of policyscope eval"):

@@ -5,6 +5,7 @@
     │   ├── UsageError        a flag or a combination of flags
     │   ├── DatasetError      a dataset, or one of its files
     │   ├── CheckpointError   a policy checkpoint, or one of its files
+    │   ├── RemoteError       a policy server, or what it answers
     │   ├── SpaceError        actions of different spaces, units or statistics were mixed
     │   │   └── MissingStatsError   a conversion lacks the statistics that it needs
     │   ├── OutputError       the run directory
@@ -64,6 +65,10 @@ class DatasetError(InputError):
 
 class CheckpointError(InputError):
     """A policy checkpoint that can't be opened."""
+
+
+class RemoteError(InputError):
+    """A policy server that can't be reached, or whose answer is none."""
 
 
 class SpaceError(InputError):

@@ -12,16 +12,18 @@ from policyscope.actions.robots import Robot
 from policyscope.actions.spaces import ActionSchema
 from policyscope.checks.dataset import check_demonstrations
 from policyscope.checks.preflight import preflight, preflight_policy
-from policyscope.config import OfflineOptions, RolloutConfig
+from policyscope.config import OfflineOptions, PolicyOptions, RolloutConfig
 from policyscope.config.options import require_one_policy
 from policyscope.data.facts import ACTION, STATE
+from policyscope.data.frames import FrameBatch
 from policyscope.data.source import FrameSource
 from policyscope.errors import Finding, RefusedError, UsageError
 from policyscope.policies.alignment import Alignment, align
 from policyscope.policies.base import Policy
 from policyscope.policies.checkpoint import Checkpoint
-from policyscope.policies.open import open_for_dataset, require_keys
+from policyscope.policies.open import CheckedPolicy, open_for_dataset, require_keys
 from policyscope.policies.reading import read_checkpoint
+from policyscope.policies.remote.policy import Example, RemotePolicy, meet
 from policyscope.policies.split import held_out, leakage, trained_on
 from policyscope.sim.adapter import Adapter
 from policyscope.sim.opening import adapter_for, environment_config
@@ -44,6 +46,7 @@ class OfflineInputs:
         trained: episodes that the checkpoint says it saw, or None.
         findings: of the preflight.
         asked: frames about which the policy was asked.
+        opened: a policy that is there already: an object of the user's, or a server's.
     """
 
     checkpoint: Checkpoint | None
@@ -53,14 +56,18 @@ class OfflineInputs:
     trained: frozenset[int] | None
     findings: tuple[Finding, ...]
     asked: int = 0
+    opened: Policy | None = None
 
     def open_policy(self, config: OfflineOptions) -> Policy:
         """The policy itself, with its weights.
 
         Raises:
             CheckpointError: it can't be opened.
-            UsageError: a built-in policy that this dataset does not support.
+            UsageError: a built-in policy that this dataset does not support, or the spec of a
+                policy object that makes no sense.
         """
+        if self.opened is not None:
+            return CheckedPolicy(self.opened, self.alignment.schema)
         return open_for_dataset(config, self.checkpoint, self.source, self.alignment)
 
 
@@ -89,20 +96,39 @@ def read_offline(
     facts = source.facts
     if scripted is not None:
         require_keys(scripted, facts.robot)
-    alignment = align(checkpoint, facts.robot, config)
-    findings = preflight(checkpoint, facts, alignment, config)
     trained = trained_on(checkpoint, facts)
     episodes = (
         facts.choose(config.dataset.episodes)
         if config.dataset.episodes is not None
         else held_out(trained, facts.lengths)
     )
+    if scripted is None and config.policy.url is not None:
+        source.load(episodes)
+        first = (episodes[0], 0, 0)
+        alignment, scripted, said = _remote(
+            config, facts.robot, lambda keys, steps: source.batch([first], keys=keys, steps=steps)
+        )
+    else:
+        alignment, said = align(checkpoint, facts.robot, config), ()
+    findings = (*said, *preflight(checkpoint, facts, alignment, config))
     source.load(episodes)
     leak = leakage(trained, episodes)
     seen = {e: source.seen[e] for e in episodes}  # others may have been read for another policy
     findings = (*findings, *check_demonstrations(source.facts, seen))
     findings = (*findings, leak) if leak else findings
-    return OfflineInputs(checkpoint, source, alignment, episodes, trained, findings)
+    return OfflineInputs(
+        checkpoint, source, alignment, episodes, trained, findings, opened=scripted
+    )
+
+
+def _remote(
+    config: PolicyOptions, robot: Robot, example: Example
+) -> tuple[Alignment, Policy, tuple[Finding, ...]]:
+    """The server that a config names, how it meets the robot, and what is to be said of it."""
+    met = meet(config, robot, example)
+    alignment = align(None, robot, config, action_dim=met.action_dim)
+    alignment = replace(alignment, feeds=met.feeds)
+    return alignment, RemotePolicy(met, alignment, config.n_action_steps), met.findings
 
 
 @final
@@ -120,6 +146,7 @@ class ClosedLoopInputs:
         checkpoint: None for a policy without one.
         alignment: how policy and simulator meet.
         findings: of the preflight.
+        opened: a policy that is there already: an object of the user's, or a server's.
     """
 
     config: RolloutConfig
@@ -131,6 +158,7 @@ class ClosedLoopInputs:
     checkpoint: Checkpoint | None
     alignment: Alignment
     findings: tuple[Finding, ...]
+    opened: Policy | None
 
     @property
     def action_kind(self) -> Literal["absolute", "delta"]:
@@ -165,8 +193,12 @@ def read_closed_loop(
     spoken = robot
     if checkpoint is not None and eyes.translates:
         spoken = _spoken(robot, checkpoint.action_dim, eyes)
-    alignment = align(checkpoint, spoken, config)
-    findings: tuple[Finding, ...] = alignment.findings
+    if scripted is None and config.policy.url is not None:
+        alignment, scripted, said = _remote(config, robot, lambda _, n: _first(described, eyes, n))
+        scripted = CheckedPolicy(scripted, alignment.schema)
+    else:
+        alignment, said = align(checkpoint, spoken, config), ()
+    findings: tuple[Finding, ...] = (*said, *alignment.findings)
     if checkpoint is not None:
         findings = preflight_policy(checkpoint, spoken, alignment, config)
     findings = (*described.findings, *(_led_on(f, adapter) for f in findings))
@@ -174,8 +206,15 @@ def read_closed_loop(
     moot |= set() if described.fps_known else {"fps_mismatch"}  # that nobody says it is said
     findings = tuple(f for f in findings if f.code not in moot)
     return ClosedLoopInputs(
-        config, described, adapter, eyes, robot, spoken, checkpoint, alignment, findings
+        config, described, adapter, eyes, robot, spoken, checkpoint, alignment, findings, scripted
     )
+
+
+def _first(simulator: SimulatorSpec, eyes: Eyes, steps: tuple[int, ...]) -> FrameBatch:
+    """What a policy is shown at the beginning of an episode."""
+    task, none = simulator.tasks[0].text, np.zeros(1, np.int64)
+    seen = eyes.see(simulator.first.observations[-1:], [task])
+    return FrameBatch(none, none, none, (task,), (seen,) * len(steps))
 
 
 def _led_on(finding: Finding, adapter: Adapter) -> Finding:

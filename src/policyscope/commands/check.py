@@ -42,7 +42,8 @@ def check(config: OfflineOptions) -> OfflineInputs:
     inputs = read_offline(config)
     if not isinstance(config, CheckConfig) or not config.frames:
         return inputs
-    if inputs.checkpoint is None or errors_in(inputs.findings):
+    nobody = inputs.checkpoint is None and inputs.opened is None
+    if nobody or errors_in(inputs.findings):
         return inputs
     policy = inputs.open_policy(config)
     ablator = None
@@ -102,7 +103,6 @@ def ablator_of(
 
 def declared_of(config: OfflineOptions, inputs: OfflineInputs) -> Declared:
     """What the checkpoint says about its outputs, for the detector."""
-    assert inputs.checkpoint is not None
     return declared(
         inputs.checkpoint,
         inputs.source.facts.robot,

@@ -43,6 +43,7 @@ from policyscope.config import (
     ReportConfig,
     RolloutConfig,
     SchemaConfig,
+    ServeConfig,
     SweepConfig,
 )
 from policyscope.errors import (
@@ -79,6 +80,7 @@ units, against trivial baselines, with honest intervals.
   policyscope plan --from 0.6 --to 0.8
   policyscope import eval_info.json
   policyscope correlate RUNS
+  policyscope serve DIR
 
 A pasted lerobot-eval line runs, too. --config run.json repeats a run, flags override;
 --debug shows the traceback of an error; --version. Exit status: 0 done; 1 done, and a check failed;
@@ -124,6 +126,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "schema": SchemaConfig,
     "convert": ConvertConfig,
     "execute": ExecuteConfig,
+    "serve": ServeConfig,
 }
 
 
@@ -387,11 +390,11 @@ def _sweep(config: SweepConfig) -> int:
     return 0 if swept.reached and swept.record.whole else 1
 
 
-def _schema(config: SchemaConfig) -> int:
-    from policyscope.commands.schema import draft_schema
+def _serve(config: ServeConfig) -> int:
+    quiet()
+    from policyscope.commands.serve import serve_and_say
 
-    print(draft_schema(config), end="")
-    return 0
+    return serve_and_say(config, console(stderr=True))
 
 
 def _convert(config: ConvertConfig) -> int:
@@ -401,13 +404,6 @@ def _convert(config: ConvertConfig) -> int:
     made = convert(config)
     line = f"{made}; policyscope check --dataset.root {shlex.quote(str(made))} looks at it"
     console().print(line, markup=False, soft_wrap=True)
-    return 0
-
-
-def _execute(config: ExecuteConfig) -> int:
-    from policyscope.commands.executions import show_executions
-
-    show_executions(config, console())
     return 0
 
 
@@ -424,7 +420,8 @@ _RUN: dict[type, Callable[[Any], int]] = {
     ImportConfig: stored.take_in,
     CorrelateConfig: stored.correlate,
     SweepConfig: _sweep,
-    SchemaConfig: _schema,
+    SchemaConfig: stored.schema,
     ConvertConfig: _convert,
-    ExecuteConfig: _execute,
+    ExecuteConfig: stored.execute,
+    ServeConfig: _serve,
 }

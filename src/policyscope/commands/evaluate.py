@@ -33,7 +33,6 @@ from policyscope.metrics.scorecard import Scorecard
 from policyscope.metrics.standing import standing
 from policyscope.metrics.sums import ScoredEpisode, Sums
 from policyscope.policies.base import Policy, PolicySpec
-from policyscope.policies.open import CheckedPolicy
 from policyscope.runs.arrays import write_arrays
 from policyscope.runs.chosen import named_episodes
 from policyscope.runs.content import BlindScores, OfflineRecord
@@ -101,17 +100,13 @@ def carry_out(
     Raises:
         RefusedError: findings of severity error; ``run.json`` holds them.
     """
-    inputs, scripted = prepared.inputs, prepared.scripted
+    inputs = prepared.inputs
     held.refuse(inputs.findings, partial(unfinished, prepared, None))
     if (finished := held.finished(prepared.plan, OfflineRecord)) is not None:
         require_ablated(prepared.config, finished.record)
         return finished
     watch.stage("loading the policy")
-    policy = (
-        inputs.open_policy(prepared.config)
-        if scripted is None
-        else CheckedPolicy(scripted, inputs.alignment.schema)
-    )
+    policy = inputs.open_policy(prepared.config)
     try:
         with held.running(prepared.plan, partial(unfinished, prepared, policy)):
             record = _run(prepared, policy, held.directory, watch, until)
@@ -252,7 +247,7 @@ def _found(
 ) -> list[Finding]:
     """What only the finished predictions show."""
     found = postflight(config, scores, policy.spec)
-    if inputs.checkpoint is not None:
+    if inputs.checkpoint is not None or config.policy.url is not None:
         parts = (directory.part(e) for e, _ in frames)
         native = ((p.index, p.frame_index, p.predicted[0].values) for p in parts)
         sample = stored(inputs.source, inputs.alignment, native, len(frames))

@@ -42,14 +42,12 @@ class Prepared:
     Attributes:
         config: what was asked for.
         inputs: policy and dataset.
-        scripted: a policy object instead of the one that the config names.
         plan: what determines the predictions.
         began: when the command began, by `time.perf_counter`.
     """
 
     config: EvalConfig
     inputs: OfflineInputs
-    scripted: Policy | None
     plan: OfflinePlan
     began: float
 
@@ -104,7 +102,7 @@ def prepare(
     began = time.perf_counter()
     inputs = read_offline(config, scripted=scripted, source=source)
     _require_every_frame(config, inputs)
-    return Prepared(config, inputs, scripted, _plan(inputs, config, scripted), began)
+    return Prepared(config, inputs, _plan(inputs, config), began)
 
 
 def _require_every_frame(config: EvalConfig, inputs: OfflineInputs) -> None:
@@ -121,11 +119,11 @@ def _require_every_frame(config: EvalConfig, inputs: OfflineInputs) -> None:
         )
 
 
-def _plan(inputs: OfflineInputs, config: EvalConfig, scripted: Policy | None) -> OfflinePlan:
+def _plan(inputs: OfflineInputs, config: EvalConfig) -> OfflinePlan:
     """What determines the predictions: a resumed run must agree on it."""
-    checkpoint = inputs.checkpoint
-    named = config.policy.type if scripted is None else scripted.spec.path
-    chunk_size = config.policy.chunk_size if scripted is None else scripted.spec.chunk_size
+    checkpoint, opened = inputs.checkpoint, inputs.opened
+    named = config.policy.type if opened is None else opened.spec.identity or opened.spec.path
+    chunk_size = config.policy.chunk_size if opened is None else opened.spec.chunk_size
     return OfflinePlan(
         policy=checkpoint.sha256 if checkpoint else named,
         processors=checkpoint.processors_sha256 if checkpoint else None,

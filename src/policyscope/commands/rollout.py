@@ -50,7 +50,7 @@ from policyscope.runs.values import RolloutSpeed
 from policyscope.sim.contract import layout
 from policyscope.sim.pool import Pool
 
-_AUTO_WIDTH = {"cpu": 4, "mps": 8, "cuda": 16}
+_AUTO_WIDTH = {"cpu": 4, "mps": 8, "cuda": 16, "remote": 4}
 
 
 def rollout(
@@ -95,6 +95,7 @@ def _rolled_out(
         inputs = read_closed_loop(config, pool, scripted=policy)
         _require_one_task(config, inputs)
         episodes, source = plan_episodes(config, inputs.simulator, inputs.checkpoint)
+        policy = inputs.opened
         held.refuse(inputs.findings, partial(_unfinished, inputs, policy))
         plan = _plan(inputs, episodes, policy)
         if (done := held.finished(plan, RolloutRecord)) is not None:
@@ -349,12 +350,15 @@ def _plan(
 ) -> RolloutPlan:
     """What determines the episodes: a resumed run must agree on it."""
     config, checkpoint = inputs.config, inputs.checkpoint
-    named = policy.spec.path if policy is not None else config.policy.type
+    named: str | None = config.policy.type
+    chunk_size = config.policy.chunk_size
+    if policy is not None:
+        named, chunk_size = policy.spec.identity or policy.spec.path, policy.spec.chunk_size
     return RolloutPlan(
         kind="rollout",
         policy=checkpoint.sha256 if checkpoint else named,
         processors=checkpoint.processors_sha256 if checkpoint else None,
-        chunk_size=None if checkpoint else config.policy.chunk_size,
+        chunk_size=None if checkpoint else chunk_size,
         forced=sorted(f.code for f in errors_in(inputs.findings)) if config.force else [],
         env=[config.env.type, config.env.task, config.env.settings, inputs.robot.tasks],
         episodes=describe_plan(episodes),

@@ -194,12 +194,13 @@ class Evaluated:
     def facts(self, samples: int) -> PolicyFacts:
         """What the record says of it, with so many predictions a frame."""
         spec, checkpoint = self.spec, self.checkpoint
-        declared = checkpoint.type if checkpoint else str(self.asked.type)
+        known = checkpoint or spec
+        declared = checkpoint.type if checkpoint else self.asked.name
         return PolicyFacts(
-            path=spec.path if spec else (self.asked.path or str(self.asked.type)),
+            path=spec.path if spec else self.asked.name,
             type=spec.type if spec else declared,
-            sha256=checkpoint.sha256 if checkpoint else None,
-            n_parameters=checkpoint.n_parameters if checkpoint else 0,
+            sha256=known.sha256 if known else None,
+            n_parameters=known.n_parameters if known else 0,
             chunk_size=spec.chunk_size if spec else None,
             n_action_steps=spec.n_action_steps if spec else None,
             sampling=spec.sampling if spec else None,
@@ -263,7 +264,7 @@ def output_dir(given: str | None, name: str) -> Path:
 
 def policy_name(policy: PolicyConfig) -> str:
     """What a dated directory calls a policy."""
-    return Path(policy.path).name if policy.path else str(policy.type)
+    return Path(policy.path).name if policy.path else policy.name
 
 
 def _plain_name(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What the command line prints of runs that are stored, or were made elsewhere."""
+"""What the command line prints of what is stored, or was made elsewhere."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from policyscope.commands.streams import console, quiet
 from policyscope.config import (
     CompareConfig,
     CorrelateConfig,
+    ExecuteConfig,
     ImportConfig,
     Language,
     PlanConfig,
     ReportConfig,
+    SchemaConfig,
 )
 
 
@@ -100,4 +102,20 @@ def plan(config: PlanConfig) -> int:
         from policyscope.views.compared.text import plan_text
 
         console().print(plan_text(plans))
+    return 0
+
+
+def schema(config: SchemaConfig) -> int:
+    """A first draft of a dataset's action schema."""
+    from policyscope.commands.schema import draft_schema
+
+    print(draft_schema(config), end="")
+    return 0
+
+
+def execute(config: ExecuteConfig) -> int:
+    """Ways to run the chunks of a run."""
+    from policyscope.commands.executions import show_executions
+
+    show_executions(config, console())
     return 0

@@ -263,8 +263,18 @@ def _flat(door: Door, path: Path, content: Mapping[Any, Any], prefix: str = "") 
 
 
 def _require_no_code(file: Pair, stored: Sequence[Pair]) -> None:
-    """A file may not name a module to import: that is for whoever types the command."""
+    """A file may not name a module to import, nor a server to send data to.
+
+    Both are for whoever types the command.
+    """
     for name, values in stored:
+        if name == "--policy.url":
+            raise UsageError(
+                f"{file[0]} {' '.join(file[1])}",
+                expected="a file that names no server to send data to",
+                found=f"{name} {' '.join(values)}",
+                fix=f"the same command with {name} {' '.join(values)}, if you trust it",
+            )
         if name == "--env.task" and ":" in "".join(values):
             raise UsageError(
                 f"{file[0]} {' '.join(file[1])}",

@@ -14,6 +14,7 @@ from policyscope.config.offline import BenchConfig, CheckConfig, EvalConfig, Sch
 from policyscope.config.options import OfflineOptions, PolicyOptions
 from policyscope.config.pages import DemoConfig, ExecuteConfig, ReportConfig
 from policyscope.config.parts import DatasetConfig, EnvConfig, Language, PageConfig, PolicyConfig
+from policyscope.config.serving import ServeConfig
 from policyscope.config.sweep import SweepConfig
 
 __all__ = [
@@ -40,5 +41,6 @@ __all__ = [
     "ReportConfig",
     "RolloutConfig",
     "SchemaConfig",
+    "ServeConfig",
     "SweepConfig",
 ]

@@ -160,7 +160,7 @@ class CheckConfig(OfflineOptions):
     @property
     def without_policy(self) -> bool:
         """Whether the dataset itself is on trial."""
-        return self.policy.path is None and self.policy.type is None
+        return not self.policy.named
 
 
 @final

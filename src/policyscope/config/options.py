@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from policyscope.config.parsing import is_positive_int, parse_rename_map
+from policyscope.config.addresses import parse_url
+from policyscope.config.parsing import is_positive_int, parse_rename_map, require_between
 from policyscope.config.parts import DatasetConfig, Device, PolicyConfig
 from policyscope.errors import UsageError
 
@@ -31,6 +32,10 @@ class PolicyOptions:
             ("--policy.chunk_size", self.policy.chunk_size, 1, 10_000),
         )
         parse_rename_map(self.rename_map)
+        if self.policy.url is not None:
+            parse_url(self.policy.url)
+        require_between("--policy.timeout_s", self.policy.timeout_s, 0.0, 1e5, "300")
+        require_between("--policy.patience_s", self.policy.patience_s, 0.0, 1e5, "60")
 
     # What a command may make a flag of; without one, it is this.
 
@@ -85,7 +90,7 @@ class OfflineOptions(PolicyOptions):
     """Whose normalization statistics the policy's processors use."""
 
     def __post_init__(self) -> None:
-        if self.policy.path is not None and self.policy.type is not None:
+        if any(self.policy.named):
             require_one_policy(self.policy)
         self.dataset.require()
         super().__post_init__()
@@ -97,16 +102,17 @@ class OfflineOptions(PolicyOptions):
 
 
 def require_one_policy(policy: PolicyConfig) -> None:
-    """Raise unless a checkpoint or a built-in policy is named, and not both.
+    """Raise unless a checkpoint, a server or a type of policy is named, and no other.
 
     Raises:
-        UsageError: neither, or both.
+        UsageError: none, or several.
     """
-    if (policy.path is None) == (policy.type is None):
+    n = len(policy.named)
+    if n != 1:
         raise UsageError(
-            "--policy.path / --policy.type",
+            "--policy.path / --policy.type / --policy.url",
             expected="exactly one of them",
-            found="neither" if policy.path is None else "both",
+            found="neither" if not n else "several",
             fix="--policy.path DIR_OR_REPO_ID, or --policy.type hold_state",
         )
 

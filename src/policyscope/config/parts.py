@@ -23,6 +23,16 @@ class PolicyConfig:
     """Pretrained directory or hub repo id (config.json, model.safetensors, saved processors)."""
     type: BuiltinType | None = None
     """A built-in policy instead of a checkpoint."""
+    url: str | None = None
+    """A policy server instead of a checkpoint: ws://HOST:PORT or wss://… (openpi's protocol, and
+    policyscope serve), zmq://HOST:PORT (GR00T's). Its key: POLICYSCOPE_API_KEY in the
+    environment."""
+    timeout_s: float = 300.0
+    """An answer of the server that takes longer counts as lost."""
+    patience_s: float = 60.0
+    """How long to wait for a server that went away."""
+    pictures: Literal["hwc", "chw"] = "hwc"
+    """Axes of the pictures that an openpi server is sent, as bytes."""
     revision: str | None = None
     """Hub revision of the checkpoint."""
     base: str | None = None
@@ -33,6 +43,16 @@ class PolicyConfig:
     sampling: Literal["auto", "lerobot"] = "auto"
     """How SmolVLA's chunks are sampled: auto does what stays the same over a chunk once, where that
     gives lerobot's actions to float tolerance; lerobot takes its own code."""
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """What names a policy, of a checkpoint, a type and a server: one of them should."""
+        return tuple(name for name in (self.path, self.type, self.url) if name is not None)
+
+    @property
+    def name(self) -> str:
+        """What names the policy."""
+        return next(iter(self.named), "none")
 
 
 @final

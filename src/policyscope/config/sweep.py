@@ -84,12 +84,11 @@ class SweepConfig(PredictionOptions):
         require_between("--poll", self.poll, 0.0, 86_400, "10")
         if self.timeout is not None:
             require_between("--timeout", self.timeout, 0.0, 1e9, "7200")
-        if not self.checkpoints or self.policy.path is not None or self.policy.type is not None:
-            named = self.policy.path or self.policy.type
+        if not self.checkpoints or self.policy.named:
             raise UsageError(
                 "policyscope sweep",
-                expected="checkpoints as words, without --policy.path and --policy.type",
-                found="none" if named is None else named,
+                expected="checkpoints as words, without --policy.path and its like",
+                found=self.policy.name,
                 fix="policyscope sweep 'outputs/train/x/checkpoints/*/pretrained_model' …",
             )
         given = [f"--{n}" for n in ("until_step", "timeout") if vars(self)[n] is not None]

@@ -57,7 +57,7 @@ class PolicyBrain:
         a call may have any number of rows up to `width`; if only the rows of the full batch
         agree, every call is filled up to it; if not even they do, rows are asked one by one.
         """
-        if self.width == 1 or self.spec.draws == "seeded":
+        if self.width == 1 or self.spec.one_by_one:
             self.fills = False
             return
         alone = self._predict([wanted])

@@ -20,7 +20,7 @@ from policyscope.actions.spaces import NativeActions
 from policyscope.data.frames import Rows
 from policyscope.data.source import FrameSource
 from policyscope.engine.progress import Watch
-from policyscope.errors import NonFiniteError, OutOfMemoryError, UsageError
+from policyscope.errors import NonFiniteError, OutOfMemoryError, RemoteError, UsageError
 from policyscope.policies.alignment import Alignment
 from policyscope.policies.base import Policy, PolicySpec
 from policyscope.runs.directory import RunDirectory
@@ -28,6 +28,7 @@ from policyscope.runs.predictions import EpisodePredictions, RowPredictions
 from policyscope.runs.values import Speed
 
 _FLUSH_S = 1.0
+_EXPECTED = (KeyboardInterrupt, NonFiniteError, RemoteError)
 _MOST_ROWS = 50_000_000
 
 
@@ -200,8 +201,9 @@ class PredictionWriter:
     Rows are held as they come, because an episode may take minutes; once it is complete it is
     stored as a whole, with its demonstration, and the rows that it was made of are released. The
     order keeps every moment safe: nothing is released before what it went into is on disk. Used
-    as a context, it also keeps what was answered before an interruption, or before an answer that
-    is not a number; after any other error it writes nothing, because it knows nothing.
+    as a context, it also keeps what was answered before an interruption, before an answer that is
+    not a number, and before a server went away; after any other error it writes nothing, because
+    it knows nothing.
 
     Args:
         directory: of the run.
@@ -270,7 +272,7 @@ class PredictionWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None or issubclass(kind, KeyboardInterrupt | NonFiniteError):
+        if kind is None or issubclass(kind, _EXPECTED):
             self.flush()
 
 

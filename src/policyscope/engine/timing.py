@@ -34,7 +34,7 @@ def best_batch_size(policy: Policy, source: FrameSource, rows: Rows, *, default:
     A search costs calls: a run that the default brings to its end within half a minute, or a
     policy that is asked one frame at a time, keeps it.
     """
-    if policy.spec.draws == "seeded" or len(rows) < 2 * default:
+    if policy.spec.one_by_one or len(rows) < 2 * default:
         return default
 
     def seconds_a_row(size: int) -> float:
@@ -94,6 +94,7 @@ def time_control_steps(
     call_s: list[float] = []
     end_s: list[float] = []
     pops_s: list[float] = []
+    network_s: list[float] = []
     begin = time.perf_counter()
     for i in range(calls + _WARM_UP if calls else 0):
         step = policy.control_step(asked(i))
@@ -103,12 +104,14 @@ def time_control_steps(
             call_s.append(step.call_s)
             end_s.append(step.end_to_end_s)
             pops_s += step.pops_s
+            network_s += [] if step.network_s is None else [step.network_s]
     return Latency(
         batch_size=1,
         first_call_ms=cold,
         model_call=_kept(call_s),
         queue_pop=_kept(pops_s),
         end_to_end=_kept(end_s),
+        network=_kept(network_s),
         budget=budget(end_s, fps=fps, n_action_steps=policy.spec.n_action_steps),
     )
 
@@ -122,7 +125,7 @@ def _kept(seconds: list[float]) -> Times | None:
     return known.model_copy(update={"samples_ms": shown})
 
 
-_AUTO_BATCH = {"cpu": 32, "cuda": 64, "mps": 32}
+_AUTO_BATCH = {"cpu": 32, "cuda": 64, "mps": 32, "remote": 16}
 
 
 def cost_of_speed(

@@ -38,19 +38,27 @@ class Alignment:
     action_kind: Literal["absolute", "delta"] = "absolute"
 
 
-def align(checkpoint: Checkpoint | None, robot: Robot, config: PolicyOptions) -> Alignment:
+def align(
+    checkpoint: Checkpoint | None,
+    robot: Robot,
+    config: PolicyOptions,
+    *,
+    action_dim: int | None = None,
+) -> Alignment:
     """Match a policy with a robot.
 
     Args:
         checkpoint: None for a built-in policy, whose action is the robot's.
         robot: as a dataset recorded it, or a simulator plays it.
         config: ``--action_dims`` and ``--rename_map``.
+        action_dim: of a policy without a checkpoint; None where it is the robot's.
 
     Raises:
         UsageError: ``--action_dims`` or ``--rename_map`` name what isn't there.
     """
     findings: list[Finding] = []
-    n_policy = robot.actions.dim if checkpoint is None else checkpoint.action_dim
+    n_policy = robot.actions.dim if action_dim is None else action_dim
+    n_policy = n_policy if checkpoint is None else checkpoint.action_dim
     policy_names = tuple(checkpoint.settings.action_feature_names or ()) if checkpoint else ()
     policy_dims, dataset_dims = _action_dims(
         n_policy, policy_names, robot, config.action_dims, findings

@@ -46,13 +46,16 @@ class PolicySpec:
         keys: dataset keys that it reads.
         steps: observation steps relative to the frame, oldest first.
         draws: ``none`` is deterministic, ``noise`` starts from the reproducible noise rule,
-            ``seeded`` can't be given noise and runs one frame at a time under a seed.
+            ``seeded`` can't be given noise and runs one frame at a time under a seed, ``unseeded``
+            is somewhere else and draws, if it does, as it likes.
         dtype: of the parameters.
         device: where it runs.
         sampling: ``lerobot``: by its own code; ``faster``: by `policyscope.policies.smolvla`.
         compiled: whether the model is compiled.
         ensembling: coefficient of the temporal ensembling by which a robot runs its chunks, or
             None: chunk after chunk.
+        identity: what tells it from others, where its path does not: a run that is resumed must
+            agree on it.
     """
 
     path: str
@@ -70,6 +73,12 @@ class PolicySpec:
     sampling: Literal["lerobot", "faster"] = "lerobot"
     compiled: bool = False
     ensembling: float | None = None
+    identity: str | None = None
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether its rows are asked one at a time anyhow, so that batches are no matter."""
+        return self.draws == "seeded" or self.device == "remote"
 
 
 @final
@@ -95,11 +104,14 @@ class ControlStep:
         call_s: seconds of the model call.
         end_to_end_s: seconds from raw observation to native action (pre + model + post).
         pops_s: seconds of each following step that only takes an action from the queue.
+        network_s: seconds of the end to end that were not the policy's but of the way to a server
+            and back; None where there is none, or it does not say.
     """
 
     call_s: float
     end_to_end_s: float
     pops_s: tuple[float, ...]
+    network_s: float | None = None
 
 
 class Policy(ABC):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, final
 
-Draws = Literal["none", "noise", "seeded"]
+Draws = Literal["none", "noise", "seeded", "unseeded"]
 Shape = tuple[int, ...]
 Read = Callable[[str], Any]
 """A field of a configuration by its name; None where it has none."""

@@ -172,6 +172,11 @@ class CheckedPolicy(Policy):
         return self._policy.control_step(batch)
 
     @property
+    def borrows(self) -> bool:
+        """See `Policy.borrows`."""
+        return self._policy.borrows
+
+    @property
     def exact(self) -> bool:
         """See `Policy.exact`."""
         return self._policy.exact

@@ -271,7 +271,7 @@ class Budget(Part):
 
 @final
 class Latency(Part):
-    """Three distributions that are never averaged together, at batch 1."""
+    """Distributions that are never averaged together, at batch 1."""
 
     batch_size: Whole
     first_call_ms: Finite
@@ -282,6 +282,8 @@ class Latency(Part):
     end_to_end: Times | None
     """Observation in, action out."""
     budget: Budget
+    network: Times | None = None
+    """What of the end to end was the way to a server and back, where it says what it took."""
 
 
 class Speed(Part):

@@ -66,14 +66,14 @@ def _lines(inputs: OfflineInputs, config: CheckConfig) -> Iterator[Looked]:
         f"{robot.name}: {counted(len(facts.lengths))}, {cameras}, {robot.fps:g} Hz; counts, "
         f"statistics, times and gaps of {counted(frames, 'frame')} of {counted(n)}",
     )
-    if known is None:
+    opened = inputs.opened
+    if known is None and opened is None:
         yield Looked(False, "policy", "none was named that has files: nothing of one is checked")
         return
-    yield Looked(
-        True,
-        "policy",
-        f"{known.kind.name} ({tail(known.path)}): settings, processors, statistics, weights",
-    )
+    what = f"{opened.spec.type} ({tail(opened.spec.path)}): its answers" if opened else ""
+    if known is not None:
+        what = f"{known.kind.name} ({tail(known.path)}): settings, processors, statistics, weights"
+    yield Looked(True, "policy", what)
     units = ", ".join(dict.fromkeys(map(unit_name, schema.units)))
     fed = len(inputs.alignment.feeds)
     yield Looked(
@@ -82,7 +82,7 @@ def _lines(inputs: OfflineInputs, config: CheckConfig) -> Iterator[Looked]:
         f"{counted(schema.dim, 'action dim')} in {units}, {counted(fed, 'input')} of the policy",
     )
     if inputs.trained is None:
-        yield Looked(False, "split", "the checkpoint does not say which episodes it was trained on")
+        yield Looked(False, "split", "the policy does not say which episodes it was trained on")
     else:
         yield Looked(True, "split", "these episodes against those of the training")
     if why := _why_not_asked(inputs, config):

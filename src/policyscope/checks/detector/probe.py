@@ -97,20 +97,20 @@ def stored(
 
 
 def declared(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | None,
     robot: Robot,
     alignment: Alignment,
     *,
     stats: str,
     action_kind: str,
 ) -> Declared:
-    """What the checkpoint and the dataset say about the compared dims."""
+    """What the checkpoint, if there is one, and the dataset say about the compared dims."""
     ours = _of_dims(robot.stats.get(ACTION, {}), alignment.dataset_dims, robot.actions.dim)
-    step = checkpoint.unnormalizer
-    theirs = _of_dims(
-        step.stats.get(ACTION, {}) if step else {}, alignment.policy_dims, checkpoint.action_dim
-    )
-    mode, units = checkpoint.action_mode, alignment.schema.units
+    step, theirs = checkpoint.unnormalizer if checkpoint else None, {}
+    if checkpoint is not None and step is not None:
+        theirs = _of_dims(step.stats.get(ACTION, {}), alignment.policy_dims, checkpoint.action_dim)
+    mode = checkpoint.action_mode if checkpoint else "IDENTITY"
+    units = alignment.schema.units
     known = [
         table
         for table in ((ours,) if stats == "dataset" else (theirs, ours))

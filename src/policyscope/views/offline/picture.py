@@ -109,6 +109,7 @@ def _latency(ax: Axes, latency: Latency, n_action_steps: int) -> None:
         ("model call", latency.model_call),
         ("end to end", latency.end_to_end),
         ("queue pop", latency.queue_pop),
+        ("network", latency.network),
     )
     kinds = [(label, times) for label, times in known if times is not None]
     ax.set_title("Inference time, batch 1")

@@ -151,6 +151,7 @@ def _latency(record: OfflineRecord) -> RenderableType:
     kinds = (
         ("model call", latency.model_call),
         ("queue pop", latency.queue_pop),
+        ("network", latency.network),
         ("end to end", latency.end_to_end),
     )
     rate = throughput.frames_per_s
