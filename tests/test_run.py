@@ -15,9 +15,10 @@ import fakes
 from policyscope.commands.check import check
 from policyscope.commands.evaluate import evaluate
 from policyscope.commands.report import ReportConfig, render
+from policyscope.config import PageConfig
 from policyscope.engine.offline import Assembly, Clock, plan_frames, predict_rows, rows_of
 from policyscope.engine.progress import Watch
-from policyscope.errors import Finding, OutputError
+from policyscope.errors import Finding, OutputError, UsageError
 from policyscope.metrics.packed import unpack
 from policyscope.metrics.scorecard import Scorecard
 from policyscope.policies.builtin import ReplayPolicy
@@ -261,6 +262,43 @@ def test_report_renders_the_same_bytes_without_policy_or_data(
     assert first.startswith(b"\x89PNG")
     width, height = (int.from_bytes(first[i : i + 4], "big") for i in (16, 20))
     assert (width, height) == (1600, 1000)
+
+
+def test_pictures_have_the_formats_that_were_asked_for(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    evaluate(fakes.config_for(data, "repeat_last", out))
+    asked = ReportConfig(str(out), PageConfig(formats="svg,pdf,svg"))
+    begins = {"svg": b"<?xml", "pdf": b"%PDF"}
+    render(asked)
+    first = {kind: (out / f"report.{kind}").read_bytes() for kind in begins}
+    assert all(first[kind].startswith(begin) for kind, begin in begins.items())
+    assert not (out / "report.png").exists()
+    render(asked)  # replaces its own, with the same bytes
+    assert first == {kind: (out / f"report.{kind}").read_bytes() for kind in begins}
+    (out / "report.pdf").write_bytes(b"%PDF of somebody")
+    with pytest.raises(OutputError, match="nothing here was touched"):
+        render(asked)
+    with pytest.raises(UsageError, match=r"--report\.formats gif.*png, svg, pdf"):
+        PageConfig(formats="gif")
+
+
+def test_chinese_files_stand_beside_english_ones(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from policyscope.views import figure
+
+    out = tmp_path / "o"
+    evaluate(fakes.config_for(data, "repeat_last", out))
+    page = render(ReportConfig(str(out), lang="zh"))
+    assert page == out / "report.zh.html"
+    assert 'lang="zh-Hans"' in page.read_text()
+    assert 'lang="en"' in (out / "report.html").read_text()
+    monkeypatch.setattr(figure, "_with_glyphs", list)
+    with figure.canvas("zh") as (_, say, note):
+        assert say("Verdict") == "Verdict"
+        assert "no font with Chinese glyphs" in note
+    evaluate(fakes.config_for(data, "repeat_last", out, overwrite=True))
+    assert not page.exists()  # of the run before
 
 
 @pytest.mark.parametrize("dim", [1, 3, 26])

@@ -103,7 +103,8 @@ class _Report:
     """Run directory; several are compared on one page, the first being the base."""
     report: PageConfig = field(default_factory=PageConfig)
     lang: Language = "en"
-    """Language of the page."""
+    """Language of page, picture and terminal; Chinese files (report.zh.html) stand beside English
+    ones."""
     output: str = "policyscope.html"
     """Where the page of several runs goes; that of one run is report.html in its directory."""
     model_card: str | None = None
@@ -300,11 +301,12 @@ def _evaluated(config: EvalConfig) -> Run[OfflineRecord]:
 def _eval(config: EvalConfig) -> int:
     run = _evaluated(config)
     from policyscope.commands.report import render
+    from policyscope.views.language import speaker
     from policyscope.views.offline.table import run_table
 
     page = render(ReportConfig(str(run.directory), config.report, config.lang))
     out = console()
-    out.print(run_table(run.record))
+    out.print(run_table(run.record, speaker(config.lang)))
     out.print(f"{page}, beside report.png, run.json and predictions.parquet", markup=False)
     return 1 if run.record.errors else 0
 
@@ -313,6 +315,7 @@ def _rollout(config: RolloutConfig) -> int:
     quiet()
     from policyscope.commands.report import render
     from policyscope.commands.rollout import rollout
+    from policyscope.views.language import speaker
     from policyscope.views.rollout.table import rollout_table
     from policyscope.views.terminal import RolloutDashboard
 
@@ -320,7 +323,7 @@ def _rollout(config: RolloutConfig) -> int:
         run = rollout(config, progress)
     page = render(ReportConfig(str(run.directory), lang=config.lang))
     out = console()
-    out.print(rollout_table(run.record))
+    out.print(rollout_table(run.record, speaker(config.lang)))
     beside = "report.png, run.json, steps.parquet, eval_info.json"
     beside += ", videos/" if any(row.video for row in run.record.episodes) else ""
     out.print(f"{page}, beside {beside}", markup=False)
@@ -348,6 +351,7 @@ def _report(command: _Report) -> int:
 
     from policyscope.commands.report import render, render_together
     from policyscope.runs.record import read_complete
+    from policyscope.views.language import speaker
     from policyscope.views.offline.table import run_table
     from policyscope.views.rollout.table import rollout_table
 
@@ -368,8 +372,10 @@ def _report(command: _Report) -> int:
         return stored.sweep(run, command.lang)
     page = render(ReportConfig(run, command.report, command.lang, command.model_card))
     record = read_complete(Path(run).expanduser())
-    out.print(rollout_table(record) if record.kind == "rollout" else run_table(record))
-    out.print(f"{page}, beside report.png", markup=False)
+    say = speaker(command.lang)
+    out.print(rollout_table(record, say) if record.kind == "rollout" else run_table(record, say))
+    pictures = ", ".join(f"{page.stem}.{ending}" for ending in command.report.endings())
+    out.print(f"{page}, beside {pictures}", markup=False)
     return 0
 
 

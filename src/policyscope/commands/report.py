@@ -15,7 +15,7 @@ from policyscope.runs.chosen import chosen_episodes
 from policyscope.runs.claim import held
 from policyscope.runs.clips import read_clips, write_clips
 from policyscope.runs.content import OfflineRecord, RolloutRecord
-from policyscope.runs.directory import PAGE, PICTURE, RunDirectory
+from policyscope.runs.directory import PAGE, RunDirectory, in_language
 from policyscope.runs.episodes import episode_rows, rollout_rows
 from policyscope.runs.record import read_complete, read_record
 from policyscope.runs.rollouts import stored_rollouts
@@ -27,11 +27,20 @@ from policyscope.views.rollout.page import write_rollout_page
 from policyscope.views.rollout.picture import draw_rollout
 from policyscope.views.sweep.page import write_sweep_page
 
-_TITLE, _SOFTWARE = b"<title>policyscope: ", b"Software\0policyscope"
+_TITLE = b"<title>policyscope: "
+_SIGNS = {
+    "html": _TITLE,
+    "png": b"Software\0policyscope",
+    "svg": b"<dc:title>policyscope",
+    "pdf": b"/Creator (policyscope)",
+}
+_TAIL = 65_536
 
 
 def render(config: ReportConfig) -> Path:
     """Draw ``report.png`` and ``report.html`` of a finished run.
+
+    In another language they are ``report.zh.png`` and ``report.zh.html``, beside the English ones.
 
     Returns:
         The path of the page.
@@ -50,20 +59,30 @@ def _rendered(path: Path, record: OfflineRecord | RolloutRecord, config: ReportC
     directory = RunDirectory(path)
     if config.model_card is not None:
         _write_card(record, Path(config.model_card).expanduser())
-    for name, sign in ((PAGE, _TITLE), (PICTURE, _SOFTWARE)):
-        _require_ours(path / name, sign, "run")
+    languages: list[Language] = [config.lang]
+    if config.lang != "en" and not (path / PAGE).exists():
+        languages.insert(0, "en")  # which scripts and pages of sweeps look for
+    formats = config.page.endings()
+    for language in languages:
+        for ending in ("html", *formats):
+            file = path / in_language(f"report.{ending}", language)
+            _require_ours(file, _SIGNS[ending], "run")
     if isinstance(record, RolloutRecord):
         episodes = list(stored_rollouts(path, rollout_rows(path, record)))
         clips = read_clips(path)
-        draw_rollout(directory, record, episodes)
-        return write_rollout_page(directory, record, episodes, clips, config.lang)
+        for language in languages:
+            draw_rollout(directory, record, episodes, language, formats)
+            page = write_rollout_page(directory, record, episodes, clips, language)
+        return page
     rows = episode_rows(path, record)
     chosen = chosen_episodes(rows, config.page.episodes)
     if config.page.episodes is not None:
         _fetch_pictures(path, record, rows, chosen)
     clips = read_clips(path)  # what can't be read is said before anything is drawn
-    draw_picture(directory, record, rows)
-    return write_page(directory, record, rows, chosen, clips, config.lang)
+    for language in languages:
+        draw_picture(directory, record, rows, language, formats)
+        page = write_page(directory, record, rows, chosen, clips, language)
+    return page
 
 
 def render_sweep(directory: Path, lang: Language) -> tuple[Path, SweepRecord]:
@@ -146,7 +165,9 @@ def _require_ours(file: Path, sign: bytes, flag: str) -> None:
         return
     door = Door(OutputError, f"another {flag}: nothing here was touched")
     with door.open(file) as stream:
-        if sign not in stream.read(4096):
+        begin = stream.read(4096)
+        stream.seek(max(0, os.fstat(stream.fileno()).st_size - _TAIL))  # where a PDF has it
+        if sign not in begin and sign not in stream.read(_TAIL):
             raise door.refuse(file, expected="one of policyscope's own to replace", found="a file")
 
 

@@ -43,12 +43,13 @@ def take_in(config: ImportConfig) -> int:
     quiet()
     from policyscope.commands.importing import import_run
     from policyscope.commands.report import render
+    from policyscope.views.language import speaker
     from policyscope.views.rollout.table import rollout_table
 
     run = import_run(config)
     page = render(ReportConfig(str(run.directory), lang=config.lang))
     out = console()
-    out.print(rollout_table(run.record))
+    out.print(rollout_table(run.record, speaker(config.lang)))
     out.print(f"{page}, beside report.png, run.json, eval_info.json", markup=False)
     return 0
 

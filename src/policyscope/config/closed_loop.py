@@ -70,7 +70,8 @@ class RolloutConfig(PolicyOptions):
     latency_calls: int = 64
     """Batch-1 control steps to time (59 support a p95, 299 a p99); 0 skips them."""
     lang: Language = "en"
-    """Language of the page."""
+    """Language of page, picture and terminal; Chinese files (report.zh.html) stand beside English
+    ones."""
     live: bool = False
     """Stream what the policy sees, its chunks and the running success rate to a Rerun viewer, and
     into live.rrd in the run directory (extra: policyscope[rerun])."""

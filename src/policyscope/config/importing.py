@@ -65,7 +65,8 @@ class ImportConfig:
     """Recorded episodes to show: chosen (first success, first failure, worst), all, none, or a
     number; at most six."""
     lang: Language = "en"
-    """Language of the page."""
+    """Language of page, picture and terminal; Chinese files (report.zh.html) stand beside English
+    ones."""
     overwrite: bool = False
     """Replace the run in output_dir."""
 

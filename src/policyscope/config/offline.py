@@ -35,7 +35,8 @@ class PredictionOptions(OfflineOptions):
     compile: bool = False
     """Compile the model (torch.compile); the difference that it makes is measured."""
     lang: Language = "en"
-    """Language of the page."""
+    """Language of page, picture and terminal; Chinese files (report.zh.html) stand beside English
+    ones."""
     force: bool = False
     """Compute numbers in spite of findings of severity error; they are labelled everywhere."""
 
@@ -144,7 +145,8 @@ class CheckConfig(OfflineOptions):
     html: str | None = None
     """Without a policy: also write a page that shows what was found, with a player."""
     lang: Language = "en"
-    """Language of the page."""
+    """Language of page, picture and terminal; Chinese files (report.zh.html) stand beside English
+    ones."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

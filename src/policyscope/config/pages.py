@@ -21,7 +21,8 @@ class ReportConfig:
     page: PageConfig = field(default_factory=PageConfig)
     """What the page shows."""
     lang: Language = "en"
-    """Language of the page."""
+    """Language of page, picture and terminal; Chinese files (report.zh.html) stand beside English
+    ones."""
     model_card: str | None = None
     """Also write the results as a Hugging Face model card's block into this file."""
 

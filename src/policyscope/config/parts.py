@@ -150,3 +150,25 @@ class PageConfig:
     episodes: str | None = None
     """Episodes whose pictures the page plays: slices and lists. Default: the worst, the median
     and the best."""
+    formats: str = "png"
+    """Files of the picture: png, svg, pdf, or several of them."""
+
+    def __post_init__(self) -> None:
+        self.endings()
+
+    def endings(self) -> tuple[str, ...]:
+        """Formats of the picture, each once.
+
+        Raises:
+            UsageError: another one, or none.
+        """
+        known = ("png", "svg", "pdf")
+        asked = tuple(dict.fromkeys(part.strip() for part in self.formats.split(",")))
+        if not set(asked) <= set(known):
+            raise UsageError(
+                f"--report.formats {self.formats}",
+                expected=f"a list of {', '.join(known)}",
+                found=", ".join(part or "nothing" for part in asked if part not in known),
+                fix="--report.formats png,svg",
+            )
+        return asked

@@ -24,7 +24,7 @@ _MARK = {"policyscope": "this folder holds what policyscope wrote; it may replac
 _DOOR = Door(OutputError, "another --output_dir")
 _OWN = {
     "": r"(run|eval_info|bench|sweep)\.json|run\.log|(predictions|by_episode|clips|steps)\.parquet"
-    r"|sums\.safetensors|live\.rrd|(report|bench)\.png|(report|sweep)\.html|\.policyscope",
+    r"|sums\.safetensors|live\.rrd|(report|bench)(\.zh)?\.(png|svg|pdf)|report(\.zh)?\.html|sweep\.html|\.policyscope",
     "parts": r"(episode|calls|rows)-\d{6,}\.(parquet|npz)|(plan|batch_size)\.json",
     "frames": r"\d{6,}\.png",
     "videos": r"\d{6,}\.mp4",

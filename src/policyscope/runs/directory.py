@@ -55,6 +55,12 @@ PLAN = "plan.json"
 BATCH = "batch_size.json"
 
 
+def in_language(name: str, language: str) -> str:
+    """The name of a file in another language than English: beside it, ``report.zh.html``."""
+    stem, _, ending = name.rpartition(".")
+    return name if language == "en" else f"{stem}.{language}.{ending}"
+
+
 @final
 class RunDirectory:
     """A run directory, claimed by whoever writes into it (see `policyscope.runs.claim`).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,7 @@ def draw_bench(record: BenchRecord, path: Path) -> None:
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     with rc_context(
         {
@@ -93,7 +95,7 @@ def draw_bench(record: BenchRecord, path: Path) -> None:
             "axes.spines.right": False,
         }
     ):
-        figure = Figure(figsize=(12, 5), dpi=120, layout="constrained")
+        figure = Figure(figsize=(12, 6), dpi=120, layout="constrained")
         FigureCanvasAgg(figure)
         rate, steps = figure.subplots(1, 2)
         _curves(record, rate, steps)
@@ -115,10 +117,13 @@ def draw_bench(record: BenchRecord, path: Path) -> None:
             budget.async_ms, color="#222", ls=":", lw=1, label="executed steps of a chunk"
         )
         steps.set_xscale("log")
+        steps.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         steps.xaxis.set_major_formatter("{x:g}")
-        for axes in (rate, steps):
+        steps.xaxis.set_minor_formatter(NullFormatter())
+        for axes, ncols in ((rate, 1), (steps, 2)):  # keys below: nothing lies over a curve
             axes.grid(alpha=0.25)
-            axes.legend(frameon=False)
+            place = {"loc": "upper left", "bbox_to_anchor": (-0.06, -0.13)}
+            axes.legend(frameon=False, fontsize=9.5, ncols=ncols, **place)
         policy, where = record.policy, record.environment
         figure.suptitle(
             plain(
@@ -127,6 +132,7 @@ def draw_bench(record: BenchRecord, path: Path) -> None:
             ),
             x=0.01,
             ha="left",
+            weight="bold",
         )
         save(figure, path)
 
@@ -140,10 +146,20 @@ def _curves(record: BenchRecord, rate: Any, steps: Any) -> None:
             [row.samples_per_s for row in rows],
             color=colour,
             marker=mark,
-            label=road.name,
+            label=_fastest(road.name, rows),
         )
         known = road.latency.end_to_end
         if known is not None:
             ms = np.sort(known.samples_ms)
             share = np.arange(1, len(ms) + 1) / len(ms)
-            steps.step(ms, share, where="post", color=colour, label=road.name)
+            tail = "" if known.p95_ms is None else f", p95 {number(known.p95_ms)}"
+            label = f"{road.name}: p50 {number(known.p50_ms)}{tail} ms"
+            steps.step(ms, share, where="post", color=colour, label=label)
+
+
+def _fastest(name: str, rows: Sequence[BatchSpeed]) -> str:
+    """A road's name with its best throughput."""
+    best = max(rows, key=lambda row: row.samples_per_s, default=None)
+    if best is None:
+        return name
+    return f"{name}: {number(best.samples_per_s)} frames/s in batches of {best.batch_size}"

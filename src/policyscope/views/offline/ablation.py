@@ -33,16 +33,16 @@ def ablation_rows(known: Ablation, say: Say = english) -> list[tuple[str, str, s
     ]
 
 
-def ablation_table(known: Ablation) -> Group:
+def ablation_table(known: Ablation, say: Say = english) -> Group:
     """For the terminal."""
-    table = plain_table("What the policy uses")
-    table.add_column("input")
+    table = plain_table(say("What the policy uses"))
+    table.add_column(say("input"))
     table.add_column("")
-    table.add_column("prediction moves by (std)", justify="right", no_wrap=True)
-    table.add_column("error, times", justify="right", no_wrap=True)
-    for row in ablation_rows(known):
+    table.add_column(say("prediction moves by (std)"), justify="right", no_wrap=True)
+    table.add_column(say("error, times"), justify="right", no_wrap=True)
+    for row in ablation_rows(known, say):
         table.add_row(*(Text(cell) for cell in row))
-    return Group(table, Text(ablation_note(known), style="dim"))
+    return Group(table, Text(ablation_note(known, say), style="dim"))
 
 
 def _name(row: AblatedInput, say: Say) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from policyscope.config import Language
 from policyscope.runs.clips import Clip
 from policyscope.runs.content import OfflineRecord
-from policyscope.runs.directory import PAGE, RunDirectory
+from policyscope.runs.directory import PAGE, RunDirectory, in_language
 from policyscope.runs.parts import SCOPES, Scope, spans
 from policyscope.runs.rows import EpisodeRow, ranked
 from policyscope.runs.values import Latency, Times
@@ -93,8 +93,9 @@ def write_page(
         command=command(record),
         left_out=_left_out(series, chosen, len(rows), say),
     )
-    directory.write_text(PAGE, page)
-    return directory.path / PAGE
+    name = in_language(PAGE, language)
+    directory.write_text(name, page)
+    return directory.path / name
 
 
 def page_data(

@@ -1,9 +1,10 @@
-"""report.png: one picture, six panels, drawn from the stored run without the policy."""
+"""report.png: one picture of a run, drawn from what is stored, without the policy."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -11,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policyscope.actions.spaces import FloatArray
+from policyscope.config import Language
 from policyscope.runs.content import OfflineRecord
-from policyscope.runs.directory import PICTURE, RunDirectory
+from policyscope.runs.directory import RunDirectory
 from policyscope.runs.rows import EpisodeRow
 from policyscope.runs.values import Budget, Latency, Times
-from policyscope.views.figure import STYLE, plain, save, shorten, write_titles
+from policyscope.views.figure import canvas, plain, save_all, shorten, write_titles
+from policyscope.views.language import Say
 from policyscope.views.offline.claims import claims, headline, rivals, sight_note
 from policyscope.views.offline.words import (
     BASELINE_NAMES,
@@ -29,6 +32,7 @@ from policyscope.views.words import forced_notice, interval, number, unit_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe-Ito: told apart by colour-blind readers, too
 _POLICY, _DEMO = "#0072B2", "#222222"
@@ -38,6 +42,7 @@ _BASELINES = {
     "dataset_mean": ("#CC79A7", "^"),
     "zero": ("#D55E00", "o"),
 }
+_DASHES = ("--", ":", "-.")
 _MOST_POINTS = 4000
 
 
@@ -68,65 +73,105 @@ class _Drawn:
 
 
 def draw_picture(
-    directory: RunDirectory, record: OfflineRecord, rows: Sequence[EpisodeRow]
+    directory: RunDirectory,
+    record: OfflineRecord,
+    rows: Sequence[EpisodeRow],
+    language: Language = "en",
+    formats: Sequence[str] = ("png",),
 ) -> Path:
-    """Draw ``report.png`` (1600 × 1000) into the run directory and return its path."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """Draw ``report.png`` (1600 × 1000) into the run directory and return the last path.
 
+    Args:
+        directory: of the run.
+        record: its ``run.json``.
+        rows: errors of each episode over whole chunks.
+        language: of the picture; English where no font here has its glyphs.
+        formats: endings of the files.
+    """
     drawn = _collect(directory, record, rows)
-    with rc_context(STYLE):
-        figure = Figure(figsize=(16, 10), dpi=100)
-        FigureCanvasAgg(figure)
-        said = [*claims(record), *sample_lines(record)[:1]]
+    with canvas(language) as (figure, say, note):
+        said = [*claims(record, say), *sample_lines(record, say)[:1]]
         panels = (0.008, 0.045, 0.984, 0.855 - 0.017 * len(said))
         figure.set_layout_engine("constrained", rect=panels, wspace=0.05, hspace=0.06)
-        axes = figure.subplots(2, 3)
-        _latency(axes[0, 0], record.latency, record.policy.executed)
-        _errors_by_dim(axes[1, 0], record)
-        for column, dim in enumerate(drawn.dims, start=1):
-            _over_time(axes[0, column], record, drawn, dim)
-            _scatter(axes[1, column], record, drawn, dim)
-        for column in range(len(drawn.dims) + 1, 3):
-            axes[0, column].set_axis_off()
-            axes[1, column].set_axis_off()
+        _panels(figure, record, drawn, say)
+        caveat = say(CAVEAT) + " " + say("Dims drawn: largest error in std.")
         write_titles(
             figure,
-            headline(record),
-            subject(record),
-            forced_notice(record),
+            headline(record, say),
+            subject(record, say),
+            forced_notice(record, say),
             claims=said,
-            footer=f"{CAVEAT} Dims drawn: largest error in std.\n{sight_note()}",
+            footer=f"{caveat}\n{sight_note(say)}{note}",
         )
-        path = directory.path / PICTURE
-        save(figure, path)
-    return path
+        return save_all(figure, directory.path, language, formats)
 
 
-def _latency(ax: Axes, latency: Latency, n_action_steps: int) -> None:
+def _panels(figure: Figure, record: OfflineRecord, drawn: _Drawn, say: Say) -> None:
+    """Errors on top, the horizon first; below it a few dims. What is not there takes no room."""
+    above: list[Callable[[Axes], None]] = [lambda ax: _errors_by_dim(ax, record, say)]
+    if record.policy.chunk > 1:
+        above.insert(0, lambda ax: _horizon(ax, record, say))
+    if _timed(record.latency):
+        above.append(lambda ax: _latency(ax, record.latency, record.policy.executed, say))
+    below: list[Callable[[Axes], None]] = []
+    for dim in drawn.dims:
+        known: dict[str, Any] = {"record": record, "drawn": drawn, "dim": dim, "say": say}
+        below += [partial(_over_time, **known), partial(_scatter, **known)]
+    grid = figure.add_gridspec(2, 1)
+    for line, panels in enumerate((above, below)):
+        places = grid[line].subgridspec(1, len(panels))
+        for place, draw in enumerate(panels):
+            draw(figure.add_subplot(places[place]))
+
+
+def _horizon(ax: Axes, record: OfflineRecord, say: Say) -> None:
+    """How the error grows into the chunk, beside what needs no policy."""
+    metric, unit = error_metric(record)
+    step = [row.step for row in record.by_horizon]
+    looks = [("", _POLICY, "-", record.policy.type, 2.6)]
+    looks += [
+        (f"{name}_", _BASELINES[name][0], _DASHES[i % 3], say(BASELINE_NAMES[name]), 1.7)
+        for i, name in enumerate(rivals(record))
+    ]
+    for prefix, colour, dash, label, width in reversed(looks):
+        rows = record.by_horizon
+        value, low, high = (
+            np.array([row.column(f"{prefix}{metric}{end}") for row in rows], dtype=float)
+            for end in ("", "_ci_low", "_ci_high")
+        )
+        ax.fill_between(step, low, high, color=colour, alpha=0.15, lw=0)
+        ax.plot(step, value, color=colour, ls=dash, lw=width, label=plain(label))
+    ax.axvspan(1, record.policy.executed, color=_POLICY, alpha=0.06, lw=0)
+    ax.set_xlim(1, record.policy.chunk)
+    ax.set_ylim(bottom=0)
+    ax.set_title(say("By horizon step"))
+    ax.set_xlabel(say("horizon step (a step is {ms} ms)", ms=number(1000 / record.dataset.fps)))
+    ax.set_ylabel(plain(say("MAE in {unit}", unit=unit_name(unit, say))))
+    handles, labels = ax.get_legend_handles_labels()
+    above: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1.08), "borderpad": 0}
+    ax.legend(handles[::-1], labels[::-1], ncols=4, columnspacing=1.0, handlelength=1.6, **above)
+
+
+def _timed(latency: Latency) -> bool:
+    return any((latency.model_call, latency.end_to_end, latency.queue_pop))
+
+
+def _latency(ax: Axes, latency: Latency, n_action_steps: int, say: Say) -> None:
     known = (
-        ("model call", latency.model_call),
-        ("end to end", latency.end_to_end),
-        ("queue pop", latency.queue_pop),
-        ("network", latency.network),
+        (say("model call"), latency.model_call),
+        (say("end to end"), latency.end_to_end),
+        (say("queue pop"), latency.queue_pop),
+        (say("network"), latency.network),
     )
     kinds = [(label, times) for label, times in known if times is not None]
-    ax.set_title("Inference time, batch 1")
-    if not kinds:
-        middle: dict[str, Any] = {"ha": "center", "va": "center", "transform": ax.transAxes}
-        ax.text(0.5, 0.5, "not timed: no network to call", **middle)
-        ax.set_xlabel("milliseconds")
-        ax.set_yticks([])
-        ax.set_xticks([])
-        return
+    ax.set_title(say("One control step at batch 1"))
     _calls(ax, [times for _, times in kinds])
-    _limits(ax, latency.budget, n_action_steps)
+    _limits(ax, latency.budget, n_action_steps, say)
     ax.set_xscale("log")
     ax.set_ylim(-0.75, len(kinds) - 0.25)
     ax.set_xlim(right=max(ax.get_xlim()[1], latency.budget.async_ms * 3))
     ax.set_yticks(range(len(kinds)), [label for label, _ in reversed(kinds)])
-    ax.set_xlabel(f"milliseconds (first call {number(latency.first_call_ms)})")
+    ax.set_xlabel(say("milliseconds (first call {ms})", ms=number(latency.first_call_ms)))
 
 
 def _calls(ax: Axes, kinds: Sequence[Times]) -> None:
@@ -154,18 +199,18 @@ def _calls(ax: Axes, kinds: Sequence[Times]) -> None:
         )
 
 
-def _limits(ax: Axes, budget: Budget, n_action_steps: int) -> None:
+def _limits(ax: Axes, budget: Budget, n_action_steps: int, say: Say) -> None:
     """How long a robot can wait."""
-    limits = [(budget.sync_ms, f"1 step at {budget.fps:g} Hz", "--")]
+    limits = [(budget.sync_ms, say("one step at {fps} Hz", fps=f"{budget.fps:g}"), "--")]
     if budget.async_ms != budget.sync_ms:
-        limits.append((budget.async_ms, f"{n_action_steps} steps", ":"))
+        limits.append((budget.async_ms, say("{n} steps", n=n_action_steps), ":"))
     for ms, text, style in limits:
         ax.axvline(ms, color="#D55E00", ls=style, lw=1.5)
         ax.text(ms, -0.7, f"{text} ", color="#B04A00", fontsize=9, rotation=90, ha="right")
 
 
-def _over_time(ax: Axes, record: OfflineRecord, drawn: _Drawn, dim: int) -> None:
-    name, unit = _name(record, dim)
+def _over_time(ax: Axes, record: OfflineRecord, drawn: _Drawn, dim: int, say: Say) -> None:
+    name, unit = _name(record, dim, say)
     m, fps = record.policy.executed, record.dataset.fps
     seconds = drawn.frame_index / fps
     asked = np.flatnonzero((drawn.frame_index - drawn.frame_index[0]) % m == 0)
@@ -179,20 +224,20 @@ def _over_time(ax: Axes, record: OfflineRecord, drawn: _Drawn, dim: int) -> None
             values[:m],
             color=_POLICY,
             lw=1.9,
-            label="predicted" if i == asked[0] else None,
+            label=say("predicted") if i == asked[0] else None,
         )
-    ax.plot(seconds, drawn.target[:, 0, dim], color=_DEMO, lw=1.4, label="demonstrated")
+    ax.plot(seconds, drawn.target[:, 0, dim], color=_DEMO, lw=1.4, label=say("demonstrated"))
     mean = record.dims()[dim].mean
     colour = _BASELINES["dataset_mean"][0]
-    ax.axhline(mean, color=colour, ls="--", lw=1.2, label="dataset mean")
-    ax.set_title(plain(f"{shorten(name, 28)}, episode {drawn.episode} (median error)"))
-    ax.set_xlabel("time in seconds")
+    ax.axhline(mean, color=colour, ls="--", lw=1.2)  # named beside it
+    ax.set_title(plain(f"{shorten(name, 16)}, " + say("median episode {n}", n=drawn.episode)))
+    ax.set_xlabel(say("seconds"))
     ax.set_ylabel(plain(f"{shorten(name, 28)} ({unit})"))
     ax.margins(x=0.01, y=0.16)
-    ax.legend(loc="upper right", ncols=3, columnspacing=1.0, handlelength=1.4)
+    ax.legend(loc="upper right", ncols=2, columnspacing=1.0, handlelength=1.4)
 
 
-def _errors_by_dim(ax: Axes, record: OfflineRecord) -> None:
+def _errors_by_dim(ax: Axes, record: OfflineRecord, say: Say) -> None:
     metric, unit = error_metric(record)
     rows = record.dims()
     names = [plain(shorten(record.actions.shown[row.dim], 22)) for row in rows]
@@ -218,7 +263,7 @@ def _errors_by_dim(ax: Axes, record: OfflineRecord) -> None:
             marker=marker,
             ms=6 if len(rows) < 15 else 4.5,
             color=colour,
-            label=BASELINE_NAMES[name],
+            label=say(BASELINE_NAMES[name]),
         )
     ax.set_yticks(at, names, fontsize=10 if len(rows) < 10 else 7.5)
     ax.invert_yaxis()
@@ -226,13 +271,13 @@ def _errors_by_dim(ax: Axes, record: OfflineRecord) -> None:
     ax.set_ylim(len(rows) - 0.4, -0.6 - 0.16 * len(rows))
     ax.set_xlim(left=0)
     total = interval(record.summary.chunk.of(metric))
-    ax.set_title(plain(f"Error by dim, chunk MAE {total}"), fontsize=10.5)
-    ax.set_xlabel(plain(f"mean absolute error in {unit}"))
+    ax.set_title(plain(say("By dim, chunk MAE {total}", total=total)), fontsize=10.5)
+    ax.set_xlabel(plain(say("MAE in {unit}", unit=unit_name(unit, say))))
     ax.legend(loc="upper right", ncols=2, columnspacing=1.0, handletextpad=0.4)
 
 
-def _scatter(ax: Axes, record: OfflineRecord, drawn: _Drawn, dim: int) -> None:
-    name, unit = _name(record, dim)
+def _scatter(ax: Axes, record: OfflineRecord, drawn: _Drawn, dim: int, say: Say) -> None:
+    name, unit = _name(record, dim, say)
     predicted, target = drawn.points[:, 0, dim], drawn.points[:, 1, dim]
     low = float(min(predicted.min(), target.min()))
     high = float(max(predicted.max(), target.max()))
@@ -244,7 +289,7 @@ def _scatter(ax: Axes, record: OfflineRecord, drawn: _Drawn, dim: int) -> None:
     mean = record.dims()[dim].mean
     ax.axhline(mean, color=_BASELINES["dataset_mean"][0], ls="--", lw=1.2)
     ax.annotate(
-        "dataset mean",
+        say("dataset mean"),
         (0.99, mean),
         xycoords=("axes fraction", "data"),
         color="#8a3a68",
@@ -255,12 +300,13 @@ def _scatter(ax: Axes, record: OfflineRecord, drawn: _Drawn, dim: int) -> None:
     ax.set_xlim(low - pad, high + pad)
     ax.set_ylim(low - pad, high + pad)
     rmse = record.dims()[dim].rmse
-    ax.set_title(plain(f"{shorten(name, 28)}: RMSE {number(rmse)} ({unit})"))
-    ax.set_xlabel(plain(f"demonstrated ({unit})"))
-    ax.set_ylabel(plain(f"predicted ({unit})"))
+    ax.set_title(plain(f"{shorten(name, 12)}: RMSE {number(rmse)} {unit}"))
+    ax.locator_params(nbins=4)
+    ax.set_xlabel(plain(f"{say('demonstrated')} ({unit})"))
+    ax.set_ylabel(plain(f"{say('predicted')} ({unit})"))
     bar = ax.figure.colorbar(dots, ax=ax, fraction=0.04, pad=0.02, aspect=30)
     bar.solids.set_alpha(1.0)  # type: ignore[union-attr]
-    bar.set_label("horizon step", fontsize=9)
+    bar.set_label(say("horizon step"), fontsize=9)
     bar.ax.invert_yaxis()
     bar.outline.set_visible(False)
 
@@ -291,5 +337,5 @@ def _collect(directory: RunDirectory, record: OfflineRecord, rows: Sequence[Epis
     )
 
 
-def _name(record: OfflineRecord, dim: int) -> tuple[str, str]:
-    return record.actions.shown[dim], unit_name(record.actions.units[dim])
+def _name(record: OfflineRecord, dim: int, say: Say) -> tuple[str, str]:
+    return record.actions.shown[dim], unit_name(record.actions.units[dim], say)

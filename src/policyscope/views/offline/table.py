@@ -10,6 +10,7 @@ from policyscope.runs.content import OfflineRecord
 from policyscope.runs.parts import SCOPES
 from policyscope.runs.values import Value
 from policyscope.views.console import plain_table
+from policyscope.views.language import Say, english
 from policyscope.views.offline.ablation import ablation_table
 from policyscope.views.offline.claims import (
     claims,
@@ -38,32 +39,33 @@ from policyscope.views.words import findings_text, forced_notice, interval, numb
 _MOST_DIMS = 8
 
 
-def run_table(record: OfflineRecord) -> RenderableType:
+def run_table(record: OfflineRecord, say: Say = english) -> RenderableType:
     """Everything about a finished run that fits a terminal. All text is shown literally."""
-    parts: list[RenderableType] = [Text(subject(record))]
-    notice = forced_notice(record)
+    parts: list[RenderableType] = [Text(subject(record, say))]
+    notice = forced_notice(record, say)
     if notice:
         parts.append(Text(notice, style="bold white on red"))
-    parts.append(Text(headline(record), style="bold"))
-    parts += [Text(f"- {line}") for line in claims(record)]
+    parts.append(Text(headline(record, say), style="bold"))
+    parts += [Text(f"- {line}") for line in claims(record, say)]
     parts += [Text(line) for line in [within_line(record)] if line]
-    parts += [_errors(record), _skills(record), Text(sight_note(), style="dim")]
+    parts += [_errors(record, say), _skills(record, say), Text(sight_note(say), style="dim")]
     if len(record.actions.names) > 2 or error_metric(record)[0] == "nmae":
-        parts.append(_dims(record))
+        parts.append(_dims(record, say))
     if record.ablation is not None:
-        parts.append(ablation_table(record.ablation))
-    parts += _limbs(record)
-    parts += [Text(f"\n{line}") for line in sample_lines(record)]
-    parts += [Text(f"\n{shape_line(record)}"), _latency(record), Text(CAVEAT, style="dim")]
+        parts.append(ablation_table(record.ablation, say))
+    parts += _limbs(record, say)
+    parts += [Text(f"\n{line}") for line in sample_lines(record, say)]
+    parts += [Text(f"\n{shape_line(record, say)}"), _latency(record, say)]
+    parts.append(Text(say(CAVEAT), style="dim"))
     if record.findings:
         parts.append(findings_text(record.findings))
     return Group(*parts)
 
 
-def _errors(record: OfflineRecord) -> Table:
+def _errors(record: OfflineRecord, say: Say) -> Table:
     metric, unit = error_metric(record)
-    titles = scope_titles(record)
-    table = plain_table(f"MAE in {unit} [95 % interval]")
+    titles = scope_titles(record, say)
+    table = plain_table(say("MAE in {unit} [95 % interval]", unit=unit_name(unit, say)))
     table.add_column("")
     for scope in SCOPES:
         table.add_column(titles[scope], justify="right")
@@ -75,20 +77,20 @@ def _errors(record: OfflineRecord) -> Table:
     for name in rivals(record):
         errors = record.baselines[name]
         table.add_row(
-            BASELINE_NAMES[name],
+            say(BASELINE_NAMES[name]),
             *(number(errors.of(scope).of(metric).value) for scope in SCOPES),
         )
     return table
 
 
-def _skills(record: OfflineRecord) -> Table:
-    table = plain_table("Skill = 1 − MSE / MSE of the baseline")
-    table.add_column("against")
+def _skills(record: OfflineRecord, say: Say) -> Table:
+    table = plain_table(say("Skill = 1 − MSE / MSE of the baseline"))
+    table.add_column(say("against"))
     for scope in SCOPES:
-        table.add_column(scope_titles(record)[scope], justify="right")
+        table.add_column(scope_titles(record, say)[scope], justify="right")
     for name in rivals(record):
         known = record.skill[name]
-        table.add_row(BASELINE_NAMES[name], *(_skill(known.of(scope)) for scope in SCOPES))
+        table.add_row(say(BASELINE_NAMES[name]), *(_skill(known.of(scope)) for scope in SCOPES))
     return table
 
 
@@ -99,23 +101,27 @@ def _skill(known: Value) -> Text:
     return Text(interval(known, ratio), style=style)
 
 
-def _dims(record: OfflineRecord) -> Table:
+def _dims(record: OfflineRecord, say: Say) -> Table:
     rows = worst_dims(record)
     shown = rows[:_MOST_DIMS]
-    more = f", worst {len(shown)} of {len(rows)}" if len(rows) > len(shown) else ""
-    table = plain_table(f"Error and skill by dim over the chunk{more}")
-    table.add_column("dim", no_wrap=True)
+    if len(rows) > len(shown):
+        words = {"n": len(shown), "all": len(rows)}
+        title = say("Error and skill by dim over the chunk, worst {n} of {all}", **words)
+    else:
+        title = say("Error and skill by dim over the chunk")
+    table = plain_table(title)
+    table.add_column(say("dim"), no_wrap=True)
     table.add_column("MAE", justify="right", no_wrap=True)
-    table.add_column("in std", justify="right")
-    table.add_column("noise floor", justify="right")
+    table.add_column(say("in std"), justify="right")
+    table.add_column(say("noise floor"), justify="right")
     others = [name for name in ("repeat_last", "hold_state", "zero") if name in rivals(record)]
     baselines = list(dict.fromkeys((main_baseline(record), *others)))[:2]
     for name in baselines:
-        table.add_column(f"vs {BASELINE_NAMES[name]}", justify="right")
+        table.add_column(say("vs {baseline}", baseline=say(BASELINE_NAMES[name])), justify="right")
     for row in shown:
         table.add_row(
             Text(record.actions.shown[row.dim]),
-            Text(f"{number(row.mae)} {unit_name(row.unit)}"),
+            Text(f"{number(row.mae)} {unit_name(row.unit, say)}"),
             number(row.nmae),
             number(row.noise_floor, 2),
             *(ratio(row.skill(name)) for name in baselines),
@@ -123,14 +129,14 @@ def _dims(record: OfflineRecord) -> Table:
     return table
 
 
-def _limbs(record: OfflineRecord) -> list[Table]:
+def _limbs(record: OfflineRecord, say: Say) -> list[Table]:
     """By what the dims are, where that says more than the tables above; and where it matters."""
     tables = []
-    named, found = critical_table(record)
+    named, found = critical_table(record, say)
     for title, (titles, rows) in (
-        ("By limb, in its own unit", distances(record)),
-        ("Grippers, over the executed steps", grippers(record)),
-        ("Frames that matter", (named[1:], [Limb(c[0], "", tuple(c[1:])) for c in found])),
+        (say("By limb, in its own unit"), distances(record, say)),
+        (say("Grippers, over the executed steps"), grippers(record, say)),
+        (say("Frames that matter"), (named[1:], [Limb(c[0], "", tuple(c[1:])) for c in found])),
     ):
         if not rows:
             continue
@@ -146,24 +152,27 @@ def _limbs(record: OfflineRecord) -> list[Table]:
     return tables
 
 
-def _latency(record: OfflineRecord) -> RenderableType:
+def _latency(record: OfflineRecord, say: Say) -> RenderableType:
     latency, throughput = record.latency, record.throughput
     kinds = (
-        ("model call", latency.model_call),
-        ("queue pop", latency.queue_pop),
-        ("network", latency.network),
-        ("end to end", latency.end_to_end),
+        (say("model call"), latency.model_call),
+        (say("queue pop"), latency.queue_pop),
+        (say("end to end"), latency.end_to_end),
+        (say("network"), latency.network),
     )
-    rate = throughput.frames_per_s
-    speed = (
-        f"{number(rate)} frames/s{rate_of_samples(record)} in batches, "
-        f"{number(throughput.wall_s)} s of which {number(throughput.model_s)} s model"
-        if rate
-        else "nothing was left to predict"
-    )
+    speed = say("nothing was left to predict")
+    if throughput.frames_per_s:
+        speed = say(
+            "{rate} frames/s{of} in batches, {wall} s of which {model} s model",
+            rate=number(throughput.frames_per_s),
+            of=rate_of_samples(record, say),
+            wall=number(throughput.wall_s),
+            model=number(throughput.model_s),
+        )
     if not any(known for _, known in kinds):
-        return Text(f"No latency: not timed. Throughput: {speed}.")
-    table = plain_table(f"Latency in ms at batch 1 on {record.environment.device_name}")
+        return Text(say("No latency: not timed. Throughput: {speed}.", speed=speed))
+    device = record.environment.device_name
+    table = plain_table(say("Latency in ms at batch 1 on {device}", device=device))
     for title in ("", "n", "min", "mean", "p50", "p95", "p99", "max"):
         table.add_column(title, justify="left" if not title else "right")
     for name, known in kinds:
@@ -171,5 +180,5 @@ def _latency(record: OfflineRecord) -> RenderableType:
             times = (known.min_ms, known.mean_ms, known.p50_ms)
             tails = (known.p95_ms, known.p99_ms, known.max_ms)
             table.add_row(name, str(known.n), *(number(ms) for ms in (*times, *tails)))
-    notes = Text(f"{budget_line(record)} – means too few calls. Throughput: {speed}.")
-    return Group(table, notes)
+    notes = say("– means too few calls. Throughput: {speed}.", speed=speed)
+    return Group(table, Text(f"{budget_line(record, say)} {notes}"))

@@ -11,7 +11,7 @@ import numpy as np
 from policyscope.config import Language
 from policyscope.runs.clips import Clip
 from policyscope.runs.content import RolloutRecord
-from policyscope.runs.directory import PAGE, RunDirectory
+from policyscope.runs.directory import PAGE, RunDirectory, in_language
 from policyscope.runs.parts import spans
 from policyscope.runs.rollouts import StoredRollout
 from policyscope.runs.rows import RolloutRow
@@ -93,8 +93,9 @@ def write_rollout_page(
         called=called,
         noted=any(row.note for row in rows),
     )
-    directory.write_text(PAGE, page)
-    return directory.path / PAGE
+    name = in_language(PAGE, language)
+    directory.write_text(name, page)
+    return directory.path / name
 
 
 def _cards(record: RolloutRecord, say: Say) -> list[tuple[str, str, str]]:

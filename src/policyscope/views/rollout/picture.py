@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from policyscope.config import Language
 from policyscope.runs.content import RolloutRecord
-from policyscope.runs.directory import FRAMES, PICTURE, RunDirectory
+from policyscope.runs.directory import FRAMES, RunDirectory
 from policyscope.runs.rollouts import StoredRollout
 from policyscope.runs.rows import ActionRow, RolloutRow
 from policyscope.runs.values import Value
-from policyscope.views.figure import STYLE, plain, save, write_titles
+from policyscope.views.figure import canvas, plain, save_all, write_titles
+from policyscope.views.language import Say
 from policyscope.views.rollout.series import GOAL
 from policyscope.views.rollout.words import headline, outcome, percent, subject
-from policyscope.views.words import forced_notice, number
+from policyscope.views.words import forced_notice, number, unit_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _GOOD, _BAD, _INK = "#0072B2", "#D55E00", "#222222"
 _COLOURS = {"success": _GOOD, "failure": _BAD, "unknown": "#888888"}
@@ -28,42 +31,77 @@ _MOST_FRAMES = 60
 
 
 def draw_rollout(
-    directory: RunDirectory, record: RolloutRecord, episodes: Sequence[StoredRollout]
+    directory: RunDirectory,
+    record: RolloutRecord,
+    episodes: Sequence[StoredRollout],
+    language: Language = "en",
+    formats: Sequence[str] = ("png",),
 ) -> Path:
-    """Draw ``report.png`` (1600 × 1000) into the run directory and return its path."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """Draw ``report.png`` (1600 × 1000) into the run directory and return the first path.
 
-    rows = [known.row for known in episodes]
-    with rc_context(STYLE):
-        figure = Figure(figsize=(16, 10), dpi=100)
-        FigureCanvasAgg(figure)
-        rect = (0.008, 0.02, 0.984, 0.878)
+    Args:
+        directory: of the run.
+        record: its ``run.json``.
+        episodes: of the run, in order.
+        language: of the picture; English where no font here has its glyphs.
+        formats: endings of the files.
+    """
+    with canvas(language) as (figure, say, note):
+        rect = (0.008, 0.045 if note else 0.02, 0.984, 0.878 - (0.025 if note else 0))
         figure.set_layout_engine("constrained", rect=rect, wspace=0.05, hspace=0.06)
-        grid = figure.add_gridspec(2, 3)
-        _frames(figure.add_subplot(grid[:, 0]), directory.path, rows)
-        _curve(figure.add_subplot(grid[0, 1]), record)
-        _rewards(figure.add_subplot(grid[1, 1]), rows, record.closed_loop.max_reward)
-        _paths(figure.add_subplot(grid[0, 2]), record, episodes)
-        _actions(figure.add_subplot(grid[1, 2]), record.executed_actions)
-        write_titles(figure, headline(record), subject(record), forced_notice(record))
-        path = directory.path / PICTURE
-        save(figure, path)
-    return path
+        _panels(figure, directory.path, record, episodes, say)
+        write_titles(
+            figure,
+            headline(record, say),
+            subject(record, say),
+            forced_notice(record, say),
+            footer=note.strip(),
+        )
+        return save_all(figure, directory.path, language, formats)
 
 
-def _frames(ax: Axes, path: Path, listed: Sequence[RolloutRow]) -> None:
+def _panels(
+    figure: Figure,
+    path: Path,
+    record: RolloutRecord,
+    episodes: Sequence[StoredRollout],
+    say: Say,
+) -> None:
+    """What there is, the last pictures to the left; what is not there takes no room."""
+    rows = [known.row for known in episodes]
+    pictured = [row for row in rows if (path / FRAMES / f"{row.episode:06d}.png").is_file()]
+    panels: list[Callable[[Axes], None]] = []
+    if record.success.n:
+        panels.append(lambda ax: _curve(ax, record, say))
+    if any(np.isfinite(e.rewards).any() or e.states.size for e in episodes):
+        panels.append(lambda ax: _paths(ax, record, episodes, say))
+    if any(row.max_reward is not None for row in rows):
+        panels.append(lambda ax: _rewards(ax, rows, record.closed_loop.max_reward, say))
+    if record.executed_actions:
+        panels.append(lambda ax: _actions(ax, record.executed_actions, say))
+    if not panels:
+        panels.append(lambda ax: _nothing(ax, say("Episodes"), say))
+    first = 1 if pictured else 0
+    columns = (len(panels) + 1) // 2
+    grid = figure.add_gridspec(2, first + columns)
+    if pictured:
+        _frames(figure.add_subplot(grid[:, 0]), path, pictured, say)
+    for i, draw in enumerate(panels):
+        line, column = divmod(i, columns)
+        last = None if i == len(panels) - 1 else first + column + 1  # the last takes what is left
+        lines = slice(line, line + 1) if len(panels) > 1 else slice(None)
+        draw(figure.add_subplot(grid[lines, first + column : last]))
+
+
+def _frames(ax: Axes, path: Path, rows: Sequence[RolloutRow], say: Say) -> None:
     """The last picture of each episode, framed by its outcome."""
     from PIL import Image
 
-    rows = [row for row in listed if (path / FRAMES / f"{row.episode:06d}.png").is_file()]
-    more = len(rows) - _MOST_FRAMES
+    if len(rows) > _MOST_FRAMES:
+        ax.set_title(say("Last frame of the first {n} episodes", n=_MOST_FRAMES))
+    else:
+        ax.set_title(say("Last frame of each episode"))
     rows = rows[:_MOST_FRAMES]
-    if not rows:
-        _nothing(ax, "Last frame of each episode")
-        return
-    ax.set_title("Last frame of each episode" + (f" (first {_MOST_FRAMES})" if more > 0 else ""))
     ax.set_axis_off()
     pictures = [Image.open(path / FRAMES / f"{row.episode:06d}.png") for row in rows]
     width, height = pictures[0].size
@@ -99,14 +137,14 @@ def _frames(ax: Axes, path: Path, listed: Sequence[RolloutRow]) -> None:
     ax.set_ylim(lines * height / width, 0)
 
 
-def _nothing(ax: Axes, title: str) -> None:
+def _nothing(ax: Axes, title: str, say: Say) -> None:
     """A panel that says that there is nothing to draw."""
     ax.set_title(title)
     ax.set_axis_off()
-    ax.text(0.5, 0.5, "not recorded", transform=ax.transAxes, ha="center", color="#888888")
+    ax.text(0.5, 0.5, say("not recorded"), transform=ax.transAxes, ha="center", color="#888888")
 
 
-def _curve(ax: Axes, record: RolloutRecord) -> None:
+def _curve(ax: Axes, record: RolloutRecord, say: Say) -> None:
     curve = record.closed_loop.time_to_success.curve
     limit = max((task.max_steps or 0 for task in record.env.tasks), default=0) / record.env.fps
     end = max([limit, *curve.time_s]) or 1.0
@@ -119,20 +157,20 @@ def _curve(ax: Axes, record: RolloutRecord) -> None:
         ax.text(
             0.5,
             0.5,
-            "nobody noted the times" if record.imported else "no rate of control",
+            say("nobody noted the times") if record.imported else say("no rate of control"),
             transform=ax.transAxes,
             ha="center",
             color=_INK,
         )
     ax.set_ylim(0, 1)
     ax.set_xlim(0, end)
-    ax.set_title("Succeeded by then (95 % interval)")
-    ax.set_xlabel("seconds")
+    ax.set_title(say("Succeeded by then (95 % interval)"))
+    ax.set_xlabel(say("seconds"))
     ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     success = record.success
     if success.ci_low is not None and success.ci_high is not None:
         text = (
-            f"{success.k} of {success.n}: {percent(success.rate)}\n"
+            f"{success.k}/{success.n}: {percent(success.rate)}\n"
             f"[{100 * success.ci_low:.0f}, {100 * success.ci_high:.0f}] %"
         )
         ax.annotate(
@@ -140,11 +178,8 @@ def _curve(ax: Axes, record: RolloutRecord) -> None:
         )
 
 
-def _rewards(ax: Axes, rows: Sequence[RolloutRow], mean: Value) -> None:
+def _rewards(ax: Axes, rows: Sequence[RolloutRow], mean: Value, say: Say) -> None:
     known = [(row.max_reward, row) for row in rows if row.max_reward is not None]
-    if not known:
-        _nothing(ax, "Highest reward of each episode")
-        return
     ordered = sorted(known, key=lambda pair: (-pair[0], pair[1].episode))
     colours = [_COLOURS[outcome(row)] for _, row in ordered]
     ax.bar(range(len(ordered)), [reward for reward, _ in ordered], color=colours, width=0.8)
@@ -153,36 +188,34 @@ def _rewards(ax: Axes, rows: Sequence[RolloutRow], mean: Value) -> None:
         if mean.ci_low is not None and mean.ci_high is not None:
             ax.axhspan(mean.ci_low, mean.ci_high, color=_INK, alpha=0.1, lw=0)
         ax.annotate(
-            f"mean {number(mean.value)}",
+            say("mean {value}", value=number(mean.value)),
             (1, mean.value),
             xycoords=("axes fraction", "data"),
             ha="right",
             va="bottom",
             fontsize=9,
         )
-    ax.set_title("Highest reward of each episode")
-    ax.set_xlabel("episodes, best first")
+    ax.set_title(say("Highest reward of each episode"))
+    ax.set_xlabel(say("episodes, best first"))
     ax.set_xticks([])
-    ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+    low, high = min(0.0, ax.get_ylim()[0]), ax.get_ylim()[1]
+    ax.set_ylim(low, high + 0.12 * (high - low))  # room for the key
     nobody_knows = all(row.success is None for _, row in ordered)
     for text in ("unknown",) if nobody_knows else ("success", "failure"):
-        ax.plot([], [], "s", color=_COLOURS[text], label=text)
+        ax.plot([], [], "s", color=_COLOURS[text], label=say(text))
     ax.legend(loc="upper right", ncols=2)
 
 
-def _paths(ax: Axes, record: RolloutRecord, episodes: Sequence[StoredRollout]) -> None:
+def _paths(ax: Axes, record: RolloutRecord, episodes: Sequence[StoredRollout], say: Say) -> None:
     """Where the robot went: over the board where there is one, else reward over time."""
     board = record.env.board
-    if not any(np.isfinite(e.rewards).any() or e.states.size for e in episodes):
-        _nothing(ax, "Reward over time")
-        return
     if board is None or any(e.states.shape[1] < 2 for e in episodes):
         for e in episodes:
             seconds = np.arange(1, len(e.rewards) + 1) / record.env.fps
             colour = _COLOURS[outcome(e.row)]
             ax.plot(seconds, e.rewards, color=colour, lw=1.1, alpha=0.7)
-        ax.set_title("Reward over time")
-        ax.set_xlabel("seconds")
+        ax.set_title(say("Reward over time"))
+        ax.set_xlabel(say("seconds"))
         return
     for e in episodes:
         colour = _COLOURS[outcome(e.row)]
@@ -191,23 +224,20 @@ def _paths(ax: Axes, record: RolloutRecord, episodes: Sequence[StoredRollout]) -
             poses = e.extras["block_pose"]
             ax.plot(poses[-1, 0], poses[-1, 1], "x", color=colour, ms=6, mew=1.6)
     if any("block_pose" in e.extras for e in episodes):
-        ax.fill(GOAL[:, 0], GOAL[:, 1], color="#90c890", alpha=0.45, lw=0, label="goal")
-        ax.plot([], [], "x", color=_INK, label="block at the end")
+        ax.fill(GOAL[:, 0], GOAL[:, 1], color="#90c890", alpha=0.45, lw=0, label=say("goal"))
+        ax.plot([], [], "x", color=_INK, label=say("block at the end"))
         ax.legend(loc="lower right", ncols=2)
     ax.set_xlim(0, board[0])
     ax.set_ylim(board[1], 0)
     ax.set_aspect("equal")
-    unit = record.actions.units[0]
-    ax.set_title(f"Paths over the board ({plain(unit)})")
+    ax.set_title(say("Paths over the board"))
+    ax.set_xlabel(plain(unit_name(record.actions.units[0], say)))
 
 
-def _actions(ax: Axes, rows: Sequence[ActionRow]) -> None:
-    if not rows:
-        _nothing(ax, "Executed actions")
-        return
+def _actions(ax: Axes, rows: Sequence[ActionRow], say: Say) -> None:
     trained = any(r.trained_std for r in rows)
-    title = "Executed actions against training" if trained else "Executed actions"
-    ax.set_title(f"{title}: mean ± std")
+    title = say("Executed actions against training") if trained else say("Executed actions")
+    ax.set_title(f"{title}: {say('mean ± std')}")
     at = np.arange(len(rows))
     names = [plain(r.name[:22]) for r in rows]
     for i, r in enumerate(rows):
@@ -224,8 +254,10 @@ def _actions(ax: Axes, rows: Sequence[ActionRow]) -> None:
     ax.set_yticks(at, names, fontsize=10 if len(rows) < 10 else 7.5)
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.grid(visible=False, axis="y")
-    ax.set_xlabel("in std of the training actions" if trained else "native units")
-    ax.plot([], [], color=_GOOD, lw=5, label="executed")
+    ax.set_xlabel(
+        say("in standard deviations of the training actions") if trained else say("native units")
+    )
+    ax.plot([], [], color=_GOOD, lw=5, label=say("executed"))
     if trained:
-        ax.plot([], [], color="#999999", lw=5, label="training")
+        ax.plot([], [], color="#999999", lw=5, label=say("training"))
     ax.legend(loc="upper right", ncols=2)

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from policyscope.runs.content import RolloutRecord
 from policyscope.views.console import plain_table
+from policyscope.views.language import Say, english
 from policyscope.views.rollout.words import (
     detectable_line,
     headline,
@@ -22,46 +23,52 @@ from policyscope.views.words import findings_text, forced_notice, interval, numb
 _MOST_TASKS = 12
 
 
-def rollout_table(record: RolloutRecord) -> RenderableType:
+def rollout_table(record: RolloutRecord, say: Say = english) -> RenderableType:
     """Everything about a finished closed-loop run that fits a terminal."""
-    parts: list[RenderableType] = [Text(subject(record))]
-    notice = forced_notice(record)
+    parts: list[RenderableType] = [Text(subject(record, say))]
+    notice = forced_notice(record, say)
     if notice:
         parts.append(Text(notice, style="bold white on red"))
-    parts += [Text(headline(record), style="bold"), Text(detectable_line(record)), _rewards(record)]
+    parts += [
+        Text(headline(record, say), style="bold"),
+        Text(detectable_line(record, say)),
+        _rewards(record, say),
+    ]
     if len(record.by_task) > 1:
-        parts.append(_tasks(record))
-    lines = (time_line(record), motion_line(record), throughput_line(record))
+        parts.append(_tasks(record, say))
+    lines = (time_line(record, say), motion_line(record, say), throughput_line(record, say))
     parts += [Text(line) for line in lines if line]
     if record.findings:
         parts.append(findings_text(record.findings))
     return Group(*parts)
 
 
-def _rewards(record: RolloutRecord) -> Table:
+def _rewards(record: RolloutRecord, say: Say) -> Table:
     known = record.closed_loop
     table = plain_table()
-    table.add_column("mean over episodes")
-    table.add_column("[95 % interval]", justify="right")
+    table.add_column(say("mean over episodes"))
+    table.add_column(say("[95 % interval]"), justify="right")
     for title, mean in (
-        ("max reward", known.max_reward),
-        ("max coverage", known.max_coverage),
-        ("return", known.sum_reward),
+        (say("max reward"), known.max_reward),
+        (say("max coverage"), known.max_coverage),
+        (say("return"), known.sum_reward),
     ):
         if mean.value is not None:
             table.add_row(title, Text(interval(mean)))
     return table
 
 
-def _tasks(record: RolloutRecord) -> Table:
+def _tasks(record: RolloutRecord, say: Say) -> Table:
     rows = sorted(record.by_task, key=lambda row: (row.rate or 0.0, row.task_id))
     shown = rows[:_MOST_TASKS]
-    more = f", worst {len(shown)} of {len(rows)}" if len(rows) > len(shown) else ""
-    table = plain_table(f"Success by task{more}")
-    table.add_column("task")
-    table.add_column("success", justify="right")
-    table.add_column("max reward", justify="right")
+    title = say("Success by task")
+    if len(rows) > len(shown):
+        title = say("Success by task, worst {n} of {all}", n=len(shown), all=len(rows))
+    table = plain_table(title)
+    table.add_column(say("task"))
+    table.add_column(say("success"), justify="right")
+    table.add_column(say("max reward"), justify="right")
     for row in shown:
         name = f"{row.task_group} {row.task_id} {row.task}"
-        table.add_row(Text(name[:60]), Text(rate(row)), number(row.max_reward))
+        table.add_row(Text(name[:60]), Text(rate(row, say)), number(row.max_reward))
     return table

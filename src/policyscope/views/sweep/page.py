@@ -8,7 +8,7 @@ from typing import Any
 
 from policyscope.config import Language
 from policyscope.files import write_text
-from policyscope.runs.directory import PAGE
+from policyscope.runs.directory import PAGE, in_language
 from policyscope.runs.parts import SCOPES, spans
 from policyscope.runs.sweep import SWEEP_PAGE, SweepRecord, SweepRow
 from policyscope.views.html import fill, machine_lines
@@ -51,7 +51,7 @@ def write_sweep_page(directory: Path, record: SweepRecord, language: Language) -
         scopes=scope_names(record, say),
         against=say(BASELINE_NAMES[record.against]),
         unit=unit_name(record.unit, say),
-        page=PAGE,
+        page=in_language(PAGE, language),
         rate=rate,
         provenance=_provenance(record, say),
         command=shlex.join(record.environment.command_line),
