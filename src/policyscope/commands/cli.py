@@ -313,6 +313,10 @@ def _eval(config: EvalConfig) -> int:
 
 def _rollout(config: RolloutConfig) -> int:
     quiet()
+    if config.sweep is not None:
+        from policyscope.commands.steps import print_steps
+
+        return print_steps(config)
     from policyscope.commands.report import render
     from policyscope.commands.rollout import rollout
     from policyscope.views.language import speaker

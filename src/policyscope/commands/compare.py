@@ -40,7 +40,7 @@ def compare(config: CompareConfig) -> Comparison:
     settings = project.get("compare", {})
     if unknown := set(settings) - _PROJECT_KEYS:
         raise _misread(f"[compare] of {', '.join(sorted(_PROJECT_KEYS))}", sorted(unknown)[0])
-    base, *runs = [_read(path) for path in paths]
+    base, *runs = [stored_run(path) for path in paths]
     margin = config.margin or settings.get("margin")
     return compare_runs(
         base,
@@ -70,7 +70,12 @@ def parse_margin(text: str, kind: Literal["offline", "rollout"]) -> Limit:
     return Limit(value / 100 if percent else value, relative=percent and kind == "offline")
 
 
-def _read(path: Path) -> StoredRun:
+def stored_run(path: Path) -> StoredRun:
+    """A finished run on disk.
+
+    Raises:
+        OutputError: there is none.
+    """
     record = read_complete(path)
     digest = hashlib.sha256((path / RECORD).read_bytes()).hexdigest()
     return StoredRun(path, record, digest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, final
 
+from policyscope.config.executions import SWEEP, parse_sweep
 from policyscope.config.options import (
     PolicyOptions,
     require_at_least,
@@ -28,6 +29,8 @@ class RolloutConfig(PolicyOptions):
 
     policyscope rollout --policy.path DIR --env.type pusht --until 0.5 --n_episodes 200
 
+    policyscope rollout --policy.path DIR --env.type pusht --sweep n_action_steps=8,1,4,16
+
     policyscope rollout --policy.path DIR --env.type libero --env.task libero_spatial
     --env.settings '{"observation_height": 256, "observation_width": 256}'
     """
@@ -43,6 +46,10 @@ class RolloutConfig(PolicyOptions):
     """Stop early, looking after each episode: at 0.5 once the success rate is shown to lie above or
     below it, at width=0.2 once its interval is that narrow, or at either. The interval then is one
     that holds at all looks together, wider than Wilson's. One task only."""
+    sweep: str | None = None
+    """Run the same seeds with several numbers of steps of each chunk: n_action_steps=8,1,4,16. A
+    run of each in output_dir, a table, and a curve of success; the others are compared with the
+    first."""
     n_envs: str = "auto"
     """Simulators that run side by side, each in its own process: a number, or auto."""
     seed: int = 1000
@@ -98,6 +105,9 @@ class RolloutConfig(PolicyOptions):
                 found=repr(self.video),
                 fix="--video chosen",
             )
+        if self.sweep is not None:
+            parse_sweep(self.sweep)
+            _require_alone(self)
         if parse_until(self.until) is not None and self.interval != "wilson":
             raise UsageError(
                 f"--interval {self.interval}",
@@ -114,6 +124,20 @@ class RolloutConfig(PolicyOptions):
                 found="no --dataset",
                 fix="--dataset.repo_id lerobot/pusht, with --dataset.root DIR for a local copy",
             )
+
+
+def _require_alone(config: RolloutConfig) -> None:
+    beside = {
+        "--n_action_steps": config.n_action_steps is not None,
+        "--record": config.record is not None,
+        "--live": config.live,
+        "--until": bool(config.until),  # runs of other lengths would not be paired
+    }
+    given = [flag for flag, there in beside.items() if there]
+    if given:
+        raise UsageError(
+            SWEEP, expected=f"no {given[0]} beside it", found="both", fix=f"leave {given[0]} out"
+        )
 
 
 @final

@@ -62,6 +62,30 @@ def parse_executions(text: str) -> tuple[Execution, ...] | None:
     return tuple(dict.fromkeys(found))
 
 
+SWEEP = "--sweep"
+_SWEPT = "n_action_steps"
+
+
+def parse_sweep(text: str) -> tuple[int, ...]:
+    """The numbers of steps that ``--sweep n_action_steps=1,8,16`` names, in its order.
+
+    Raises:
+        UsageError: something else, or fewer than two.
+    """
+    name, _, values = text.partition("=")
+    parts = [part.strip() for part in values.split(",")]
+    if name.strip() == _SWEPT and all(is_positive_int(part) for part in parts):
+        steps = tuple(dict.fromkeys(int(part) for part in parts))
+        if 2 <= len(steps) <= _MOST:
+            return steps
+    raise UsageError(
+        SWEEP,
+        expected=f"{_SWEPT}= and 2 to {_MOST} numbers of steps that are run of each chunk",
+        found=repr(text)[:80],
+        fix=f"{SWEEP} {_SWEPT}=1,8,16",
+    )
+
+
 def _is_number(text: str) -> bool:
     try:
         return abs(float(text)) <= 100 and math.isfinite(float(text))
