@@ -253,6 +253,10 @@ def test_a_file_can_t_name_code(tmp_path: Path) -> None:
     file.write_text("env: {type: gym, task: 'antigravity:Env-v0'}\n")
     with pytest.raises(UsageError, match="no code to import"):
         translated(["check_env", "--config", str(file)], _COMMANDS)
+    own = tmp_path / "own.yaml"
+    own.write_text("policy: {type: 'antigravity:Policy'}\ndataset: {repo_id: a/b}\n")
+    with pytest.raises(UsageError, match=r"no code to import.*--policy\.type antigravity"):
+        translated(["eval", "--config", str(own)], _COMMANDS)
     typed = ["check_env", "--config", str(file), "--env.task", "mine:Env-v0"]
     assert read(typed) == CheckEnvConfig(EnvConfig(type="gym", task="mine:Env-v0"))
 

@@ -22,6 +22,7 @@ from policyscope.policies.alignment import Alignment, align
 from policyscope.policies.base import Policy
 from policyscope.policies.checkpoint import Checkpoint
 from policyscope.policies.open import CheckedPolicy, open_for_dataset, require_keys
+from policyscope.policies.own import open_own
 from policyscope.policies.reading import read_checkpoint
 from policyscope.policies.remote.policy import Example, RemotePolicy, meet
 from policyscope.policies.split import held_out, leakage, trained_on
@@ -67,7 +68,7 @@ class OfflineInputs:
                 policy object that makes no sense.
         """
         if self.opened is not None:
-            return CheckedPolicy(self.opened, self.alignment.schema)
+            return CheckedPolicy(self.opened, self.alignment.schema, config.n_action_steps)
         return open_for_dataset(config, self.checkpoint, self.source, self.alignment)
 
 
@@ -94,6 +95,8 @@ def read_offline(
             checkpoint = read_checkpoint(config.policy)
     source = source or FrameSource(config.dataset, repo_id=config.dataset_name)
     facts = source.facts
+    if scripted is None and config.policy.own:
+        scripted = open_own(config.policy.name, facts.robot)
     if scripted is not None:
         require_keys(scripted, facts.robot)
     trained = trained_on(checkpoint, facts)
@@ -195,9 +198,13 @@ def read_closed_loop(
         spoken = _spoken(robot, checkpoint.action_dim, eyes)
     if scripted is None and config.policy.url is not None:
         alignment, scripted, said = _remote(config, robot, lambda _, n: _first(described, eyes, n))
-        scripted = CheckedPolicy(scripted, alignment.schema)
     else:
         alignment, said = align(checkpoint, spoken, config), ()
+        if scripted is None and config.policy.own:
+            scripted = open_own(config.policy.name, robot)
+            require_keys(scripted, robot)
+    if scripted is not None and config.policy.named:
+        scripted = CheckedPolicy(scripted, alignment.schema, config.n_action_steps)
     findings: tuple[Finding, ...] = (*said, *alignment.findings)
     if checkpoint is not None:
         findings = preflight_policy(checkpoint, spoken, alignment, config)

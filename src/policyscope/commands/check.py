@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from policyscope.checks.ablation import (
     Ablator,
     ablation_findings,
@@ -20,10 +22,12 @@ from policyscope.checks.inputs import OfflineInputs, read_offline
 from policyscope.config import CheckConfig, OfflineOptions
 from policyscope.errors import Finding, errors_in
 from policyscope.policies.base import Policy
+from policyscope.policies.conformance import conformance
 from policyscope.runs.values import Ablation
 
 _ABLATED = 96  # frames: three batches of the sample, over all of its episodes
 _PATIENCE_S = 6.0
+_TRIED = 5  # frames on which a class of the user's is tried
 
 
 def check(config: OfflineOptions) -> OfflineInputs:
@@ -46,6 +50,10 @@ def check(config: OfflineOptions) -> OfflineInputs:
     if nobody or errors_in(inputs.findings):
         return inputs
     policy = inputs.open_policy(config)
+    if config.policy.own and (broken := _conformance(policy, inputs)):
+        inputs = replace(inputs, findings=(*inputs.findings, *broken))
+        if errors_in(inputs.findings):
+            return inputs
     ablator = None
     if config.ablate:
         ablator = ablator_of(policy, inputs, most=_ABLATED, patience_s=_PATIENCE_S)
@@ -65,6 +73,15 @@ def check(config: OfflineOptions) -> OfflineInputs:
         ablation = measured(ablator.predictions(), sample, known.std, n_tasks=n_tasks)
     found = looked_at(sample, known, ablation)
     return replace(inputs, findings=(*inputs.findings, *found), asked=len(sample.predicted.values))
+
+
+def _conformance(policy: Policy, inputs: OfflineInputs) -> list[Finding]:
+    """What of a class of the user's breaks the contract, tried on a few frames."""
+    first = inputs.episodes[0]
+    n = min(_TRIED, inputs.source.facts.lengths[first])
+    rows = [(first, int(f), 0) for f in np.unique(np.linspace(0, n - 1, _TRIED).astype(int))]
+    batch = inputs.source.batch(rows, keys=policy.spec.keys, steps=policy.spec.steps)
+    return conformance(policy, inputs.source.facts.robot, batch)
 
 
 def looked_at(sample: Sample, known: Declared, ablation: Ablation | None) -> list[Finding]:

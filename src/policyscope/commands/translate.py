@@ -44,6 +44,9 @@ _NO_MATTER: Mapping[str, frozenset[str]] = {
 none is named."""
 
 _BRACKETS = 1000
+_IMPORTED = frozenset({"--env.task", "--policy.type"})
+"""Where a value with a colon is imported."""
+_NO_SERVER = "no server to send data to"
 _OF_DATASETS = "--dataset."
 _MOST_DATASETS = 100
 _NOT_REPEATED = frozenset(
@@ -268,17 +271,11 @@ def _require_no_code(file: Pair, stored: Sequence[Pair]) -> None:
     Both are for whoever types the command.
     """
     for name, values in stored:
-        if name == "--policy.url":
+        code = name in _IMPORTED and ":" in "".join(values)
+        if code or name == "--policy.url":
             raise UsageError(
                 f"{file[0]} {' '.join(file[1])}",
-                expected="a file that names no server to send data to",
+                expected=f"a file that names {'no code to import' if code else _NO_SERVER}",
                 found=f"{name} {' '.join(values)}",
                 fix=f"the same command with {name} {' '.join(values)}, if you trust it",
-            )
-        if name == "--env.task" and ":" in "".join(values):
-            raise UsageError(
-                f"{file[0]} {' '.join(file[1])}",
-                expected="a file that names no code to import",
-                found=f"{name} {values[0]}",
-                fix=f"the same command with {name} {values[0]}, if you trust it",
             )

@@ -32,6 +32,7 @@ class PolicyOptions:
             ("--policy.chunk_size", self.policy.chunk_size, 1, 10_000),
         )
         parse_rename_map(self.rename_map)
+        self.policy.require()
         if self.policy.url is not None:
             parse_url(self.policy.url)
         require_between("--policy.timeout_s", self.policy.timeout_s, 0.0, 1e5, "300")

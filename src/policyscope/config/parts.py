@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, final
@@ -9,7 +11,9 @@ from typing import Literal, final
 from policyscope.config.parsing import parse_settings, parse_task_ids, require_between
 from policyscope.errors import UsageError
 
-BuiltinType = Literal["hold_state", "repeat_last", "dataset_mean", "replay", "zero"]
+BUILT_IN = ("hold_state", "repeat_last", "dataset_mean", "replay", "zero")
+OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+"""A policy class of the user's: where it is imported from, and its name."""
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Language = Literal["en", "zh"]
 
@@ -21,8 +25,9 @@ class PolicyConfig:
 
     path: str | None = None
     """Pretrained directory or hub repo id (config.json, model.safetensors, saved processors)."""
-    type: BuiltinType | None = None
-    """A built-in policy instead of a checkpoint."""
+    type: str | None = None
+    """Instead of a checkpoint a built-in policy (hold_state, repeat_last, dataset_mean, replay,
+    zero), or a class of your own, which is imported: my_module:MyPolicy (docs/policies.md)."""
     url: str | None = None
     """A policy server instead of a checkpoint: ws://HOST:PORT or wss://… (openpi's protocol, and
     policyscope serve), zmq://HOST:PORT (GR00T's). Its key: POLICYSCOPE_API_KEY in the
@@ -43,6 +48,27 @@ class PolicyConfig:
     sampling: Literal["auto", "lerobot"] = "auto"
     """How SmolVLA's chunks are sampled: auto does what stays the same over a chunk once, where that
     gives lerobot's actions to float tolerance; lerobot takes its own code."""
+
+    def require(self) -> None:
+        """Raise unless its type, if it has one, is a built-in policy or may be one's own.
+
+        Raises:
+            UsageError: it is neither.
+        """
+        if self.type is None or self.type in BUILT_IN or OWN.fullmatch(self.type):
+            return
+        near = difflib.get_close_matches(self.type, BUILT_IN, n=1, cutoff=0.5)
+        raise UsageError(
+            "--policy.type",
+            expected=f"one of {', '.join(BUILT_IN)}, or my_module:MyPolicy",
+            found=repr(self.type),
+            fix=f"--policy.type {(near or BUILT_IN)[0]}",
+        )
+
+    @property
+    def own(self) -> bool:
+        """Whether it is a class of the user's."""
+        return self.type is not None and self.type not in BUILT_IN
 
     @property
     def named(self) -> tuple[str, ...]:

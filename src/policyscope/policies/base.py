@@ -31,7 +31,7 @@ class Normalization:
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PolicySpec:
     """What the rest of policyscope needs to know about an opened policy.
 
@@ -60,11 +60,11 @@ class PolicySpec:
 
     path: str
     type: str
-    sha256: str | None
-    n_parameters: int
+    sha256: str | None = None
+    n_parameters: int = 0
     chunk_size: int
     n_action_steps: int
-    normalization: Normalization
+    normalization: Normalization = Normalization("IDENTITY", "identity", "none")
     keys: frozenset[str] = field(default_factory=frozenset)
     steps: tuple[int, ...] = (0,)
     draws: Draws = "none"

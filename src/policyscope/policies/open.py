@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import final
 
 import numpy as np
@@ -121,13 +122,18 @@ class CheckedPolicy(Policy):
     Args:
         policy: the object.
         schema: names and units of the actions that it should answer with.
+        n_action_steps: steps that are run of each chunk; None for what its spec says.
 
     Raises:
         UsageError: its spec makes no sense.
     """
 
-    def __init__(self, policy: Policy, schema: ActionSchema) -> None:
+    def __init__(
+        self, policy: Policy, schema: ActionSchema, n_action_steps: int | None = None
+    ) -> None:
         self.spec, self._policy, self._schema = policy.spec, policy, schema
+        if n_action_steps is not None:
+            self.spec = replace(policy.spec, n_action_steps=n_action_steps)
         if not 1 <= self.spec.n_action_steps <= self.spec.chunk_size:
             raise UsageError(
                 f"spec of {self.spec.path}",
