@@ -17,6 +17,7 @@ from policyscope.config.executions import parse_sweep
 from policyscope.errors import RefusedError, UsageError
 from policyscope.runs.record import read_record
 from policyscope.views.steps.words import cells, headline
+from test_page import Opened, _serious, browser  # noqa: F401  (a fixture)
 from test_rollout import POINT, Seeker, config
 from test_views import embedded
 
@@ -105,3 +106,24 @@ def test_what_is_no_sweep(text: str) -> None:
 def test_what_does_not_go_with_a_sweep(settings: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="beside it"):
         dataclasses.replace(config(tmp_path), sweep="n_action_steps=1,2", **settings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("lang", "width"), [("en", 390), ("zh", 1280)])
+def test_the_page_in_a_browser(
+    browser: Any,  # noqa: F811
+    lang: Any,
+    width: int,
+    act: Path,
+    tmp_path: Path,
+) -> None:
+    asked = swept(tmp_path / "s", "n_action_steps=3,1", policy=act, n_episodes=3, lang=lang)
+    directory, _ = sweep_steps(asked)
+    opened = Opened(browser, directory / "steps.html", width, "light")
+    opened.show_everything()
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert opened.page.locator("[data-chart] svg[role=img]").count() == 2
+    serious = _serious(opened)
+    opened.context.close()
+    assert serious == []
+    assert opened.wrong == []

@@ -17,6 +17,7 @@ from bend import DATA, INDEX, STATE, Bend, column, edit_json, edit_table, stats,
 from policyscope.checks.trial.looks import Trial
 from policyscope.commands.cli import main
 from policyscope.metrics.recordings import Extent, jumps, lag_curve, nearest, paths, repeated
+from test_page import Opened, _serious, browser  # noqa: F401  (a fixture)
 
 N, T, LAG = 12, 120, 2
 GRIPPER = 2
@@ -346,6 +347,12 @@ def test_a_video_that_ends_before_its_rows(seen: Path, tmp_path: Path) -> None:
     (found,) = [f for f in trial(root).findings if f.code == "video_shorter"]
     assert found.severity == "error"
     assert "found none for 10 rows of 1 episodes, 10 of them in episode 2" in found.message
+    root = Path(shutil.copytree(seen, tmp_path / "e"))
+    ends = [T / 20, 2 * T / 20 - 0.15, 3 * T / 20]  # the next episode's pictures are no stand-in
+    end = start.replace("from", "to")
+    edit_table(INDEX, lambda t: column(t, end, ends, pa.float64()))(root)
+    (found,) = [f for f in trial(root).findings if f.code == "video_shorter"]
+    assert "found none for 3 rows of 1 episodes, 3 of them in episode 1" in found.message
 
 
 def test_the_command_line(
@@ -472,3 +479,32 @@ def test_every_look_is_in_the_catalogue() -> None:
 
 
 KINDS = ("frozen", "jumps", "wraps")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_in_a_browser(
+    browser: Any,  # noqa: F811
+    lang: str,
+    width: int,
+    seen: Path,
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "d"
+    shutil.copytree(seen, root)
+    edit_table(DATA, lambda t: column(t, "timestamp", LATE, pa.float32()))(root)
+    trial(root, html=str(tmp_path / "p.html"), lang=lang)
+    opened = Opened(browser, tmp_path / "p.html", width, "dark")
+    opened.show_everything()
+    page = opened.page
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("[data-chart] svg[role=img]").count() == 3
+    page.locator("[data-episode]").select_option("2")
+    assert page.locator("[data-actions] svg").count() == 3
+    legend = page.locator("[data-legend]").inner_text()
+    assert ("recorded state" if lang == "en" else "录制的状态") in legend
+    serious = _serious(opened)
+    opened.context.close()
+    assert serious == []
+    assert opened.wrong == []

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from policyscope.actions.spaces import FloatArray
 from policyscope.data.decoders import (
+    TOLERANCE_S,
     Decoder,
     Picture,
     PyavDecoder,
@@ -95,7 +96,18 @@ class Cameras:
                 raise
             except Exception as error:  # whatever a decoder raises on a broken file
                 raise unreadable(f"video {name}", error) from error
-        return self._times[1] - start
+        times, end = self._times[1], self._index.clip_end(episode, key)
+        own = times >= start - TOLERANCE_S
+        if end is not None:
+            own &= times < end - TOLERANCE_S
+        return times[own] - start
+
+    def video(self, key: str, episode: int) -> tuple[str, int] | None:
+        """See `FrameSource.video`."""
+        if key not in self._videos:
+            return None
+        name, _ = self._index.clip(episode, key)
+        return name, self._folder.file(name).stat().st_size
 
     def lanes(self, rows: Rows, keys: frozenset[str]) -> int:
         """How many threads read: several decoders do more than the threads of one.

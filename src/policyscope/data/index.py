@@ -99,6 +99,11 @@ class EpisodeIndex:
         )
         return name, float(start)
 
+    def clip_end(self, episode: int, camera: str) -> float | None:
+        """The second of its video at which an episode ends; None where the index has none."""
+        end = self._value(f"videos/{camera}/to_timestamp", episode)
+        return float(end) if isinstance(end, int | float) else None
+
     def _place(self, what: str, episode: int) -> tuple[int, int] | None:
         chunk = self._value(f"{what}/chunk_index", episode)
         file = self._value(f"{what}/file_index", episode)

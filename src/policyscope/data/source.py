@@ -117,13 +117,21 @@ class FrameSource:
     def picture_times(self, episode: int, camera: str) -> FloatArray | None:
         """[N] seconds, from the episode's start, at which its video has pictures; rising.
 
-        Those of the whole file: other episodes' lie before 0 and after this one's end. None where
-        pictures are not stored as videos.
+        None where pictures are not stored as videos. Where the index does not say at which second
+        an episode ends, those of the episodes behind it in the file are among them.
 
         Raises:
             DatasetError: the index does not say where the video is, or it is broken.
         """
         return self._cameras.times(camera, episode)
+
+    def video(self, episode: int, camera: str) -> tuple[str, int] | None:
+        """Name and bytes of the video of an episode; None where there is none.
+
+        Raises:
+            DatasetError: the index does not say where it is, or it is missing.
+        """
+        return self._cameras.video(camera, episode)
 
     @property
     def loaded(self) -> tuple[int, ...]:
