@@ -119,6 +119,15 @@ def test_names_of_several_trainings_stay_apart(tmp_path: Path) -> None:
     ]
 
 
+def test_an_adapter_is_a_whole_checkpoint(tmp_path: Path) -> None:
+    root = _shelf(tmp_path / "x", "000100")
+    (saved,) = find([str(root)]).saved
+    (saved.path / "model.safetensors").rename(saved.path / "adapter_model.safetensors")
+    assert saved.look() is None
+    (saved.path / "adapter_config.json").write_text("{}")
+    assert saved.look() is not None
+
+
 def test_a_checkpoint_is_whole_once_nobody_writes_it(tmp_path: Path) -> None:
     root = _shelf(tmp_path / "x", "000100")
     (saved,) = find([str(root)]).saved

@@ -508,3 +508,43 @@ def test_the_page_in_a_browser(
     opened.context.close()
     assert serious == []
     assert opened.wrong == []
+
+
+@pytest.mark.slow
+def test_faults_in_a_copy_of_pusht(shared: Path, tmp_path: Path) -> None:
+    """One fault an episode, in real demonstrations: each is found there, and nothing elsewhere."""
+    root = Path(shutil.copytree(shared / "datasets/pusht", tmp_path / "pusht"))
+
+    def edit(table: pa.Table) -> pa.Table:
+        of = table.column("episode_index").to_numpy()
+        known = {key: np.array(table.column(key).to_pylist()) for key in ("action", STATE)}
+        seconds = table.column("timestamp").to_numpy().copy()
+        rows = {e: np.flatnonzero(of == e) for e in (20, 40, 60, 80, 100, 120, 150)}
+        known["action"][rows[20][40], 0] += 250
+        known[STATE][rows[40][60:], 1] -= 240
+        known["action"][rows[60][8:]] = known["action"][rows[60][:-8]].copy()
+        known[STATE][rows[80], 0] = known[STATE][rows[80][0], 0]
+        for values in known.values():
+            values[rows[100][31:]] = values[rows[100][30:-1]].copy()
+            n = min(len(rows[120]), int((of == 7).sum()))
+            values[rows[120][:n]] = values[np.flatnonzero(of == 7)[:n]]
+            values[rows[120][n:]] = values[rows[120][n - 1]]
+        seconds[rows[150][50:]] += 0.2
+        for key, values in known.items():
+            table = column(table, key, values.tolist(), table.schema.field(key).type)
+        return column(table, "timestamp", seconds, pa.float32())
+
+    edit_table(DATA, edit)(root)
+    found = ps.check_dataset(
+        ps.CheckConfig(dataset=ps.DatasetConfig(repo_id="lerobot/pusht", root=str(root)))
+    )
+    assert {
+        "action_jumps",
+        "state_jumps",
+        "lag_differs",
+        "state_frozen",
+        "frames_repeated",
+        "timestamps_uneven",
+    } <= {finding.code for finding in found.findings}
+    assert found.odd.keys() <= {7, 20, 40, 60, 80, 100, 120, 150}
+    assert {20, 40, 60, 80, 100, 150} <= found.odd.keys()

@@ -18,6 +18,8 @@ from typing import Final, Protocol, final
 
 from policyscope.errors import CheckpointError, InputError, UsageError
 from policyscope.files import Door
+from policyscope.policies.adapter import CONFIG as ADAPTER
+from policyscope.policies.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from policyscope.policies.checkpoint import POSTPROCESSOR, PREPROCESSOR, WEIGHTS
 
 _MODEL: Final = "pretrained_model"
@@ -55,7 +57,8 @@ class Saved:
             return None
         names = {name for name, *_ in seen}
         needed = {"config.json", PREPROCESSOR, POSTPROCESSOR}
-        weights = WEIGHTS in names or f"{WEIGHTS}.index.json" in names
+        adapter = {ADAPTER, ADAPTER_WEIGHTS} <= names
+        weights = adapter or WEIGHTS in names or f"{WEIGHTS}.index.json" in names
         return seen if needed <= names and weights else None
 
     def settled(self, seen: Look, before: Look | None) -> bool:
