@@ -551,6 +551,12 @@ def test_a_comparison_has_one_player_for_both(browser: Any, run: Path, tmp_path:
         opened.page.evaluate("for (const d of document.querySelectorAll('details')) d.open = true")
         opened.page.locator("table[data-rows=dim] tr[data-key='1'] .lead").click()
         assert "largest difference" in opened.page.locator("[data-why]").inner_text()
+        plot = opened.page.locator("[data-chart=dims] svg[role=img]")
+        plot.scroll_into_view_if_needed()
+        opened.page.wait_for_timeout(300)
+        plot.hover(position={"x": 200, "y": 20})
+        plot.click(position={"x": 200, "y": 20})
+        assert "largest difference" in opened.page.locator("[data-why]").inner_text()
         opened.page.locator("table[data-rows=episode] tr[data-key='2'] .lead").click()
         assert opened.page.evaluate("page.player.episode.index") == 2
         fan = opened.page.locator("[data-actions] .cell").first.locator("[data-fan]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def write_comparison(comparison: Comparison, output: Path, language: Language) -
     played = _played(comparison, comparable, called, say) if len(comparable) > 1 else []
     page = fill(
         "compare.html.j2",
-        ("report.js", "rows.js", "frames.js", "compare.js", "player.js"),
+        ("report.js", "rows.js", "shared.js", "frames.js", "compare.js", "player.js"),
         {
             **_charts(comparison, stored, names, say),
             **_player_data(comparison, called, comparable, played, say),
@@ -75,7 +76,7 @@ def write_comparison(comparison: Comparison, output: Path, language: Language) -
         leading=leading_line(comparison, say),
         columns=[_column(run, name, say) for run, name in zip(stored, names, strict=True)],
         offline=[
-            {"run": name, "groups": _tables(c.offline, say)}
+            {"run": name, "groups": _tables(_as_called(c.offline, comparison), say)}
             for name, c in zip(names[1:], comparison.runs, strict=True)
             if c.offline is not None
         ],
@@ -186,6 +187,13 @@ def _tables(rows: OfflineComparison, say: Say) -> list[dict[str, Any]]:
     ]
 
 
+def _as_called(found: OfflineComparison, comparison: Comparison) -> OfflineComparison:
+    """The rows, dims as people call them."""
+    names = iter(comparison.base.record.actions.shown)
+    rows = (replace(r, label=next(names)) if r.table == "dim" else r for r in found.rows)
+    return replace(found, rows=tuple(rows))
+
+
 def _key(kind: str, place: int, row: Row) -> str | None:
     """What the page's script finds a row's frames by."""
     match kind:
@@ -246,7 +254,7 @@ def _charts(
             {"run": place, **_row(row)}
             for place, compared in enumerate(comparison.runs, 1)
             if compared.offline is not None
-            for row in compared.offline.rows
+            for row in _as_called(compared.offline, comparison).rows
             if _drawn(row, comparison.metric)
         ],
         "success": [_success(run, i) for i, run in enumerate(stored)],
@@ -323,7 +331,7 @@ def _player_data(
         plane = {"x": 0, "y": 1, "width": board[0], "height": board[1]}
     return {
         "fps": record.dataset.fps,
-        "names": record.actions.names,
+        "names": record.actions.shown,
         "units": [unit_name(unit, say) for unit in record.actions.units],
         "plane": plane,
         "n_action_steps": record.policy.n_action_steps,

@@ -62,7 +62,7 @@ def write_rollout_page(
         {
             **page_data(record, episodes, say),
             "fps": record.env.fps,
-            "names": record.actions.names,
+            "names": record.actions.shown,
             "units": [unit_name(unit, say) for unit in record.actions.units],
             "plane": {"x": 0, "y": 1, "width": board[0], "height": board[1]} if board else None,
             "n_action_steps": record.policy.n_action_steps,

@@ -158,7 +158,7 @@ const charts = {
     const most = width < 520 ? 16 : 34;
     const rows = sortedDims(data.dims.map((row) => ({ row, dim: row.dim, name: row.name, value: of(row) })));
     const marks = names.flatMap((name) => data.dims.map((row) => ({ dim: row.dim, name, value: of(row, name) })));
-    const label = new Map(rows.map((d) => [d.dim, shorten(d.name, most)]));
+    const label = new Map(rows.map((d) => [d.dim, squeeze(d.name, most)]));
     const left = 16 + 7.4 * d3.max([...label.values()], (text) => text.length);
     const top = d3.max([...rows, ...marks], (d) => (Number.isFinite(d.value) ? d.value : 0)) || 1;
     return [

@@ -9,8 +9,10 @@ const of = (table) => data.rows.filter((row) => row.table === table);
 const runKey = () => several ? key(others.map(({ name, i }) => ({ name, stroke: HUES[i], symbol: SHAPES[i] }))) : null;
 const labelled = (rows, name) => rows.map((row) => ({ ...row, label: name(row) }));
 
+const ofTask = (task) => ({ episodes: new Set(data.episodes.filter((e) => e.task === task).map((e) => e.index)) });
+
 // Ratios with whiskers, a line for each label; on a log scale ½ and 2 are equally far from 1.
-function forest(rows, width, title) {
+function forest(rows, width, title, open) {
   const names = [...new Set(rows.map((d) => d.label))];
   const most = width < 520 ? 14 : 34;
   const ends = rows.flatMap((d) => [d.ratio_low ?? d.ratio, d.ratio_high ?? d.ratio]).filter((v) => v > 0);
@@ -26,34 +28,36 @@ function forest(rows, width, title) {
       Plot.dot(own, { y: "label", x: (d) => inside(d.ratio), symbol: SHAPES[i], r: 4.5, fill: HUES[i], stroke: "var(--paper)", dy, title: (d) => `${d.label}: ${number(d.b)} / ${number(d.a)} ${d.unit}` }),
     ];
   });
-  return [runKey(), plot({
+  const node = plot({
     width, height: 58 + names.length * (several ? 18 + 9 * others.length : 26), marginTop: 8, marginBottom: 40, marginRight: 18,
     marginLeft: 22 + 7.2 * (d3.max(names, (n) => Math.min(n.length, most)) ?? 4),
     ariaLabel: title,
     x: { type: "log", domain, label: t("less error ← ratio to the base → more error"), labelAnchor: "center", labelArrow: "none", ticks: d3.ticks(domain[0], domain[1], Math.max(3, width / 130)), tickFormat: (v) => String(+v.toPrecision(3)) },
-    y: { type: "point", label: null, domain: names, tickFormat: (n) => shorten(String(n), most), tickSize: 0, padding: 0.6 },
+    y: { type: "point", label: null, domain: names, tickFormat: (n) => squeeze(String(n), most), tickSize: 0, padding: 0.6 },
     marks: [
       Plot.rect([0], { x1: domain[0], x2: 1, fill: "var(--good)", fillOpacity: 0.07 }),
       Plot.rect([0], { x1: 1, x2: domain[1], fill: "var(--bad)", fillOpacity: 0.06 }),
       Plot.ruleY(names, { stroke: "var(--line)", strokeOpacity: 0.6 }),
       Plot.ruleX([1], { stroke: "var(--ink)" }),
       ...marks,
+      ...(open ? [Plot.ruleY(rows, Plot.pointerY({ ariaHidden: "true", y: "label", stroke: "var(--soft)", strokeOpacity: 0.6, maxRadius: Infinity }))] : []),
     ],
-  })];
+  });
+  return [runKey(), open ? leading(node, open) : node];
 }
 
 const charts = {
   scopes: (width) => forest(labelled(of("scope"), (d) => d.name), width, t("Error as a multiple of the base's")),
   dims(width) {
     const rows = labelled(of("dim"), (d) => d.label).sort((a, b) => d3.ascending(a.ratio ?? 1, b.ratio ?? 1));
-    return forest(rows, width, t("By dim, over the chunk"));
+    return forest(rows, width, t("By dim, over the chunk"), (d) => openWorst({ dim: data.names.indexOf(d.label) }, d.label));
   },
-  tasks: (width) => forest(of("task"), width, t("By task")),
+  tasks: (width) => forest(of("task"), width, t("By task"), (d) => openWorst(ofTask(d.label), d.label)),
 
   horizon(width) {
     const rows = of("horizon").map((d) => ({ ...d, step: Number(d.label) }));
     const ends = rows.flatMap((d) => [d.ratio_low ?? d.ratio, d.ratio_high ?? d.ratio]).filter((v) => v != null);
-    return [runKey(), plot({
+    return [runKey(), leading(plot({
       width, height: Math.min(380, Math.max(240, width * 0.42)), marginLeft: 48, marginRight: 14, marginBottom: 40,
       ariaLabel: t("By horizon step"),
       x: { label: t("horizon step"), labelAnchor: "center", labelArrow: "none", tickFormat: "d", ticks: Math.max(4, width / 80) },
@@ -68,8 +72,9 @@ const charts = {
             Plot.dot(own, { x: "step", y: "ratio", fill: HUES[i], symbol: SHAPES[i], r: 3, clip: true }),
           ];
         }),
+        Plot.ruleX(rows, Plot.pointerX({ ariaHidden: "true", x: "step", stroke: "var(--soft)" })),
       ],
-    })];
+    }), (d) => openWorst({ step: d.step }, t("step {n}", { n: d.step })))];
   },
 
   // A panel for each run: bars of its error less the base's, most gained first.
@@ -152,7 +157,7 @@ function setUpRows() {
   const go = {
     horizon: (key) => openWorst({ step: Number(key) }, t("step {n}", { n: key })),
     dim: (key) => openWorst({ dim: Number(key) }, data.names[key]),
-    task: (key) => openWorst({ episodes: new Set(data.episodes.filter((e) => e.task === key).map((e) => e.index)) }, key),
+    task: (key) => openWorst(ofTask(key), key),
     episode: (key) => openWorst({ episodes: new Set([Number(key)]) }, t("this episode")),
     seeds: (key) => page.player.open(Number(key), true),
   };

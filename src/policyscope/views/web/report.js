@@ -165,6 +165,9 @@ function noteOnUnits() {
 const FONT = { fontSize: "12px", background: "transparent", color: "currentColor" };
 const shorten = (text, most) => (text.length <= most ? text : `${text.slice(0, most - 1)}…`);
 
+// Of names that differ at their ends, such as those of joints.
+const squeeze = (text, most) => (text.length <= most ? text : `${text.slice(0, Math.ceil(most / 2) - 1)}…${text.slice(-Math.floor(most / 2))}`);
+
 // A chart is one picture with one label: readers find its numbers in the table beside it.
 function plot(options) {
   const node = Plot.plot({ style: FONT, ...options });

@@ -118,7 +118,7 @@ const charts = {
     const trained = data.executed_actions.some((d) => d.trained_std);
     const rows = data.executed_actions.filter((d) => !trained || d.trained_std);
     const most = width < 520 ? 14 : 26;
-    const name = new Map(rows.map((d) => [d.dim, shorten(d.name, most)]));
+    const name = new Map(rows.map((d) => [d.dim, squeeze(d.name, most)]));
     const bars = rows.flatMap((d) => {
       const f = (v) => (trained ? (v - d.trained_mean) / d.trained_std : v);
       const own = { dim: d.dim, who: "executed", mid: f(d.mean), low: f(d.mean - d.std), high: f(d.mean + d.std) };
