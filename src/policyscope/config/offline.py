@@ -66,6 +66,8 @@ class EvalConfig(PredictionOptions):
 
     policyscope eval --policy.type hold_state --dataset.repo_id g1 --dataset.root data/g1
 
+    policyscope eval --policy.url ws://127.0.0.1:8000 --dataset.repo_id lerobot/pusht
+
     policyscope eval --policy.path DIR --dataset.repo_id you/a --dataset.repo_id you/b
     """
 

@@ -52,7 +52,7 @@ def bench_table(record: BenchRecord) -> Group:
         for label, known in (
             ("model call", road.latency.model_call),
             ("queue pop", road.latency.queue_pop),
-            ("network", road.latency.network),
+            ("transfer", road.latency.network),
             ("end to end", road.latency.end_to_end),
         ):
             if known is not None:

@@ -186,7 +186,7 @@ def _latencies(latency: Latency) -> list[tuple[str, Times]]:
     kinds = (
         ("model call", latency.model_call),
         ("queue pop", latency.queue_pop),
-        ("network", latency.network),
+        ("transfer", latency.network),
         ("end to end", latency.end_to_end),
     )
     return [(title, known) for title, known in kinds if known is not None]

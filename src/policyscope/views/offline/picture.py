@@ -161,7 +161,7 @@ def _latency(ax: Axes, latency: Latency, n_action_steps: int, say: Say) -> None:
         (say("model call"), latency.model_call),
         (say("end to end"), latency.end_to_end),
         (say("queue pop"), latency.queue_pop),
-        (say("network"), latency.network),
+        (say("transfer"), latency.network),
     )
     kinds = [(label, times) for label, times in known if times is not None]
     ax.set_title(say("One control step at batch 1"))

@@ -158,7 +158,7 @@ def _latency(record: OfflineRecord, say: Say) -> RenderableType:
         (say("model call"), latency.model_call),
         (say("queue pop"), latency.queue_pop),
         (say("end to end"), latency.end_to_end),
-        (say("network"), latency.network),
+        (say("transfer"), latency.network),
     )
     speed = say("nothing was left to predict")
     if throughput.frames_per_s:

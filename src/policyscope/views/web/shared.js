@@ -11,7 +11,7 @@ function leading(node, open, tell = () => {}) {
 
 // Single control steps beside the time that the robot leaves.
 function latencyChart(width) {
-  const kinds = [["model_call", t("model call")], ["end_to_end", t("end to end")], ["queue_pop", t("queue pop")], ["network", t("network")]]
+  const kinds = [["model_call", t("model call")], ["end_to_end", t("end to end")], ["queue_pop", t("queue pop")], ["network", t("transfer")]]
     .filter(([name]) => data.latency[name]);
   const golden = 0.61803398875;
   const calls = kinds.flatMap(([name, title]) => data.latency[name].samples_ms.map((ms, i) => ({ title, ms: Math.max(ms, 1e-4), shift: ((i * golden) % 1) - 0.5 })));
