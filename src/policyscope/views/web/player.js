@@ -187,7 +187,7 @@ class Player {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     const { target, key } = event;
     const inside = this.box.contains(target);
-    if (!inside && (!this.inView() || target.closest(".scroll, pre"))) return;
+    if (!inside && (!this.inView() || target.closest(".scroll, pre, video"))) return;
     if (target !== this.find("scrub") && target.matches("select, textarea, input:not([type=checkbox])")) return;
     if (key === " " && (target.matches("input[type=checkbox]") || (!inside && target.matches("button, summary, a, [tabindex]")))) return;
     const jump = event.shiftKey ? 10 : 1;
