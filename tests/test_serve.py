@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,9 +21,10 @@ import fakes
 from policyscope.commands.evaluate import evaluate
 from policyscope.commands.serve import Serving, serve
 from policyscope.config import DatasetConfig, EvalConfig, PolicyConfig, RolloutConfig, ServeConfig
+from policyscope.engine.progress import Watch
 from policyscope.errors import RefusedError, RemoteError, UsageError
 from policyscope.runs.record import read_record
-from test_remote import certified, config
+from test_remote import certified, config, numbers
 
 fake_servers = pytest.importorskip(
     "fake_servers", reason="the extra remote is not installed", exc_type=ImportError
@@ -245,6 +248,43 @@ def test_what_can_not_be_served(act: Path, tmp_path: Path) -> None:
         pytest.raises(UsageError, match=r"an address to listen at.*in use"),
     ):
         serve(ServeConfig(checkpoint=str(act), port=int(served.url.rpartition(":")[2])))
+
+
+class _Killer(Watch):
+    """Kills a server after some frames, and starts it again."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.words, self.done = words, 0
+        self.server = subprocess.Popen(words)
+
+    def advance(self, frames: int) -> None:
+        self.done += frames
+        if self.done - frames < 16 <= self.done:
+            self.server.kill()
+            self.server.wait()
+            self.server = subprocess.Popen(self.words)
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_and_started_again_changes_no_number(
+    smolvla: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("policyscope.policies.remote.openpi.FIRST_S", 300.0)
+    port = fake_servers.free_port()
+    words = [sys.executable, "-m", "policyscope", "serve", str(smolvla), "--port", str(port)]
+    patient = {"timeout_s": 60.0, "patience_s": 300.0}
+    url = f"ws://127.0.0.1:{port}"
+    killer = _Killer(words)
+    try:
+        whole = evaluate(config(data, tmp_path / "whole", url, policy=patient))
+        asked = config(data, tmp_path / "cut", url, policy=patient)
+        cut = evaluate(asked, killer)
+        assert killer.done == 57
+    finally:
+        killer.server.kill()
+        killer.server.wait()
+    assert np.array_equal(predicted(cut.directory), predicted(whole.directory))
+    assert numbers(cut.directory) == numbers(whole.directory)
 
 
 @pytest.mark.slow

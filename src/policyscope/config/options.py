@@ -20,7 +20,8 @@ class PolicyOptions:
     rename_map: str | None = None
     """JSON, key of the dataset or the environment to policy key; a list feeds several policy
     cameras from one:
-    '{"observation.image": ["observation.images.camera1", "observation.images.camera2"]}'."""
+    '{"observation.image": ["observation.images.camera1", "observation.images.camera2"]}'.
+    A server's keys are as in docs/remote.md."""
     n_action_steps: int | None = None
     """Steps that are run of each chunk. Default: the checkpoint's own."""
     device: Device = "auto"
