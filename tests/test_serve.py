@@ -34,10 +34,16 @@ fake_servers = pytest.importorskip(
 @contextlib.contextmanager
 def serving(checkpoint: Path, **settings: Any) -> Iterator[Serving]:
     served = serve(ServeConfig(checkpoint=str(checkpoint), port=0, device="cpu", **settings))
+    with running(served):
+        yield served
+
+
+@contextlib.contextmanager
+def running(served: Serving) -> Iterator[None]:
     thread = threading.Thread(target=served.run, daemon=True)
     thread.start()
     try:
-        yield served
+        yield
     finally:
         served.stop()
         thread.join()
@@ -103,6 +109,21 @@ def test_closed_loop_asks_a_server(tmp_path: Path) -> None:
     rewards = [[e.sum_reward for e in run.record.episodes] for run in runs]
     assert rewards[0] == pytest.approx(rewards[1])
     assert "policy_not_reproducible" in {f.code for f in runs[0].record.findings}
+
+
+def test_a_class_of_ones_own_is_served(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).resolve().parents[1] / "examples" / "write_a_policy")
+    dataset = DatasetConfig(repo_id="fake/data", root=str(data), action_units="px")
+    own = PolicyConfig(type="drift:Drift")
+    settings = config(data, tmp_path / "local", "ws://x", max_frames=15)
+    local = evaluate(replace(settings, policy=own))
+    served = serve(ServeConfig(policy=own, dataset=dataset, port=0))
+    with running(served):
+        remote = evaluate(config(data, tmp_path / "remote", served.url, max_frames=15))
+    np.testing.assert_allclose(predicted(remote.directory), predicted(local.directory), rtol=1e-6)
+    assert remote.record["policy"]["n_action_steps"] == 8
 
 
 # ── strangers ─────────────────────────────────────────────────────────
@@ -234,7 +255,7 @@ def test_an_open_door_is_said(act: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_what_can_not_be_served(act: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="expected a checkpoint; found none"):
+    with pytest.raises(UsageError, match=r"expected a checkpoint, or .*; found none"):
         ServeConfig()
     with pytest.raises(UsageError, match="both, or neither"):
         ServeConfig(checkpoint="x", tls_cert="y")

@@ -1,10 +1,11 @@
-"""A checkpoint behind a websocket, for whoever speaks openpi's protocol."""
+"""A policy behind a websocket, for whoever speaks openpi's protocol."""
 
 from __future__ import annotations
 
 import hmac
 import http
 import os
+import re
 import ssl
 import threading
 from collections.abc import Callable
@@ -20,10 +21,13 @@ from policyscope.checks.preflight import preflight_policy
 from policyscope.commands.streams import complain
 from policyscope.config import ServeConfig
 from policyscope.data.facts import ACTION
+from policyscope.data.source import FrameSource
 from policyscope.errors import Finding, InputError, RefusedError, UsageError, errors_in, first_line
 from policyscope.policies.alignment import align
+from policyscope.policies.base import Policy
 from policyscope.policies.checkpoint import Checkpoint
-from policyscope.policies.open import open_checkpoint
+from policyscope.policies.open import CheckedPolicy, open_checkpoint, require_keys
+from policyscope.policies.own import open_own
 from policyscope.policies.reading import read_checkpoint
 from policyscope.policies.remote.link import KEY
 from policyscope.policies.remote.served import Served, ServedInput
@@ -56,7 +60,7 @@ class Serving:
 
 
 def serve(config: ServeConfig) -> Serving:
-    """Open a checkpoint and listen; nobody is answered before ``run`` is called.
+    """Open a policy and listen; nobody is answered before ``run`` is called.
 
     Raises:
         CheckpointError: it can't be opened.
@@ -93,6 +97,8 @@ def serve(config: ServeConfig) -> Serving:
 
 
 def _opened(config: ServeConfig) -> tuple[Answering, tuple[Finding, ...]]:
+    if config.asked.own:
+        return _own(config), ()
     options = replace(config, policy=config.asked, checkpoint=None)
     checkpoint = read_checkpoint(options.policy)
     robot = _robot(checkpoint)
@@ -102,11 +108,24 @@ def _opened(config: ServeConfig) -> tuple[Answering, tuple[Finding, ...]]:
     if blocking:
         raise RefusedError(tuple(blocking))
     policy = open_checkpoint(checkpoint, robot, alignment, options)
+    return _answering(policy, robot, config.seed, checkpoint.n_parameters), findings
+
+
+def _own(config: ServeConfig) -> Answering:
+    """A class of the user's, made for the robot of a dataset."""
+    robot = FrameSource(config.dataset, repo_id=config.dataset.name).facts.robot
+    policy = open_own(config.asked.name, robot)
+    require_keys(policy, robot)
+    checked = CheckedPolicy(policy, robot.actions, config.n_action_steps)
+    return _answering(checked, robot, config.seed, policy.spec.n_parameters)
+
+
+def _answering(policy: Policy, robot: Robot, seed: int, n_parameters: int) -> Answering:
     spec = policy.spec
     served = Served(
-        type=spec.type,
+        type=re.sub(r"[^\w.:-]", "_", spec.type)[:100] or "policy",
         sha256=spec.sha256,
-        n_parameters=checkpoint.n_parameters,
+        n_parameters=n_parameters,
         chunk_size=spec.chunk_size,
         n_action_steps=spec.n_action_steps,
         inputs={
@@ -118,10 +137,10 @@ def _opened(config: ServeConfig) -> tuple[Answering, tuple[Finding, ...]]:
         },
         lags=list(spec.steps),
         draws=spec.draws,
-        seed=config.seed,
+        seed=seed,
         action_names=list(robot.actions.names),
     )
-    return Answering(policy, served), findings
+    return Answering(policy, served)
 
 
 def _robot(checkpoint: Checkpoint) -> Robot:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, final
 
 import tyro
 
 from policyscope.config.options import PolicyOptions, require_at_least
-from policyscope.config.parts import PolicyConfig
+from policyscope.config.parts import DatasetConfig, PolicyConfig
 from policyscope.errors import UsageError
 
 
@@ -21,11 +21,15 @@ class ServeConfig(PolicyOptions):
 
     policyscope eval --policy.url ws://127.0.0.1:8000 --dataset.repo_id lerobot/pusht
 
+    policyscope serve --policy.type my_module:MyPolicy --dataset.repo_id lerobot/pusht
+
     With POLICYSCOPE_API_KEY in the environment, whoever asks must have it, too.
     """
 
     checkpoint: tyro.conf.Positional[str | None] = None
     """Pretrained directory or hub repo id, as --policy.path."""
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    """For a class of your own: the data whose robot it is made for."""
     host: str = "127.0.0.1"
     """Address to listen at; 0.0.0.0 lets other machines ask."""
     port: int = 8000
@@ -53,13 +57,15 @@ class ServeConfig(PolicyOptions):
                 found="one of them",
                 fix="--tls_cert cert.pem --tls_key key.pem",
             )
-        if not self.asked.path:
+        if not (self.asked.path or self.asked.own) or len(self.asked.named) > 1:
             raise UsageError(
                 "policyscope serve",
-                expected="a checkpoint",
-                found=self.policy.name,
+                expected="a checkpoint, or --policy.type my_module:MyPolicy",
+                found=" and ".join(self.asked.named) or "none",
                 fix="policyscope serve DIR_OR_REPO_ID",
             )
+        if self.asked.own:
+            self.dataset.require()
 
     @property
     def asked(self) -> PolicyConfig:
