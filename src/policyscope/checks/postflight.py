@@ -42,6 +42,16 @@ def postflight(config: OfflineOptions, scores: Scorecard, spec: PolicySpec) -> l
                 "nothing to do: the numbers are reproducible",
             )
         )
+    if spec.widened:
+        findings.append(
+            Finding(
+                "ran_in_float32",
+                "info",
+                "expected a CPU with units for bfloat16, in which the checkpoint's weights are; "
+                "found none. They ran in float32, which holds the same weights and is faster here.",
+                "nothing to do; a GPU runs them as they are",
+            )
+        )
     excluded = [n for n, used in zip(scores.schema.names, scores.included, strict=True) if not used]
     if excluded:
         findings.append(

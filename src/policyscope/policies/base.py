@@ -56,6 +56,7 @@ class PolicySpec:
             None: chunk after chunk.
         identity: what tells it from others, where its path does not: a run that is resumed must
             agree on it.
+        widened: whether bfloat16 weights run in float32, see `policies.precision`.
     """
 
     path: str
@@ -79,6 +80,7 @@ class PolicySpec:
     def one_by_one(self) -> bool:
         """Whether its rows are asked one at a time anyhow, so that batches are no matter."""
         return self.draws == "seeded" or self.device == "remote"
+    widened: bool = False
 
 
 @final

@@ -42,6 +42,7 @@ from policyscope.policies.opening import (
     policy_config,
     robot_stats,
 )
+from policyscope.policies.precision import widened
 from policyscope.policies.smolvla import speed_up
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class LerobotPolicy(Policy):
         self._autocast, self._copy_stream = config.dtype == "bfloat16", None
         self._config = policy_config(checkpoint, self._device)
         self._policy = load_policy(checkpoint, self._config)
+        wide = self._device == "cpu" and not self._autocast and widened(self._policy)
         self._sampler = None
         if checkpoint.kind.fast and config.policy.sampling == "auto":
             self._sampler = speed_up(self._policy)
@@ -115,6 +117,7 @@ class LerobotPolicy(Policy):
             sampling="lerobot" if self._sampler is None else "faster",
             compiled=self._compiled,
             ensembling=checkpoint.ensembling,
+            widened=wide,
         )
 
     def predict(self, batch: FrameBatch) -> Prediction:
