@@ -126,6 +126,23 @@ def test_a_picture_that_feeds_three_cameras_is_embedded_once(data: Path, tmp_pat
     assert seen == {"auto": 1, "lerobot": 3}
 
 
+def test_an_empty_camera_is_embedded_once_for_all_calls(data: Path, tmp_path: Path) -> None:
+    """And a picture that feeds three cameras is resized once."""
+    policy, batch = opened(config_of(data, tmp_path, cameras=CAMERAS, empty_cameras=2))
+    inner: Any = policy._policy
+    tower = inner.model.vlm_with_expert.get_vlm_model().vision_model
+    rows: list[int] = []
+    tower.register_forward_hook(lambda *known: rows.append(len(known[-1].last_hidden_state)))
+    images, masks = inner.prepare_images(policy._observe(batch))
+    assert [len(i) for i in images] == [6] * 5
+    assert images[0] is images[1] is images[2]
+    assert [bool(mask.all()) for mask in masks] == [True] * 3 + [False] * 2
+    policy.predict(batch)
+    assert rows == [6, 1]
+    policy.predict(batch[:4])
+    assert rows == [6, 1, 4]
+
+
 def test_different_pictures_are_embedded_each(data: Path, tmp_path: Path) -> None:
     policy, batch = opened(config_of(data, tmp_path, cameras=CAMERAS))
     model = policy._policy.model
@@ -138,7 +155,7 @@ def test_different_pictures_are_embedded_each(data: Path, tmp_path: Path) -> Non
     noise = policy._noise(batch)
     with torch.inference_mode():
         ours = policy._policy.predict_action_chunk(dict(shown), noise=noise)
-        assert sum(calls) == 3
+        assert sum(calls) == 2  # the first and the third are one picture
         plain, _ = opened(config_of(data, tmp_path / "again", cameras=CAMERAS), "lerobot")
         theirs = plain._policy.predict_action_chunk(dict(shown), noise=noise)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)

@@ -51,7 +51,9 @@ class Sampler:
         self._theirs = model.sample_actions
         self._plain = (self._whole.embed_image, self._fixed, self._velocity)
         self._parts: tuple[Any, ...] = self._plain
-        self._seen: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._empty: list[torch.Tensor] = []
+        self._blanks: dict[tuple[Any, ...], torch.Tensor] = {}
         self._rows: torch.Tensor | None = None
         self._layers = list(self._whole.lm_expert.layers)
         every = self._whole.self_attn_every_n_layers
@@ -93,10 +95,27 @@ class Sampler:
             self._rows = None
 
     def embed_image(self, image: torch.Tensor) -> torch.Tensor:
-        """What the vision tower says of a picture, once where it comes several times in a row."""
-        if self._seen is None or self._seen[0] is not image:
-            self._seen = (image, self._parts[0](image))
-        return self._seen[1]
+        """What the vision tower says of a picture, once where it comes several times in a call."""
+        for known, embedded in self._seen:
+            if known is image:
+                return embedded
+        empty = any(image is other for other in self._empty) and bool((image == -1).all())
+        embedded = self._blank(image) if empty else self._parts[0](image)
+        self._seen.append((image, embedded))
+        return embedded
+
+    def _blank(self, image: torch.Tensor) -> torch.Tensor:
+        """The same of a camera that the policy has and the data lacks: a constant of the weights.
+
+        lerobot shows the tower a black picture for each row, and hides what it says.
+        """
+        import torch
+
+        half = torch.is_autocast_enabled(image.device.type)
+        key = (image.shape[1:], image.dtype, image.device, half)
+        if key not in self._blanks:
+            self._blanks[key] = self._plain[0](image[:1])
+        return self._blanks[key].expand(len(image), -1, -1)
 
     def __call__(
         self,
@@ -118,11 +137,12 @@ class Sampler:
             if noise is None:
                 shape = (len(state), model.config.chunk_size, model.config.max_action_dim)
                 noise = model.sample_noise(shape, state.device)
+            self._empty = [i for i, m in zip(images, img_masks, strict=True) if not bool(m.any())]
             embedded, real, blocks = model.embed_prefix(
                 images, img_masks, lang_tokens, lang_masks, state=state
             )
         finally:
-            self._seen = None
+            self._seen, self._empty = [], []
         _, fix, flow = self._parts
         fixed = fix(embedded, real, blocks, noise, self._rows)
         # Flow time runs from 1 (noise) to 0 (actions). The network was trained to say noise minus
@@ -340,9 +360,16 @@ class _PreparedOnce:
         self._config, self._theirs = policy.config, policy.prepare_images
 
     def __call__(self, batch: dict[str, Any]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        images, masks = self._theirs(batch)
-        cameras = [batch[key] for key in self._config.image_features if key in batch]
-        for i in range(1, len(cameras)):
-            if cameras[i] is cameras[i - 1]:
-                images[i] = images[i - 1]
-        return images, masks
+        config = self._config
+        present = [key for key in config.image_features if key in batch]
+        first = {key: next(k for k in present if batch[k] is batch[key]) for key in present}
+        once = list(dict.fromkeys(first.values()))
+        if len(once) == len(present) or any(key.endswith("_padding_mask") for key in batch):
+            whole: tuple[list[torch.Tensor], list[torch.Tensor]] = self._theirs(batch)
+            return whole
+        images, masks = self._theirs({k: v for k, v in batch.items() if first.get(k, k) == k})
+        # a camera that was left out here counts as one that is missing there
+        lacking = min(len(config.image_features) - len(present), config.empty_cameras)
+        at = [once.index(first[key]) for key in present]
+        at += range(len(once), len(once) + lacking)
+        return [images[i] for i in at], [masks[i] for i in at]
