@@ -24,6 +24,7 @@ from policyscope.config.executions import Execution, chosen_executions, parse_ex
 from policyscope.errors import OutputError, UsageError
 from policyscope.metrics.ensembling import Ensemble, executed
 from policyscope.metrics.executions import Executions, ExecutionSums, course
+from policyscope.metrics.stitched import stitches
 from policyscope.metrics.sums import Measure
 from policyscope.policies.noise import noise_seed, standard_normal
 from policyscope.runs.directory import RunDirectory
@@ -174,7 +175,8 @@ def _equal_to_lerobots(
     assert record.policy.chunk_size == horizon
     (stored,) = RunDirectory(out).stored()
     for way in ways:
-        run = course(stored.predicted[0].values, stored.frame_index, stored.is_pad, way)
+        at = stitches(stored.frame_index, stored.is_pad, way.steps)
+        run = course(stored.predicted[0].values, at, way)
         loop = _loop(policy, data, way.steps, way.coefficient)
         np.testing.assert_allclose(run.values, loop, rtol=1e-4, atol=2e-3, err_msg=str(way))
     rows = {r.n_action_steps: r for r in record.executions if r.ensembling is None}

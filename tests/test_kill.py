@@ -268,18 +268,19 @@ def test_a_part_of_another_run_does_not_count(
     out, foreign = tmp_path / "o", tmp_path / "foreign"
     for where, seed in ((out, "0"), (foreign, "7")):
         run = lines.run(*offline(demonstrations, where, "--seed", seed))
-        while len(list(where.glob("parts/episode-*"))) < 2:
+        while not list(where.glob("parts/episode-*")):
             assert run.poll() is None, run.text()
             time.sleep(0.005)
         run.kill()
         run.wait()
-    first, second = sorted(out.glob("parts/episode-*"))[:2]
-    kept = first.read_bytes()
-    for stranger in (second, sorted(foreign.glob("parts/episode-*"))[0]):
-        first.write_bytes(stranger.read_bytes())
+    first, others = (sorted(where.glob("parts/episode-*"))[0] for where in (out, foreign))
+    kept, elsewhere = first.read_bytes(), first.with_name("episode-000999.parquet")
+    for place, content in ((elsewhere, kept), (first, others.read_bytes())):
+        place.write_bytes(content)
         run = lines.run(*offline(demonstrations, out, "--resume"))
         assert run.wait() == 2
-        assert first.name in run.errors()[0]
+        assert place.name in run.errors()[0]
+        elsewhere.unlink(missing_ok=True)
     first.write_bytes(kept)
     done(lines.run(*offline(demonstrations, out, "--resume")))
     same(out, whole)

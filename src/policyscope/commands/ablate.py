@@ -86,9 +86,8 @@ def ablation(
             batch.release()
     rows = rows[: ablator.n_frames]
     own = np.empty((len(rows), spec.chunk_size, inputs.alignment.schema.dim))
-    for episode in sorted({e for e, _, _ in rows}):
-        stored = directory.part(episode)
-        at = [i for i, row in enumerate(rows) if row[0] == episode]
+    for stored in directory.parts(sorted({e for e, _, _ in rows})):
+        at = [i for i, row in enumerate(rows) if row[0] == stored.index]
         places = np.searchsorted(stored.frame_index, [rows[i][1] for i in at])
         own[at] = stored.predicted[0].values[places]
     std = np.asarray(source.facts.robot.stats[ACTION]["std"], np.float64).reshape(-1)

@@ -15,7 +15,7 @@ from policyscope.checks.inputs import OfflineInputs
 from policyscope.config.windows import FLAG, Window, parse_windows
 from policyscope.errors import UsageError
 from policyscope.files import Door
-from policyscope.metrics.sums import Measure, ScoredEpisode, Sums, windowed
+from policyscope.metrics.sums import Measure, ScoredEpisode, Sums, together, windowed
 from policyscope.metrics.windows import gripper_frames, slow_frames, window_scores
 from policyscope.runs.values import WindowScores
 
@@ -64,7 +64,7 @@ class Critical:
         for kind, name in self._windows:
             if kind == "column":  # said now, not after hours
                 inputs.source.marks(inputs.episodes[0], name)
-        self._sums: dict[Window, Sums] = {}
+        self._sums: dict[Window, list[Sums]] = {}
         self._n_frames = 0
 
     def add(self, episode: ScoredEpisode, measure: Measure) -> None:
@@ -72,13 +72,13 @@ class Critical:
         self._n_frames += len(episode.frame_index)
         for window in self._windows:
             within = self._frames(window, episode.index, measure)()
-            known = self._sums.get(window, Sums.nothing(measure))
-            self._sums[window] = known + windowed(measure, episode, within)
+            known = self._sums.setdefault(window, [Sums.nothing(measure)])
+            known.append(windowed(measure, episode, within))
 
     def scores(self) -> list[WindowScores]:
         """One for each window."""
         return [
-            window_scores(kind, name, self._sums[kind, name], self._n_frames)
+            window_scores(kind, name, together(self._sums[kind, name]), self._n_frames)
             for kind, name in self._windows
         ]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,6 +28,7 @@ from policyscope.engine.offline import Frames, predict_and_store, rows_of
 from policyscope.engine.progress import Watch
 from policyscope.engine.timing import chosen_batch_size, cost_of_speed, measure_latency
 from policyscope.errors import Finding, UsageError
+from policyscope.metrics.blind import BLIND
 from policyscope.metrics.executions import Executions
 from policyscope.metrics.packed import pack
 from policyscope.metrics.scorecard import Scorecard
@@ -140,7 +142,8 @@ def _run(
         watch.stage("asking again with inputs of other frames")
     ablated = ablation(prepared, frames, policy, directory, speed.batch_size)
     watch.stage("computing metrics")
-    scores, blind = _scorecard(scoring, policy, episodes)
+    runs = Executions(scoring.measure, ways)
+    scores, blind = _scorecard(scoring, policy, episodes, partial(_beside, runs, critical))
     found = _found(config, inputs, policy, directory, frames, scores)
     found += ablation_findings(ablated) if ablated else []
     by_episode = scores.by_episode()
@@ -167,11 +170,6 @@ def _run(
         within=within,
     )
     said: dict[str, Any] = {"standing": standing(record), "headline": headline(record)}
-    runs = Executions(scores.sums.measure, ways)
-    for index in episodes:
-        scored = scoring.scored(index)
-        critical.add(scored, scores.sums.measure)
-        _run_in_all_ways(runs, scored)
     said |= {"executions": runs.rows(), "critical": critical.scores()}
     directory.merge(episodes)
     return record.model_copy(update=said)
@@ -203,7 +201,9 @@ def _ways(config: EvalConfig, spec: PolicySpec) -> tuple[Execution, ...]:
     )
 
 
-def _run_in_all_ways(runs: Executions, episode: ScoredEpisode) -> None:
+def _beside(runs: Executions, critical: Critical, episode: ScoredEpisode) -> None:
+    """Run an episode in all ways, and look at its frames that matter."""
+    critical.add(episode, runs.measure)
     runs.add(
         [sample.values for sample in episode.predicted],
         episode.target.values,
@@ -248,7 +248,7 @@ def _found(
     """What only the finished predictions show."""
     found = postflight(config, scores, policy.spec)
     if inputs.checkpoint is not None or config.policy.url is not None:
-        parts = (directory.part(e) for e, _ in frames)
+        parts = directory.parts([e for e, _ in frames])
         native = ((p.index, p.frame_index, p.predicted[0].values) for p in parts)
         sample = stored(inputs.source, inputs.alignment, native, len(frames))
         found += [*examine(sample, declared_of(config, inputs))]
@@ -258,9 +258,12 @@ def _found(
 
 
 def _scorecard(
-    scoring: Scoring, policy: Policy, episodes: list[int]
+    scoring: Scoring, policy: Policy, episodes: list[int], also: Callable[[ScoredEpisode], None]
 ) -> tuple[Scorecard, BlindScores | None]:
-    """Score what is stored, beside the blind baselines, and keep the sums with the run."""
+    """Score what is stored, beside the blind baselines, and keep the sums with the run.
+
+    Each episode is read once: `also` is shown it, beside the trivial baselines alone.
+    """
     inputs, spec = scoring.inputs, policy.spec
     learned = learn(
         inputs.source,
@@ -270,8 +273,10 @@ def _scorecard(
         action_kind=inputs.alignment.action_kind,
     )
     scores = Scorecard.of(Sums.nothing(scoring.measure))
-    for index in episodes:
-        scores.add(scoring.scored(index, learned))
+    for scored in scoring.scored(episodes, learned):
+        scores.add(scored)
+        trivial = {name: b for name, b in scored.baselines.items() if name not in BLIND}
+        also(replace(scored, baselines=trivial))
     write_arrays(scoring.directory.path / SUMS, *pack(scores.sums))
     return scores, _blind(scores, learned)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import final
 
 import numpy as np
@@ -18,6 +18,7 @@ from policyscope.metrics.sums import Measure, ScoredEpisode
 from policyscope.policies.base import PolicySpec
 from policyscope.policies.builtin import baseline_chunks
 from policyscope.runs.directory import RunDirectory
+from policyscope.runs.predictions import StoredEpisode
 
 
 @final
@@ -54,9 +55,15 @@ class Scoring:
             ensembled=spec.ensembling is not None,
         )
 
-    def scored(self, index: int, learned: Learned | None = None) -> ScoredEpisode:
-        """A stored episode, beside the blind baselines where they are given."""
-        stored = self.directory.part(index)
+    def scored(
+        self, episodes: Sequence[int], learned: Learned | None = None
+    ) -> Iterator[ScoredEpisode]:
+        """Stored episodes, beside the blind baselines where they are given."""
+        return (self.beside(stored, learned) for stored in self.directory.parts(episodes))
+
+    def beside(self, stored: StoredEpisode, learned: Learned | None = None) -> ScoredEpisode:
+        """The same of one that is at hand."""
+        index = stored.index
         alignment, source = self.inputs.alignment, self.inputs.source
         episode, ensembling = source.episode(index), self._spec.ensembling
         dims, units, at = list(alignment.dataset_dims), alignment.schema.units, stored.frame_index
@@ -87,13 +94,13 @@ class Scoring:
             weight=whole / len(at),
         )
 
-    def told(self, watch: Watch) -> Callable[[int], None]:
+    def told(self, watch: Watch) -> Callable[[StoredEpisode], None]:
         """What tells a watch how each finished episode came out."""
         running = RunningScore(self.inputs.alignment.schema, self.measure.stats["std"])
 
-        def tell(episode: int) -> None:
-            scored = self.scored(episode)
-            pictures = footage(self.inputs.source, episode, scored.frame_index.tolist())
+        def tell(stored: StoredEpisode) -> None:
+            scored = self.beside(stored)
+            pictures = footage(self.inputs.source, stored.index, scored.frame_index.tolist())
             watch.scored(running.add(scored, pictures))
 
         return tell

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
+from policyscope.actions.spaces import NativeActions
 from policyscope.commands.preparation import frames_of
 from policyscope.commands.scoring import Scoring
 from policyscope.engine.offline import Frames, with_samples
@@ -13,7 +15,10 @@ from policyscope.engine.timing import chosen_batch_size
 from policyscope.metrics.partial import SeenFrames
 from policyscope.policies.base import Policy
 from policyscope.runs.parts import SCOPES
+from policyscope.runs.predictions import EpisodePredictions
 from policyscope.runs.values import Speed, TimeBudget
+
+_MOST_VALUES = 1 << 20  # of demonstrations that are stored in one part
 
 
 def predict_in_time(
@@ -51,14 +56,7 @@ def predict_in_time(
         seen=SeenFrames(measure, lengths),
         progress=watch,
     )
-    seen, tell = SeenFrames(measure, lengths), scoring.told(watch)
-    for episode in gathered(directory, rows[:n], config.samples):
-        places = np.stack(np.broadcast_arrays(episode.index, episode.frame_index), axis=1)
-        target, is_pad = demonstrated(inputs.source, inputs.alignment, places, spec.chunk_size)
-        seen.add(places, episode.predicted, target, is_pad)
-        stats_id = spec.normalization.stats_id
-        directory.add(episode, target, is_pad, measure.schema, stats_id)
-        tell(episode.index)
+    seen = _put_together(scoring, policy, rows[:n], SeenFrames(measure, lengths), watch)
     within = TimeBudget(
         seconds=seconds,
         n_frames=seen.n_frames,
@@ -68,3 +66,34 @@ def predict_in_time(
         all_frames={scope: seen.estimate(scope).measured() for scope in SCOPES},
     )
     return clock.speed(batch_size), frames_of(rows[: n : config.samples, :2]), within
+
+
+def _put_together(
+    scoring: Scoring,
+    policy: Policy,
+    rows: NDArray[np.int64],
+    seen: SeenFrames,
+    watch: Watch,
+) -> SeenFrames:
+    """Store the predicted rows as episodes, and note what they say."""
+    directory, inputs, spec = scoring.directory, scoring.inputs, policy.spec
+    schema, stats_id = scoring.measure.schema, spec.normalization.stats_id
+    tell = scoring.told(watch)
+    ready: list[tuple[EpisodePredictions, NativeActions, NDArray[np.bool_]]] = []
+
+    def store() -> None:
+        for stored in directory.add(ready, schema, stats_id):
+            tell(stored)
+        ready.clear()
+
+    directory.forget_episodes()
+    for episode in gathered(directory, rows, scoring.prepared.config.samples):
+        places = np.stack(np.broadcast_arrays(episode.index, episode.frame_index), axis=1)
+        target, is_pad = demonstrated(inputs.source, inputs.alignment, places, spec.chunk_size)
+        seen.add(places, episode.predicted, target, is_pad)
+        ready.append((episode, target, is_pad))
+        if sum(some.values.size for _, some, _ in ready) > _MOST_VALUES:
+            store()
+    if ready:
+        store()
+    return seen

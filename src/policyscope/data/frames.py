@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, final
 
 import numpy as np
@@ -136,3 +137,10 @@ Row = tuple[int, int, int]
 
 Rows = Sequence[Row] | NDArray[np.int64]
 """Some of them; [N, 3] where there are many."""
+
+
+def by_episode(episodes: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
+    """Rows of one episode that follow one another, as its index and their slice."""
+    ends = [*(np.flatnonzero(np.diff(episodes)) + 1).tolist(), len(episodes)]
+    for begin, end in pairwise([0, *ends]):
+        yield int(episodes[begin]), slice(begin, end)

@@ -10,7 +10,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, final
 
@@ -26,7 +25,7 @@ from policyscope.data.columns import DataFiles, matrix
 from policyscope.data.columns import Rows as StoredRows
 from policyscope.data.facts import ACTION, STATE, DatasetFacts, read_facts
 from policyscope.data.files import Folder, as_whole
-from policyscope.data.frames import Episode, FrameBatch, Rows
+from policyscope.data.frames import Episode, FrameBatch, Rows, by_episode
 from policyscope.data.hub import fetch, locate
 from policyscope.data.index import TASKS
 from policyscope.data.kept import KeptPictures
@@ -34,7 +33,8 @@ from policyscope.data.pictures import Buffers
 from policyscope.data.seen import Seen, see
 from policyscope.errors import DatasetError, NonFiniteError
 
-_EPISODES = 64  # kept at hand
+_EPISODES = 64  # kept at hand, and more while they are short:
+_FRAMES = 1 << 16
 
 
 @final
@@ -62,6 +62,7 @@ class FrameSource:
     ) -> None:
         self._config, self._name, self._kept = config, repo_id, kept
         self._episodes: OrderedDict[int, Episode] = OrderedDict()
+        self._n_frames = 0
         self._others: OrderedDict[tuple[int, str], NDArray[np.float32]] = OrderedDict()
         # Several lanes read episodes, and the loop asks for demonstrations meanwhile. Re-entrant,
         # because reading a column asks for its episode.
@@ -148,8 +149,9 @@ class FrameSource:
         with self._one_at_a_time:
             if index not in self._episodes:
                 self._episodes[index] = self._read(index)
-                if len(self._episodes) > _EPISODES:
-                    self._episodes.popitem(last=False)
+                self._n_frames += self._episodes[index].length
+                while len(self._episodes) > _EPISODES and self._n_frames > _FRAMES:
+                    self._n_frames -= self._episodes.popitem(last=False)[1].length
             self._episodes.move_to_end(index)
             return self._episodes[index]
 
@@ -265,7 +267,7 @@ class FrameSource:
     ) -> NDArray[np.float32]:
         """[steps, rows, …] in the precision in which lerobot feeds policies."""
         values = np.empty((*frames.shape, *self.facts.features[key].shape), np.float32)
-        for episode, at in _by_episode(episodes):
+        for episode, at in by_episode(episodes):
             values[:, at] = self._column(episode, key)[frames[:, at]]
         return values
 
@@ -273,7 +275,7 @@ class FrameSource:
         self, episodes: NDArray[np.int64], frames: NDArray[np.int64]
     ) -> tuple[str, ...]:
         tasks: list[str] = []
-        for episode, at in _by_episode(episodes):
+        for episode, at in by_episode(episodes):
             known = self.episode(episode).tasks
             tasks += [known[f] for f in frames[at].tolist()]
         return tuple(tasks)
@@ -350,13 +352,6 @@ class FrameSource:
             return dict.fromkeys(self.facts.lengths, next(iter(texts.values()), ""))
         first = self._files.first_tasks()
         return {e: texts[n] for e, n in first.items() if n in texts and e in self.facts.lengths}
-
-
-def _by_episode(episodes: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
-    """Rows of one episode that follow one another, as its index and their slice."""
-    ends = [*(np.flatnonzero(np.diff(episodes)) + 1).tolist(), len(episodes)]
-    for begin, end in pairwise([0, *ends]):
-        yield int(episodes[begin]), slice(begin, end)
 
 
 def _require_finite(values: NDArray[Any], key: str, episode: int, names: tuple[str, ...]) -> None:

@@ -24,11 +24,12 @@ from policyscope.errors import NonFiniteError, OutOfMemoryError, RemoteError, Us
 from policyscope.policies.alignment import Alignment
 from policyscope.policies.base import Policy, PolicySpec
 from policyscope.runs.directory import RunDirectory
-from policyscope.runs.predictions import EpisodePredictions, RowPredictions
+from policyscope.runs.predictions import EpisodePredictions, RowPredictions, StoredEpisode
 from policyscope.runs.values import Speed
 
 _FLUSH_S = 1.0
-_EXPECTED = (KeyboardInterrupt, NonFiniteError, RemoteError)
+EXPECTED = (KeyboardInterrupt, NonFiniteError, RemoteError)
+_MOST_VALUES = 1 << 20  # predicted ones that wait to be written
 _MOST_ROWS = 50_000_000
 
 
@@ -222,19 +223,20 @@ class PredictionWriter:
         spec: PolicySpec,
         *,
         whole: int,
-        tell: Callable[[int], None],
+        tell: Callable[[StoredEpisode], None],
     ) -> None:
         self._directory, self._source, self._alignment = directory, source, alignment
         self._spec, self._whole, self._tell = spec, whole, tell
         self._waiting: list[RowPredictions] = []
         self._complete: list[EpisodePredictions] = []
-        self._flushed = time.perf_counter()
+        self._flushed, self._values = time.perf_counter(), 0
 
     def hold(self, part: RowPredictions, complete: Sequence[EpisodePredictions]) -> None:
         """Keep fresh rows and the episodes that they complete; about every second, write them."""
         self._waiting.append(part)
         self._complete += complete
-        if time.perf_counter() - self._flushed > _FLUSH_S:
+        self._values += part.actions.values.size
+        if time.perf_counter() - self._flushed > _FLUSH_S or self._values > _MOST_VALUES:
             self.flush()
             self._flushed = time.perf_counter()
 
@@ -247,21 +249,23 @@ class PredictionWriter:
         if self._waiting:
             self._directory.hold(self._waiting)
             self._waiting.clear()
-        for episode in self._complete:
-            self._store(episode)
+            self._values = 0
         if self._complete:
+            self._store(self._complete)
             self._directory.release(self._whole)
             self._complete.clear()
 
-    def _store(self, episode: EpisodePredictions) -> None:
-        chunks, is_pad = self._source.episode(episode.index).chunks(self._spec.chunk_size)
-        at, schema = episode.frame_index, self._alignment.schema
-        dims = list(self._alignment.dataset_dims)
-        target = NativeActions(chunks.values[at][:, :, dims], schema.units)
-        stats_id = self._spec.normalization.stats_id
-        self._directory.add(episode, target, is_pad[at], schema, stats_id)
-        self._whole += episode.model_s.size
-        self._tell(episode.index)
+    def _store(self, complete: Sequence[EpisodePredictions]) -> None:
+        schema, horizon = self._alignment.schema, self._spec.chunk_size
+        dims, ready = list(self._alignment.dataset_dims), []
+        for episode in complete:
+            chunks, is_pad = self._source.episode(episode.index).chunks(horizon)
+            at = episode.frame_index
+            target = NativeActions(chunks.values[at][:, :, dims], schema.units)
+            ready.append((episode, target, is_pad[at]))
+            self._whole += episode.model_s.size
+        for stored in self._directory.add(ready, schema, self._spec.normalization.stats_id):
+            self._tell(stored)
 
     def __enter__(self) -> Self:
         return self
@@ -272,7 +276,7 @@ class PredictionWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None or issubclass(kind, _EXPECTED):
+        if kind is None or issubclass(kind, EXPECTED):
             self.flush()
 
 
@@ -286,7 +290,7 @@ def predict_and_store(
     samples: int,
     batch_size: int,
     progress: Watch,
-    tell: Callable[[int], None] = lambda _: None,
+    tell: Callable[[StoredEpisode], None] = lambda _: None,
     until: int | None = None,
 ) -> Clock:
     """Predict what is not on disk yet; about every second, what is there is written.
@@ -311,8 +315,8 @@ def predict_and_store(
     """
     rows, finished = rows_of(frames, samples), directory.finished()
     remaining = [(e, chosen) for e, chosen in frames if e not in finished]
-    for index in [e for e, _ in frames if e in finished]:
-        tell(index)
+    for known in directory.parts([e for e, _ in frames if e in finished]):
+        tell(known)
     # Episodes reach the disk in the order of the plan: those that are there are its beginning.
     whole = len(rows) - samples * sum(len(chosen) for _, chosen in remaining)
     # Rows are held by whole model calls, and the last file of them is never released: the batch

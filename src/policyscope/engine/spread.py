@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from policyscope.actions.spaces import NativeActions
 from policyscope.data.source import FrameSource
-from policyscope.engine.offline import Clock, predict_rows
+from policyscope.engine.offline import EXPECTED, Clock, predict_rows
 from policyscope.engine.progress import Watch
-from policyscope.errors import NonFiniteError
 from policyscope.metrics.partial import SeenFrames
 from policyscope.policies.alignment import Alignment
 from policyscope.policies.base import Policy
@@ -206,7 +205,7 @@ class _Held:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None or issubclass(kind, KeyboardInterrupt | NonFiniteError):
+        if kind is None or issubclass(kind, EXPECTED):
             self._flush()
 
 

@@ -14,6 +14,7 @@ from policyscope.engine.offline import Frames
 from policyscope.errors import Finding, OutOfMemoryError
 from policyscope.metrics.latency import budget, distribution
 from policyscope.policies.base import Policy
+from policyscope.policies.builtin import BaselinePolicy
 from policyscope.runs.directory import RunDirectory
 from policyscope.runs.values import Latency, Times
 
@@ -157,5 +158,7 @@ def chosen_batch_size(
     """What ``--batch_size`` says; for ``auto``, what the run began with, or the best one."""
     if wanted != "auto":
         return int(wanted)
-    default = _AUTO_BATCH[policy.spec.device]
+    default = (
+        _LARGEST_BATCH if isinstance(policy, BaselinePolicy) else _AUTO_BATCH[policy.spec.device]
+    )
     return directory.batch_size(lambda: best_batch_size(policy, source, rows, default=default))

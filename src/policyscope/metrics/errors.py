@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 from typing import final
 
 import numpy as np
@@ -56,9 +55,15 @@ class ErrorSums:
         return ErrorSums(self.absolute / k, self.squared / k, self.count / k)
 
 
-def total(sums: list[ErrorSums]) -> ErrorSums:
+def total(sums: Sequence[ErrorSums]) -> ErrorSums:
     """All of them added up."""
-    return reduce(add, sums)
+    if len(sums) == 1:
+        return sums[0]
+    return ErrorSums(
+        np.sum([s.absolute for s in sums], axis=0),
+        np.sum([s.squared for s in sums], axis=0),
+        np.sum([s.count for s in sums], axis=0),
+    )
 
 
 def error_sums[A: (NativeActions, NormalizedActions)](

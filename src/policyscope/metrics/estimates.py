@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Literal, final
 
 import numpy as np
@@ -14,6 +14,8 @@ from policyscope.metrics.errors import ErrorSums, total
 from policyscope.metrics.intervals import Estimate, cluster_mean, cluster_ratio, skill
 from policyscope.metrics.sums import POLICY, Segment, Sums
 from policyscope.runs.values import MeanErrors, PooledErrors, UnitErrors
+
+_MEANS = ("mae", "mse", "nmae", "nmse")
 
 
 @final
@@ -104,10 +106,13 @@ class Estimates:
 
     def macro(self, name: str, steps: slice, key: Literal["episode", "task"]) -> MeanErrors:
         """Unweighted mean over episodes, or over tasks."""
-        groups: dict[Hashable, list[Segment]] = {}
-        for segment in self._sums.segments:
-            groups.setdefault(getattr(segment, key), []).append(segment)
-        known = [self.group_errors(group, name, steps) for group in groups.values()]
+        if key == "episode":
+            known = list(self.by_episode(name, steps).values())
+        else:
+            groups: dict[str, list[Segment]] = {}
+            for segment in self._sums.segments:
+                groups.setdefault(segment.task, []).append(segment)
+            known = [self.group_errors(group, name, steps) for group in groups.values()]
 
         def mean(values: Sequence[float | None]) -> float | None:
             defined = [value for value in values if value is not None]
@@ -119,6 +124,36 @@ class Estimates:
             nmae=mean([e.nmae for e in known]),
             nmse=mean([e.nmse for e in known]),
         )
+
+    def by_episode(self, name: str, steps: slice) -> dict[int, MeanErrors]:
+        """Errors of each episode, without intervals, by rising index."""
+        episodes = sorted(self._sums.episodes)
+        none = [None] * len(episodes)
+        columns: dict[str, Sequence[float | None]] = dict.fromkeys(_MEANS, none)
+        every = np.ones(self.measure.schema.dim, bool)
+        if self.measure.schema.single_unit is not None:
+            means = self._means(name, steps, space="native", dims=every)
+            columns |= {"mae": means[0], "mse": means[1]}
+        if self.measure.included.any():
+            means = self._means(name, steps, space="normalized", dims=self.measure.included)
+            columns |= {"nmae": means[0], "nmse": means[1]}
+        rows = zip(*(columns[key] for key in _MEANS), strict=True)
+        return {
+            episode: MeanErrors(**dict(zip(_MEANS, row, strict=True)))
+            for episode, row in zip(episodes, rows, strict=True)
+        }
+
+    def _means(
+        self, name: str, steps: slice, *, space: str, dims: NDArray[np.bool_]
+    ) -> tuple[list[float | None], list[float | None]]:
+        """Mean absolute and squared errors of each episode; None where it has no such step."""
+        absolute, squared, count = self._per_episode(name, steps, space=space, dims=dims)
+        seen, safe = count > 0, np.maximum(count, 1e-300)
+        ours, theirs = (
+            [value if known else None for value, known in zip(m.tolist(), seen, strict=True)]
+            for m in (absolute / safe, squared / safe)
+        )
+        return ours, theirs
 
     def group_errors(self, group: list[Segment], name: str, steps: slice) -> MeanErrors:
         """Errors over some segments, without an interval."""

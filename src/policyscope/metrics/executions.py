@@ -18,7 +18,7 @@ from policyscope.config.executions import Execution
 from policyscope.metrics import ensembling
 from policyscope.metrics.geometry import integrated, near, unrolled
 from policyscope.metrics.intervals import Estimate, cluster_mean
-from policyscope.metrics.stitched import stitches
+from policyscope.metrics.stitched import Stitches, stitches
 from policyscope.metrics.sums import POLICY, Measure
 from policyscope.runs.rows import ExecutionRow
 
@@ -41,21 +41,14 @@ class Course:
     seam: NDArray[np.bool_]
 
 
-def course(
-    chunks: FloatArray,
-    frame_index: NDArray[np.int64],
-    is_pad: NDArray[np.bool_],
-    way: Execution,
-) -> Course:
+def course(chunks: FloatArray, at: Stitches, way: Execution) -> Course:
     """Stitch the chunks of one episode.
 
     Args:
         chunks: [T, H, A].
-        frame_index: [T], rising.
-        is_pad: [T, H].
+        at: where the executed steps stand in them.
         way: how a robot runs them; an ensemble needs the chunks of consecutive frames.
     """
-    at = stitches(frame_index, is_pad, way.steps)
     seam = at.step == 0
     seam[:1] = False
     if way.coefficient is None:
@@ -111,10 +104,13 @@ class Executions:
     Args:
         measure: units, statistics and rate.
         ways: to run the chunks.
+
+    Attributes:
+        measure: see above.
     """
 
     def __init__(self, measure: Measure, ways: Sequence[Execution]) -> None:
-        self._measure, self._ways = measure, tuple(ways)
+        self.measure, self._ways = measure, tuple(ways)
         self._who: tuple[str, ...] = ()
         self._sums: list[ExecutionSums] = []
 
@@ -140,10 +136,11 @@ class Executions:
         self._who = tuple(who)
         sums = ExecutionSums.nothing(len(who), len(self._ways))
         for v, way in enumerate(self._ways):
+            at = stitches(frame_index, is_pad, way.steps)
+            demo = unrolled(target[at.row, at.step], self.measure.schema)
             for w, samples in enumerate(who.values()):
                 for chunks in samples:
-                    run = course(chunks, frame_index, is_pad, way)
-                    demo = target[run.row, run.step]
+                    run = course(chunks, at, way)
                     own = w == len(who) - 1
                     self._one(sums, v, w, run, demo, share=1 / len(samples), own=own)
         self._sums.append(sums)
@@ -159,8 +156,7 @@ class Executions:
         share: float,
         own: bool,
     ) -> None:
-        measure = self._measure
-        demo = unrolled(demo, measure.schema)
+        measure = self.measure
         ours = near(run.values, demo, measure.schema)
         std = measure.normalizer().divisor
         off, use = np.abs(ours - demo), measure.included
@@ -187,7 +183,7 @@ class Executions:
     def _row(self, v: int, way: Execution) -> ExecutionRow:
         frames = np.array([s.n_frames[v] for s in self._sums])
         total = sum(self._sums[1:], self._sums[0])
-        native = self._measure.basis == "native"
+        native = self.measure.basis == "native"
 
         def error(space: int, w: int) -> Estimate:
             values = np.array([s.error[space, w, v] for s in self._sums])
@@ -195,12 +191,12 @@ class Executions:
 
         mae, nmae = error(0, len(self._who) - 1), error(1, len(self._who) - 1)
         undefined = Estimate(None, n_episodes=mae.n_episodes, n_frames=mae.n_frames)
-        seams = total.n_seams[v] > 0 and not self._measure.moves
+        seams = total.n_seams[v] > 0 and not self.measure.moves
         return ExecutionRow(
             n_action_steps=way.steps,
             ensembling=way.coefficient,
             mae=(mae if native else undefined).measured(),
-            nmae=(nmae if self._measure.included.any() else undefined).measured(),
+            nmae=(nmae if self.measure.included.any() else undefined).measured(),
             baselines={
                 name: error(0 if native else 1, w).value for w, name in enumerate(self._who[:-1])
             },
@@ -208,7 +204,7 @@ class Executions:
             jerk=_over(total.jerk[0, v] ** 0.5, total.jerk[1, v] ** 0.5),
             path=_over(total.path[0, v], total.path[1, v]),
             n_seams=round(float(total.n_seams[v])),
-            calls_per_s=self._measure.fps / way.steps,
+            calls_per_s=self.measure.fps / way.steps,
         )
 
 

@@ -15,7 +15,15 @@ from policyscope.metrics.estimates import Estimates
 from policyscope.metrics.meant import meaning_rows
 from policyscope.metrics.samples import sample_scores
 from policyscope.metrics.shape import similarity, smoothness
-from policyscope.metrics.sums import POLICY, Measure, ScoredEpisode, Segment, Sums, sums_of
+from policyscope.metrics.sums import (
+    POLICY,
+    Measure,
+    ScoredEpisode,
+    Segment,
+    Sums,
+    sums_of,
+    together,
+)
 from policyscope.runs.content import OfflineScores
 from policyscope.runs.parts import SCOPES, Scope
 from policyscope.runs.rows import DimRow, EpisodeRow, HorizonRow, MeaningRow, TaskRow
@@ -84,19 +92,30 @@ class Scorecard:
 
     def _start(self, sums: Sums) -> None:
         measure = sums.measure
-        self._sums, self._known = sums, Estimates(sums)
+        self._parts, self._whole, self._estimates = [sums], sums, Estimates(sums)
         self.schema, self.horizon, self.fps = measure.schema, measure.horizon, measure.fps
         self.included, self.basis = measure.included, measure.basis
 
     def add(self, episode: ScoredEpisode) -> None:
         """Reduce one episode to sums."""
-        self._sums += sums_of(self._sums.measure, episode)
-        self._known = Estimates(self._sums)
+        self._parts.append(sums_of(self._parts[0].measure, episode))
 
     @property
     def sums(self) -> Sums:
         """What all tables derive from."""
-        return self._sums
+        if len(self._parts) > 1:  # added up once: each time would take the square of the episodes
+            self._whole = together(self._parts)
+            self._parts, self._estimates = [self._whole], Estimates(self._whole)
+        return self._whole
+
+    @property
+    def _sums(self) -> Sums:
+        return self.sums
+
+    @property
+    def _known(self) -> Estimates:
+        _ = self.sums
+        return self._estimates
 
     @property
     def _segments(self) -> tuple[Segment, ...]:
@@ -187,8 +206,11 @@ class Scorecard:
             groups.setdefault(segment.episode, []).append(segment)
         rows = []
         for scope in SCOPES:
+            steps = self._steps(scope)
+            known = {n: self._known.by_episode(n, steps) for n in (POLICY, *self.baselines)}
             for episode, group in groups.items():
-                ours, columns = self._group(scope, group)
+                ours = known[POLICY][episode]
+                columns = self._beside(ours, {n: known[n][episode] for n in self.baselines})
                 row = EpisodeRow(
                     scope=scope,
                     episode_index=episode,
@@ -341,14 +363,19 @@ class Scorecard:
         steps = self._steps(scope)
         errors = self._known.group_errors
         ours = errors(group, POLICY, steps)
+        others = {name: errors(group, name, steps) for name in self.baselines}
+        return ours, self._beside(ours, others)
+
+    def _beside(
+        self, ours: MeanErrors, others: Mapping[str, MeanErrors]
+    ) -> dict[str, float | None]:
         columns: dict[str, float | None] = {}
-        for name in self.baselines:
-            base = errors(group, name, steps)
+        for name, base in others.items():
             columns |= {f"{name}_mae": base.mae, f"{name}_nmae": base.nmae}
             native = self.basis == "native"
             mine, theirs = (ours.mse, base.mse) if native else (ours.nmse, base.nmse)
             columns[f"skill_{name}"] = 1 - mine / theirs if theirs and mine is not None else None
-        return ours, columns
+        return columns
 
     def _intervals(self, scope: Scope, group: list[Segment]) -> dict[str, float | None]:
         """Ends of intervals over some segments; the unit of chance stays the episode."""

@@ -8,7 +8,7 @@ a run they stand in for predictions and dataset when it is scored or compared ag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal, final
 
@@ -228,35 +228,8 @@ class Sums:
         return Sums(measure, (), (), (), np.zeros((5, measure.schema.dim)))
 
     def __add__(self, other: Sums) -> Sums:
-        """The sums of both.
-
-        Raises:
-            InputError: they are sums of different things, or share an episode.
-        """
-        differ = self.measure.difference(other.measure)
-        if differ is not None or (self.who not in ((), other.who) and other.who != ()):
-            raise InputError(
-                "sums of two parts",
-                expected="the same dims, units, statistics, horizon and baselines",
-                found=differ or f"{', '.join(self.who)} and {', '.join(other.who)}",
-                fix="score both parts with the same options",
-            )
-        twice = set(self.episodes) & set(other.episodes)
-        if twice:
-            raise InputError(
-                "sums of two parts",
-                expected="each episode in one of them",
-                found=f"episode {min(twice)} in both",
-                fix="give each episode to one part",
-            )
-        return Sums(
-            self.measure,
-            self.segments + other.segments,
-            self.shapes + other.shapes,
-            self.samples + other.samples,
-            self.in_range + other.in_range,
-            self.meanings + other.meanings,
-        )
+        """The sums of both (errors as in `together`)."""
+        return together([self, other])
 
     @property
     def who(self) -> tuple[str, ...]:
@@ -292,6 +265,38 @@ class Sums:
             stacked.squared[at] += sums.squared
             stacked.count[at] += sums.count
         return stacked
+
+
+def together(parts: Sequence[Sums]) -> Sums:
+    """The sums of all parts.
+
+    Raises:
+        InputError: they are sums of different things, or share an episode.
+    """
+    first, seen = parts[0], set[int]()
+    who = next((part.who for part in parts if part.who), ())
+    for part in parts:
+        found = first.measure.difference(part.measure)
+        if found is None and part.who not in ((), who):
+            found = f"{', '.join(who)} and {', '.join(part.who)}"
+        if found is None and seen & set(part.episodes):
+            found = f"episode {min(seen & set(part.episodes))} in both"
+        if found is not None:
+            raise InputError(
+                "sums of two parts",
+                expected="the same dims, units, statistics, horizon and baselines; others episodes",
+                found=found,
+                fix="score both parts with the same options, and each episode in one of them",
+            )
+        seen |= set(part.episodes)
+    return Sums(
+        first.measure,
+        tuple(segment for part in parts for segment in part.segments),
+        tuple(shape for part in parts for shape in part.shapes),
+        tuple(sample for part in parts for sample in part.samples),
+        np.sum([part.in_range for part in parts], axis=0),
+        tuple(meaning for part in parts for meaning in part.meanings),
+    )
 
 
 def sums_of(measure: Measure, episode: ScoredEpisode) -> Sums:

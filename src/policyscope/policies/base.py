@@ -75,12 +75,12 @@ class PolicySpec:
     compiled: bool = False
     ensembling: float | None = None
     identity: str | None = None
+    widened: bool = False
 
     @property
     def one_by_one(self) -> bool:
         """Whether its rows are asked one at a time anyhow, so that batches are no matter."""
         return self.draws == "seeded" or self.device == "remote"
-    widened: bool = False
 
 
 @final

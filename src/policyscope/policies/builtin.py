@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from policyscope.actions.robots import Robot
 from policyscope.actions.spaces import FloatArray, NativeActions
 from policyscope.data.facts import ACTION, STATE
-from policyscope.data.frames import Episode, FrameBatch
+from policyscope.data.frames import Episode, FrameBatch, by_episode
 from policyscope.data.source import FrameSource
 from policyscope.errors import DatasetError, UsageError
 from policyscope.policies.base import Normalization, Policy, PolicySpec, Prediction
@@ -68,10 +68,10 @@ class BaselinePolicy(Policy):
         """See `Policy.predict`."""
         start = time.perf_counter()
         rows = [
-            self._of(int(e))[int(f)]
-            for e, f in zip(batch.episode_index, batch.frame_index, strict=True)
+            self._of(episode)[batch.frame_index[at]]
+            for episode, at in by_episode(batch.episode_index)
         ]
-        chunks = np.repeat(np.stack(rows)[:, None, :], self.spec.chunk_size, axis=1)
+        chunks = np.repeat(np.concatenate(rows)[:, None, :], self.spec.chunk_size, axis=1)
         units = self._source.facts.robot.actions.select(self._dims).units
         return Prediction(
             NativeActions(chunks[..., list(self._dims)], units), time.perf_counter() - start

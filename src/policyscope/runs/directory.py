@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, final
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from policyscope.actions.spaces import ActionSchema, NativeActions
+from policyscope.actions.spaces import ActionSchema, FloatArray, NativeActions
 from policyscope.errors import OtherPlanError, OutputError
 from policyscope.files import write_text
 from policyscope.runs.claim import remove_halves, remove_own, remove_parts
@@ -35,6 +35,7 @@ from policyscope.runs.tables import (
     read_groups,
     read_stamp,
     read_table,
+    write_groups,
     write_table,
 )
 
@@ -67,7 +68,8 @@ class RunDirectory:
 
     Finished episodes wait in ``parts/`` until all are there; then they become one
     ``predictions.parquet``. Every file appears under its name only when it is whole; each part
-    says of which plan and which episode it is.
+    says of which plan and which episode it is. Episodes that are complete at the same time share
+    a part, a row group each, which bears the number of the first.
 
     Attributes:
         path: the directory.
@@ -76,6 +78,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._plan_id = ""
+        self._members: dict[Path, Sequence[int]] = {}
 
     # ── beginning ─────────────────────────────────────────────────────
 
@@ -109,6 +112,7 @@ class RunDirectory:
             )
         try:
             remove_own(self.path)
+            self._members.clear()
             (self.path / PARTS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
@@ -144,7 +148,18 @@ class RunDirectory:
 
     def finished(self) -> set[int]:
         """Episodes whose predictions are on disk."""
-        return set(self._numbered("episode"))
+        return set(self._places())
+
+    def _places(self) -> dict[int, tuple[Path, int]]:
+        """Finished episode → its part, and the row group there, in the order of the parts."""
+        places: dict[int, tuple[Path, int]] = {}
+        for number, file in self._numbered("episode").items():
+            if file not in self._members:
+                listed = read_stamp(file).get("episodes")
+                several = isinstance(listed, list) and all(isinstance(e, int) for e in listed)
+                self._members[file] = listed if several and listed else [number]
+            places |= {e: (file, group) for group, e in enumerate(self._members[file])}
+        return places
 
     # ── parts ─────────────────────────────────────────────────────────
 
@@ -187,27 +202,52 @@ class RunDirectory:
 
     def add(
         self,
-        predictions: EpisodePredictions,
-        target: NativeActions,
-        is_pad: NDArray[np.bool_],
+        episodes: Sequence[tuple[EpisodePredictions, NativeActions, NDArray[np.bool_]]],
         schema: ActionSchema,
         stats_id: str,
-    ) -> None:
-        """Store the predictions of one episode."""
-        stamp = predictions_stamp(schema, stats_id, target.values.shape[1])
-        table = predictions_table(predictions, target, is_pad)
-        self.write_part("episode", predictions.index, table, stamp)
+    ) -> list[StoredEpisode]:
+        """Store the predictions of some episodes, and return them as they are stored.
 
-    def part(self, episode: int) -> StoredEpisode:
-        """The stored predictions of a finished episode.
+        Args:
+            episodes: of each its predictions, [T, H, A] targets, and [T, H] what is past its end.
+            schema: names and units of the dims.
+            stats_id: of the policy's statistics.
+        """
+        indices = [predictions.index for predictions, _, _ in episodes]
+        file = self.part_file("episode", indices[0])
+        stamp = predictions_stamp(schema, stats_id, episodes[0][1].values.shape[1])
+        stamp |= {"plan": self._plan_id, "part": indices[0], "episodes": indices}
+        tables = [predictions_table(*episode) for episode in episodes]
+        write_groups(file, tables, stamp)
+        self._members[file] = indices
+        return [StoredEpisode(Stamped(file, table, stamp)) for table in tables]
+
+    def parts(self, episodes: Sequence[int]) -> Iterator[StoredEpisode]:
+        """The stored predictions of finished episodes, part by part.
 
         Raises:
-            OutputError: they are broken, or another's.
+            OutputError: they are broken, another's, or not there.
         """
-        stored = StoredEpisode(part := self.read_part("episode", episode))
-        if stored.index != episode:
-            raise part.refuse(expected=f"episode {episode}", found=f"episode {stored.index}")
-        return stored
+        places, wanted = self._places(), dict[Path, list[int]]()
+        for episode in episodes:
+            file = places.get(episode, (self.part_file("episode", episode), 0))[0]
+            wanted.setdefault(file, []).append(episode)
+        for file, some in wanted.items():
+            groups = [places.get(episode, (file, 0))[1] for episode in some]
+            for group, episode in zip(read_groups(file, groups), some, strict=True):
+                self._require_own(file, int(file.stem.removeprefix("episode-")), group.stamp)
+                stored = StoredEpisode(group)
+                if stored.index != episode:
+                    raise group.refuse(
+                        expected=f"episode {episode}", found=f"episode {stored.index}"
+                    )
+                yield stored
+
+    def forget_episodes(self) -> None:
+        """Remove episodes that will be put together again from the rows that are held."""
+        for file in self._numbered("episode").values():
+            file.unlink(missing_ok=True)
+        self._members.clear()
 
     def hold(self, parts: list[RowPredictions]) -> None:
         """Store rows whose episodes may not be complete yet."""
@@ -246,8 +286,9 @@ class RunDirectory:
 
     def merge(self, episodes: list[int]) -> None:
         """Turn the finished episodes into ``predictions.parquet``, one row group each."""
-        parts = [self.part_file("episode", episode) for episode in episodes]
-        merge_tables(self.path / PREDICTIONS, parts, drop=("part",))
+        places = self._places()
+        parts = list(dict.fromkeys(places[episode][0] for episode in episodes))
+        merge_tables(self.path / PREDICTIONS, parts, drop=("part", "episodes"), grouped=True)
 
     def close(self) -> None:
         """Remove what only an unfinished run needs."""
@@ -261,6 +302,13 @@ class RunDirectory:
             OutputError: there are no predictions, or the file is broken.
         """
         return (StoredEpisode(group) for group in read_groups(self.path / PREDICTIONS))
+
+    def targets(self) -> Iterator[FloatArray]:
+        """[T, H·A] what was demonstrated, of each of these episodes (errors as in `stored`)."""
+        groups = read_groups(self.path / PREDICTIONS, columns=["target"])
+        for group in groups:
+            width = group.number("horizon") * group.number("action_dim")
+            yield group.finite("target", width)
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file whole."""

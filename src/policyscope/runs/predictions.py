@@ -131,8 +131,8 @@ def predictions_stamp(schema: ActionSchema, stats_id: str, horizon: int) -> dict
     """What the numbers of a table of predictions are."""
     return {
         "space": "native",
-        "names": schema.names,
-        "units": schema.units,
+        "names": list(schema.names),
+        "units": list(schema.units),
         "stats_id": stats_id,
         "horizon": horizon,
         "action_dim": schema.dim,

@@ -7,7 +7,7 @@ that names the file: what lies in a run directory may have been edited, cut or e
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
@@ -142,6 +142,18 @@ def write_table(file: Path, table: pa.Table, stamp: Mapping[str, Any]) -> None:
     write_whole(file, lambda tmp: pq.write_table(stamped, tmp, compression="zstd"))
 
 
+def write_groups(file: Path, tables: Sequence[pa.Table], stamp: Mapping[str, Any]) -> None:
+    """Write tables of one kind whole, a row group each, under one stamp (errors as above)."""
+    schema = tables[0].schema.with_metadata({_META: json.dumps(dict(stamp)).encode()})
+
+    def write(tmp: Path) -> None:
+        with pq.ParquetWriter(tmp, schema, compression="zstd") as writer:
+            for table in tables:
+                writer.write_table(table.replace_schema_metadata(schema.metadata))
+
+    write_whole(file, write)
+
+
 def read_table(file: Path) -> Stamped:
     """A whole table.
 
@@ -152,12 +164,16 @@ def read_table(file: Path) -> Stamped:
         return Stamped(file, opened.read(), _stamp(file, opened))
 
 
-def read_groups(file: Path) -> Iterator[Stamped]:
-    """A table, a row group at a time (errors as in `read_table`)."""
+def read_groups(
+    file: Path, groups: Sequence[int] | None = None, columns: list[str] | None = None
+) -> Iterator[Stamped]:
+    """A table, a row group at a time, or some of them (errors as in `read_table`)."""
     with OURS.parquet(file) as opened:
         stamp = _stamp(file, opened)
-        for group in range(opened.num_row_groups):
-            yield Stamped(file, opened.read_row_group(group), stamp)
+        for group in range(opened.num_row_groups) if groups is None else groups:
+            # one episode is too little to share out among threads
+            table = opened.read_row_group(group, columns=columns, use_threads=False)
+            yield Stamped(file, table, stamp)
 
 
 def read_stamp(file: Path) -> dict[str, Any]:
@@ -166,7 +182,9 @@ def read_stamp(file: Path) -> dict[str, Any]:
         return _stamp(file, opened)
 
 
-def merge_tables(file: Path, parts: list[Path], *, drop: tuple[str, ...]) -> None:
+def merge_tables(
+    file: Path, parts: list[Path], *, drop: tuple[str, ...], grouped: bool = False
+) -> None:
     """Put tables together, a row group each, under the stamp of the first.
 
     Columns that a part lacks are empty there.
@@ -175,6 +193,7 @@ def merge_tables(file: Path, parts: list[Path], *, drop: tuple[str, ...]) -> Non
         file: where they go.
         parts: tables of one kind.
         drop: what the whole need not say of itself.
+        grouped: the row groups of a part stay apart.
 
     Raises:
         OutputError: one can't be read, they don't fit together, or the place can't be written.
@@ -194,8 +213,8 @@ def merge_tables(file: Path, parts: list[Path], *, drop: tuple[str, ...]) -> Non
 
     def write(tmp: Path) -> None:
         with pq.ParquetWriter(tmp, schema, compression="zstd") as writer:
-            for part in parts:
-                table = read_table(part).table
+            for stored in (one for part in parts for one in _pieces(part, grouped)):
+                table = stored.table
                 for name in schema.names:
                     if name not in table.column_names:
                         empty = pa.nulls(len(table), schema.field(name).type)
@@ -203,6 +222,10 @@ def merge_tables(file: Path, parts: list[Path], *, drop: tuple[str, ...]) -> Non
                 writer.write_table(table.select(schema.names))
 
     write_whole(file, write)
+
+
+def _pieces(part: Path, grouped: bool) -> Iterator[Stamped]:
+    return read_groups(part) if grouped else iter([read_table(part)])
 
 
 def lists(values: NDArray[Any], kind: pa.DataType | None = None) -> pa.Array:

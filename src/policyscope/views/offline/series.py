@@ -68,7 +68,7 @@ def collect(
         say: the page's language.
     """
     scaled = _Scaled(record)
-    low, high = _edges(directory)
+    low, high = _edges(directory, len(record.actions.names))
     counts = np.zeros((len(low), _CELLS, _CELLS), dtype=np.int64)
     played, left_out, used = _plan(record, rows, chosen)
     tasks = {row.episode_index: " → ".join(row.tasks or (row.task,)) for row in rows}
@@ -139,15 +139,10 @@ def _masked_mean(values: FloatArray, real: NDArray[np.bool_]) -> FloatArray:
     return mean
 
 
-def _edges(directory: RunDirectory) -> tuple[FloatArray, FloatArray]:
+def _edges(directory: RunDirectory, dim: int) -> tuple[FloatArray, FloatArray]:
     """A frame for each dim that holds all demonstrated and nearly all sensible predictions."""
-    lows, highs = zip(
-        *(
-            (stored.target.values.min(axis=(0, 1)), stored.target.values.max(axis=(0, 1)))
-            for stored in directory.stored()
-        ),
-        strict=True,
-    )
+    known = (target.reshape(-1, dim) for target in directory.targets())
+    lows, highs = zip(*((t.min(axis=0), t.max(axis=0)) for t in known), strict=True)
     low, high = np.min(lows, axis=0), np.max(highs, axis=0)
     margin = np.where(high > low, 0.08 * (high - low), 0.5)
     return low - margin, high + margin
@@ -161,7 +156,8 @@ def _count(
     for sample in stored.predicted:
         x = _cell(sample.values[real], low, high)
         for d in range(len(counts)):
-            np.add.at(counts[d], (y[:, d], x[:, d]), 1)
+            cells = np.bincount(y[:, d] * _CELLS + x[:, d], minlength=_CELLS**2)
+            counts[d] += cells.reshape(_CELLS, _CELLS)
 
 
 def _cell(values: FloatArray, low: FloatArray, high: FloatArray) -> NDArray[np.int64]:
