@@ -47,7 +47,7 @@ def run_table(record: OfflineRecord, say: Say = english) -> RenderableType:
         parts.append(Text(notice, style="bold white on red"))
     parts.append(Text(headline(record, say), style="bold"))
     parts += [Text(f"- {line}") for line in claims(record, say)]
-    parts += [Text(line) for line in [within_line(record)] if line]
+    parts += [Text(line) for line in [within_line(record, say)] if line]
     parts += [_errors(record, say), _skills(record, say), Text(sight_note(say), style="dim")]
     if len(record.actions.names) > 2 or error_metric(record)[0] == "nmae":
         parts.append(_dims(record, say))
