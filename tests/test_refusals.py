@@ -402,3 +402,25 @@ def test_a_hub_name_is_opened_like_a_directory(
     assert asked[0][0] == "someone/act"
     assert asked[0][1]["revision"] == "v1"
     assert not any("py" in pattern for pattern in asked[0][1]["allow_patterns"])
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "apart"),
+    [
+        ((0.0, 0.0), (0.0, 0.0), False),  # it rests in both
+        ((-1.0, 0.0), (-1.0, 3e-9), False),  # but for rounding
+        ((500.0002, 0.0), (500.0, 0.0), False),
+        ((0.0, 0.0), (1.0, 0.0), True),  # it rests elsewhere
+        ((0.0, 0.2), (0.0, 0.0), True),  # it moved in the training
+        ((0.0, 0.0), (0.0, 0.2), True),  # it moves here
+        ((0.1, 0.2), (0.1, 0.2), False),
+    ],
+)
+def test_a_dim_that_rests_is_compared_by_where(
+    theirs: tuple[float, float], ours: tuple[float, float], apart: bool
+) -> None:
+    from policyscope.actions.spaces import ActionSchema
+    from policyscope.checks.statistics import _apart
+
+    tables = [{"mean": [mean], "std": [std]} for mean, std in (theirs, ours)]
+    assert bool(_apart(*tables, (0,), (0,), ActionSchema(("a",), ("rad",)))) is apart

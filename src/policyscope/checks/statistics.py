@@ -13,6 +13,7 @@ from policyscope.checks.dataset import RECOMPUTE
 from policyscope.config import PolicyOptions
 from policyscope.data.facts import ACTION, STATE
 from policyscope.errors import Finding
+from policyscope.metrics.sums import MIN_STD
 from policyscope.policies.alignment import Alignment
 from policyscope.policies.checkpoint import Checkpoint
 
@@ -142,8 +143,10 @@ def _apart(
     (mean_p, std_p), (mean_d, std_d) = tables
     off = []
     for p, d, name in zip(their_dims, our_dims, schema.names, strict=True):
-        spread = max(float(std_d[d]), 1e-8)
-        shift, ratio = abs(float(mean_p[p] - mean_d[d])) / spread, float(std_p[p]) / spread
+        least = MIN_STD * max(1.0, abs(float(mean_d[d])))  # a dim that rests, but for rounding
+        spread = max(float(std_d[d]), least)
+        shift = abs(float(mean_p[p] - mean_d[d])) / spread
+        ratio = max(float(std_p[p]), least) / spread
         if shift > _MEAN_SHIFT or not _STD_RATIO[0] <= ratio <= _STD_RATIO[1]:
             off.append(f"{name}: mean off by {shift:.2g} std, std ratio {ratio:.2g}")
     return off
