@@ -38,7 +38,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u2
 _STAGE = re.compile(
     r"^(reading policy and dataset|loading the policy.*|timing single calls.*|batch \d+.*"
     r"|choosing a batch size|predicting \d+ frames|computing metrics|starting the simulator"
-    r"|keeping pictures for the page|running \d+ episodes|\d+/\d+ episodes.*|drawing .*)$"
+    r"|keeping pictures for the page|running \d+ episodes|\d+/\d+ (episodes|frames).*|drawing .*)$"
 )
 
 
