@@ -472,8 +472,8 @@ def _write(file: Path, content: bytes) -> None:
 
 
 def _swap(folder: Path) -> None:
-    first, second = sorted(folder.glob("parts/episode-*.parquet"))[:2]
-    rewrite(first, second.read_bytes())
+    first = sorted(folder.glob("parts/episode-*.parquet"))[0]
+    _write(first.with_name("episode-000999.parquet"), first.read_bytes())
 
 
 def _foreign(folder: Path) -> None:
