@@ -153,8 +153,10 @@ class _Trackio:
         self._run.log(dict(numbers), step=step)
 
     def close(self) -> None:
+        import trackio
+
         with _quiet_stdout():
-            self._run.finish()
+            trackio.finish()  # not the run's own: at exit that would be finished, and said, again
 
 
 _OPENED: dict[str, Callable[[Path, str, str], Tracker]] = {
