@@ -15,6 +15,7 @@ from time_budget import broken_off
 import fakes
 from policyscope.commands.evaluate import evaluate
 from policyscope.config.parsing import parse_duration
+from policyscope.engine import offline
 from policyscope.engine.progress import Watch
 from policyscope.engine.spread import Deadline, spread
 from policyscope.errors import OutputError, UsageError
@@ -167,6 +168,17 @@ def test_a_budget_that_suffices_gives_the_full_run(data: Path, whole: Path, tmp_
     assert known.ci_low == known.value == known.ci_high
     assert record.throughput.n_frames < full.dataset.n_frames  # it went on
     assert heard.told[-1].value == pytest.approx(known.value)
+
+
+def test_rows_wait_for_the_disk_only_so_many(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However fast a policy answers: not for a second of millions of numbers."""
+    monkeypatch.setattr(offline, "_FLUSH_S", 1e9)
+    monkeypatch.setattr(offline, "_MOST_VALUES", 0)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(_config(data, tmp_path, time_budget="1h"), Heard(stop_after=12))
+    assert len([*tmp_path.glob("parts/rows-*.parquet")]) == 3
 
 
 def test_a_budget_that_ends_early_weighs_episodes_as_the_full_run(

@@ -28,7 +28,7 @@ from policyscope.runs.predictions import EpisodePredictions, RowPredictions, Sto
 from policyscope.runs.values import Speed
 
 _FLUSH_S = 1.0
-EXPECTED = (KeyboardInterrupt, NonFiniteError, RemoteError)
+_EXPECTED = (KeyboardInterrupt, NonFiniteError, RemoteError)
 _MOST_VALUES = 1 << 20  # predicted ones that wait to be written
 _MOST_ROWS = 50_000_000
 
@@ -222,8 +222,8 @@ class PredictionWriter:
         alignment: Alignment,
         spec: PolicySpec,
         *,
-        whole: int,
-        tell: Callable[[StoredEpisode], None],
+        whole: int = 0,
+        tell: Callable[[StoredEpisode], None] = lambda _: None,
     ) -> None:
         self._directory, self._source, self._alignment = directory, source, alignment
         self._spec, self._whole, self._tell = spec, whole, tell
@@ -231,7 +231,7 @@ class PredictionWriter:
         self._complete: list[EpisodePredictions] = []
         self._flushed, self._values = time.perf_counter(), 0
 
-    def hold(self, part: RowPredictions, complete: Sequence[EpisodePredictions]) -> None:
+    def hold(self, part: RowPredictions, complete: Sequence[EpisodePredictions] = ()) -> None:
         """Keep fresh rows and the episodes that they complete; about every second, write them."""
         self._waiting.append(part)
         self._complete += complete
@@ -276,7 +276,7 @@ class PredictionWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None or issubclass(kind, EXPECTED):
+        if kind is None or issubclass(kind, _EXPECTED):
             self.flush()
 
 

@@ -10,15 +10,14 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from types import TracebackType
-from typing import Self, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from policyscope.actions.spaces import NativeActions
 from policyscope.data.source import FrameSource
-from policyscope.engine.offline import EXPECTED, Clock, predict_rows
+from policyscope.engine.offline import Clock, PredictionWriter, predict_rows
 from policyscope.engine.progress import Watch
 from policyscope.metrics.partial import SeenFrames
 from policyscope.policies.alignment import Alignment
@@ -27,7 +26,6 @@ from policyscope.runs.directory import RunDirectory
 from policyscope.runs.predictions import EpisodePredictions, RowPredictions
 
 _GROWTH = 1.25
-_FLUSH_S = 1.0
 _TELL_S = 2.0
 _MOST_VALUES = 1 << 24  # of predictions that are put together at a time
 _REPORT_S = 12.0
@@ -164,9 +162,10 @@ def predict_within(
     fresh = predict_rows(
         policy, source, rows, start=end, batch_size=batch_size, clock=clock, progress=progress
     )
-    with contextlib.closing(fresh), _Held(directory) as held:
+    kept = PredictionWriter(directory, source, alignment, policy.spec)
+    with contextlib.closing(fresh), kept as writer:
         for part in fresh:
-            held.add(part)
+            writer.hold(part)
             note.add(part)
             end = part.end
             if deadline.reached(end // samples):
@@ -174,39 +173,6 @@ def predict_within(
     clock.wall_s = time.perf_counter() - began
     note.tell()
     return clock, end // samples * samples
-
-
-@final
-class _Held:
-    """Rows on their way to disk, about every second; kept when interrupted, too."""
-
-    def __init__(self, directory: RunDirectory) -> None:
-        self._directory = directory
-        self._waiting: list[RowPredictions] = []
-        self._flushed = time.perf_counter()
-
-    def add(self, part: RowPredictions) -> None:
-        self._waiting.append(part)
-        if time.perf_counter() - self._flushed > _FLUSH_S:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._waiting:
-            self._directory.hold(self._waiting)
-            self._waiting.clear()
-        self._flushed = time.perf_counter()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None or issubclass(kind, EXPECTED):
-            self._flush()
 
 
 @final
