@@ -152,6 +152,18 @@ def test_the_numbers_of_a_record(runs: Path) -> None:
     assert known["step1.skill"].better == "higher"
 
 
+def test_frames_that_matter_are_numbers_of_their_own(data: Path, tmp_path: Path) -> None:
+    config = fakes.config_for(data, "hold_state", tmp_path / "run", critical="slow")
+    record = evaluate(config).record
+    [window] = record.critical
+    known = offline_numbers(record)
+    assert window.summary is not None
+    assert known["critical.slow.nmae"].value == window.summary.executed.nmae.value
+    skills = [skill.executed.value for skill in window.skill.values()]
+    assert known["critical.slow.skill"].value == min(s for s in skills if s is not None)
+    assert known["critical.slow.skill"].better == "higher"
+
+
 def test_what_the_command_prints(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

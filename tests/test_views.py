@@ -283,6 +283,7 @@ def test_the_page_speaks_chinese(run: Path) -> None:
     assert '<html lang="zh-Hans">' in text
     assert speaker("zh")("Verdict") == "结论" in text
     assert english("{n} steps", n=3) == "3 steps"
+    assert english("{k} held samples of {n} episodes", k=21, n=1) == "21 held samples of 1 episode"
     assert "保持当前状态" in text
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, final
 
 from policyscope.runs.content import OfflineRecord
-from policyscope.runs.parts import SCOPES, Metric
-from policyscope.runs.values import Value
+from policyscope.runs.parts import SCOPES, Metric, Scope
+from policyscope.runs.values import Skill, Value
 
 Better = Literal["lower", "higher"]
 _ERRORS: tuple[Metric, ...] = ("mae", "mse", "nmae", "nmse")
@@ -48,7 +48,7 @@ def offline_numbers(record: OfflineRecord) -> dict[str, OfflineNumber]:
     against each one that learns without pictures; what samples, shapes and seams add.
     """
     known: list[OfflineNumber | None] = [*_errors(record), *_skills(record), *_shapes(record)]
-    known += _ablated(record)
+    known += [*_ablated(record), *_critical(record)]
     return {number.name: number for number in known if number is not None}
 
 
@@ -72,13 +72,15 @@ def _errors(record: OfflineRecord) -> Iterator[OfflineNumber | None]:
 
 def _skills(record: OfflineRecord) -> Iterator[OfflineNumber | None]:
     for scope in SCOPES:
-        against = [skill.of(scope) for skill in record.skill.values()]
-        known = [value for value in against if value.value is not None]
-        if known:  # the strongest baseline leaves the least skill
-            least = min(known, key=lambda value: value.value or 0.0)
-            yield _of(f"{scope}.skill", "higher", least)
+        yield _of(f"{scope}.skill", "higher", _least(record.skill, scope))
     for baseline, skill in sorted(record.blind.skill.items() if record.blind else ()):
         yield _of(f"blind.{baseline}", "higher", skill.executed)
+
+
+def _least(against: Mapping[str, Skill], scope: Scope) -> Value | None:
+    """The skill against the strongest baseline, which leaves the least."""
+    known = [s.of(scope) for s in against.values() if s.of(scope).value is not None]
+    return min(known, key=lambda value: value.value or 0.0, default=None)
 
 
 def _shapes(record: OfflineRecord) -> Iterator[OfflineNumber | None]:
@@ -103,3 +105,13 @@ def _ablated(record: OfflineRecord) -> Iterator[OfflineNumber | None]:
     ablation = getattr(record, "ablation", None)
     for known in ablation.inputs if ablation is not None else ():
         yield _of(f"without_{known.key}", "higher", known.error_ratio)
+
+
+def _critical(record: OfflineRecord) -> Iterator[OfflineNumber | None]:
+    """Executed steps at the frames that matter; of runs that looked at some."""
+    for window in record.critical:
+        if window.summary is None:
+            continue
+        name = f"critical.{window.name or window.kind}"
+        yield _of(f"{name}.nmae", "lower", window.summary.executed.nmae)
+        yield _of(f"{name}.skill", "higher", _least(window.skill, "executed"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 from importlib.resources import files
 from typing import Protocol
@@ -17,9 +18,17 @@ class Say(Protocol):
         """The text in that language; English where the catalogue lacks it."""
 
 
+_NOUNS = "episode|frame|step|checkpoint|sample|task|simulator|pair|demonstration|number|seed"
+_COUNTED = re.compile(rf"\{{(\w+)\}}( \w+)? ({_NOUNS})s\b")
+
+
 def english(text: str, /, **values: object) -> str:
-    """The text as it stands."""
-    return text.format(**values) if values else text
+    """The text as it stands; a noun that is counted once loses its plural's s."""
+
+    def counted(match: re.Match[str]) -> str:
+        return match[0][:-1] if str(values.get(match[1])) == "1" else match[0]
+
+    return _COUNTED.sub(counted, text).format(**values) if values else text
 
 
 @lru_cache

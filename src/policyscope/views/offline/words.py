@@ -150,10 +150,7 @@ def subject(record: OfflineRecord, say: Say = english) -> str:
         "frames": data.n_frames,
         "n": len(data.episodes),
     }
-    if len(data.episodes) == 1:
-        text = say("{who} on {data}: {frames} frames of {n} episode", **values)
-    else:
-        text = say("{who} on {data}: {frames} frames of {n} episodes", **values)
+    text = say("{who} on {data}: {frames} frames of {n} episodes", **values)
     seen = "" if policy.sha256 is None else say(", {split}", split=say(SPLIT_NAMES[data.split]))
     source = SOURCE_NOTES.get(record.actions.normalization.source)
     return text + seen + (f"; {say(source)}" if source else "")

@@ -67,6 +67,8 @@ def _starts(record: RolloutRecord, say: Say) -> str:
         return say("starts of {n} demonstrations", n=len(seeds))
     if not seeds:
         return say("no episodes")
+    if len(seeds) == 1:
+        return say("seed {seed}", seed=seeds[0])
     return say("seeds {first}–{last}", first=seeds[0], last=seeds[-1])
 
 
