@@ -23,6 +23,7 @@ from policyscope.metrics.packed import unpack
 from policyscope.metrics.scorecard import Scorecard
 from policyscope.policies.builtin import ReplayPolicy
 from policyscope.policies.split import held_out, label, trained_on
+from policyscope.runs import tables
 from policyscope.runs.arrays import read_arrays
 from policyscope.runs.content import FindingRow
 from policyscope.runs.directory import RunDirectory
@@ -233,6 +234,26 @@ def test_a_full_disk_is_one_line_and_resumable(
         with pytest.raises(OutputError, match="make room"):
             evaluate(fakes.config_for(data, "hold_state", out))
     evaluate(fakes.config_for(data, "hold_state", out, resume=True))
+
+
+@pytest.mark.parametrize("most", [0, 8_000, 1 << 22])
+def test_however_many_episodes_share_a_row_group_they_are_read_one_by_one(
+    most: int, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Earlier versions gave each a group of its own; a group never ends within an episode."""
+    monkeypatch.setattr(tables, "_GROUP_BYTES", most)
+    out = evaluate(fakes.config_for(data, "hold_state", tmp_path / "o")).directory
+    with pq.ParquetFile(out / "predictions.parquet") as file:
+        groups = [file.read_row_group(i) for i in range(file.num_row_groups)]
+    inside = [set(group.column("episode_index").to_pylist()) for group in groups]
+    assert sum(map(len, inside)) == 6
+    assert (len(groups) == 6) is (most == 0)
+    assert (len(groups) == 1) is (most > 8_000)
+    whole = pq.read_table(out / "predictions.parquet").to_pylist()
+    stored = list(RunDirectory(out).stored())
+    assert [len(s.frame_index) for s in stored] == [9, 12, 7, 10, 8, 11]
+    seen = np.concatenate([s.predicted[0].values for s in stored])
+    assert np.array_equal(seen.reshape(len(whole), -1), [row["predicted"] for row in whole])
 
 
 def test_half_written_files_are_never_read(data: Path, tmp_path: Path) -> None:

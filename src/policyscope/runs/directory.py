@@ -69,7 +69,7 @@ class RunDirectory:
     Finished episodes wait in ``parts/`` until all are there; then they become one
     ``predictions.parquet``. Every file appears under its name only when it is whole; each part
     says of which plan and which episode it is. Episodes that are complete at the same time share
-    a part, a row group each, which bears the number of the first.
+    a part, which bears the number of the first; each lies whole in one of its row groups.
 
     Attributes:
         path: the directory.
@@ -150,15 +150,15 @@ class RunDirectory:
         """Episodes whose predictions are on disk."""
         return set(self._places())
 
-    def _places(self) -> dict[int, tuple[Path, int]]:
-        """Finished episode → its part, and the row group there, in the order of the parts."""
-        places: dict[int, tuple[Path, int]] = {}
+    def _places(self) -> dict[int, Path]:
+        """Finished episode → its part, in the order of the parts."""
+        places: dict[int, Path] = {}
         for number, file in self._numbered("episode").items():
             if file not in self._members:
                 listed = read_stamp(file).get("episodes")
                 several = isinstance(listed, list) and all(isinstance(e, int) for e in listed)
                 self._members[file] = listed if several and listed else [number]
-            places |= {e: (file, group) for group, e in enumerate(self._members[file])}
+            places |= dict.fromkeys(self._members[file], file)
         return places
 
     # ── parts ─────────────────────────────────────────────────────────
@@ -223,25 +223,24 @@ class RunDirectory:
         return [StoredEpisode(Stamped(file, table, stamp)) for table in tables]
 
     def parts(self, episodes: Sequence[int]) -> Iterator[StoredEpisode]:
-        """The stored predictions of finished episodes, part by part.
+        """The stored predictions of finished episodes, part by part, in the order of these.
 
         Raises:
             OutputError: they are broken, another's, or not there.
         """
-        places, wanted = self._places(), dict[Path, list[int]]()
+        places, wanted = self._places(), dict[Path, set[int]]()
         for episode in episodes:
-            file = places.get(episode, (self.part_file("episode", episode), 0))[0]
-            wanted.setdefault(file, []).append(episode)
+            file = places.get(episode, self.part_file("episode", episode))
+            wanted.setdefault(file, set()).add(episode)
         for file, some in wanted.items():
-            groups = [places.get(episode, (file, 0))[1] for episode in some]
-            for group, episode in zip(read_groups(file, groups), some, strict=True):
-                self._require_own(file, int(file.stem.removeprefix("episode-")), group.stamp)
-                stored = StoredEpisode(group)
-                if stored.index != episode:
-                    raise group.refuse(
-                        expected=f"episode {episode}", found=f"episode {stored.index}"
-                    )
-                yield stored
+            for piece in _pieces(file):
+                self._require_own(file, int(file.stem.removeprefix("episode-")), piece.stamp)
+                stored = StoredEpisode(piece)
+                if stored.index in some:
+                    some.remove(stored.index)
+                    yield stored
+            if some:
+                raise OURS.refuse(file, expected=f"episode {min(some)}", found="others")
 
     def forget_episodes(self) -> None:
         """Remove episodes that will be put together again from the rows that are held."""
@@ -285,10 +284,10 @@ class RunDirectory:
         return size
 
     def merge(self, episodes: list[int]) -> None:
-        """Turn the finished episodes into ``predictions.parquet``, one row group each."""
+        """Turn the finished episodes into ``predictions.parquet``."""
         places = self._places()
-        parts = list(dict.fromkeys(places[episode][0] for episode in episodes))
-        merge_tables(self.path / PREDICTIONS, parts, drop=("part", "episodes"), grouped=True)
+        parts = list(dict.fromkeys(places[episode] for episode in episodes))
+        merge_tables(self.path / PREDICTIONS, parts, drop=("part", "episodes"))
 
     def close(self) -> None:
         """Remove what only an unfinished run needs."""
@@ -301,7 +300,7 @@ class RunDirectory:
         Raises:
             OutputError: there are no predictions, or the file is broken.
         """
-        return (StoredEpisode(group) for group in read_groups(self.path / PREDICTIONS))
+        return map(StoredEpisode, _pieces(self.path / PREDICTIONS))
 
     def targets(self) -> Iterator[FloatArray]:
         """[T, H·A] what was demonstrated, of each of these episodes (errors as in `stored`)."""
@@ -313,6 +312,12 @@ class RunDirectory:
     def write_text(self, name: str, text: str) -> None:
         """Write a text file whole."""
         write_text(self.path / name, text)
+
+
+def _pieces(file: Path) -> Iterator[Stamped]:
+    """The rows of each episode; earlier versions gave each a row group of its own."""
+    for group in read_groups(file):
+        yield from group.runs("episode_index")
 
 
 def plan_id(plan: Mapping[str, Any]) -> str:

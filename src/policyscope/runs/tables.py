@@ -7,8 +7,9 @@ that names the file: what lies in a run directory may have been edited, cut or e
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, final
 
@@ -24,6 +25,7 @@ from policyscope.files import Door, parse_json, write_whole
 OURS = Door(OutputError, "run it again with --overwrite")
 
 _META = b"policyscope"
+_GROUP_BYTES = 4 << 20  # of small tables that share a row group
 
 
 @final
@@ -64,6 +66,17 @@ class Stamped:
         if not all(isinstance(text, str) for text in value):
             raise self._refuse(f"{key} that are texts", repr(value)[:80])
         return tuple(value)
+
+    def runs(self, name: str) -> Iterator[Stamped]:
+        """The rows that follow one another with the same number in a column; no row is one, too.
+
+        Raises:
+            OutputError: the column is not there, has gaps, or holds something else.
+        """
+        values = self.column(name)
+        ends = [*(np.flatnonzero(values[1:] != values[:-1]) + 1).tolist(), len(values)]
+        for begin, end in pairwise([0, *ends]):
+            yield replace(self, table=self.table.slice(begin, end - begin))
 
     def where(self, name: str, value: int) -> Stamped:
         """The rows whose column has that value."""
@@ -143,13 +156,29 @@ def write_table(file: Path, table: pa.Table, stamp: Mapping[str, Any]) -> None:
 
 
 def write_groups(file: Path, tables: Sequence[pa.Table], stamp: Mapping[str, Any]) -> None:
-    """Write tables of one kind whole, a row group each, under one stamp (errors as above)."""
-    schema = tables[0].schema.with_metadata({_META: json.dumps(dict(stamp)).encode()})
+    """Write tables of one kind whole, few to a row group, under one stamp (errors as above)."""
+    _write_groups(file, tables, tables[0].schema.remove_metadata(), stamp)
+
+
+def _write_groups(
+    file: Path, tables: Iterable[pa.Table], schema: pa.Schema, stamp: Mapping[str, Any]
+) -> None:
+    """Each table stays whole in a row group, and shares it with others while they are small.
+
+    A group of its own for each would cost reading, and the memory of whoever opens the file, more
+    than what is in it.
+    """
+    schema = schema.with_metadata({_META: json.dumps(dict(stamp)).encode()})
 
     def write(tmp: Path) -> None:
+        waiting: list[pa.Table] = []
         with pq.ParquetWriter(tmp, schema, compression="zstd") as writer:
             for table in tables:
-                writer.write_table(table.replace_schema_metadata(schema.metadata))
+                if waiting and sum(t.nbytes for t in waiting) + table.nbytes > _GROUP_BYTES:
+                    writer.write_table(pa.concat_tables(waiting))
+                    waiting = []
+                waiting.append(table.replace_schema_metadata(schema.metadata))
+            writer.write_table(pa.concat_tables(waiting))
 
     write_whole(file, write)
 
@@ -164,14 +193,12 @@ def read_table(file: Path) -> Stamped:
         return Stamped(file, opened.read(), _stamp(file, opened))
 
 
-def read_groups(
-    file: Path, groups: Sequence[int] | None = None, columns: list[str] | None = None
-) -> Iterator[Stamped]:
-    """A table, a row group at a time, or some of them (errors as in `read_table`)."""
+def read_groups(file: Path, columns: list[str] | None = None) -> Iterator[Stamped]:
+    """A table, a row group at a time (errors as in `read_table`)."""
     with OURS.parquet(file) as opened:
         stamp = _stamp(file, opened)
-        for group in range(opened.num_row_groups) if groups is None else groups:
-            # one episode is too little to share out among threads
+        for group in range(opened.num_row_groups):
+            # a few MiB are too little to share out among threads
             table = opened.read_row_group(group, columns=columns, use_threads=False)
             yield Stamped(file, table, stamp)
 
@@ -182,10 +209,8 @@ def read_stamp(file: Path) -> dict[str, Any]:
         return _stamp(file, opened)
 
 
-def merge_tables(
-    file: Path, parts: list[Path], *, drop: tuple[str, ...], grouped: bool = False
-) -> None:
-    """Put tables together, a row group each, under the stamp of the first.
+def merge_tables(file: Path, parts: list[Path], *, drop: tuple[str, ...]) -> None:
+    """Put tables together under the stamp of the first, few row groups of them to one.
 
     Columns that a part lacks are empty there.
 
@@ -193,7 +218,6 @@ def merge_tables(
         file: where they go.
         parts: tables of one kind.
         drop: what the whole need not say of itself.
-        grouped: the row groups of a part stay apart.
 
     Raises:
         OutputError: one can't be read, they don't fit together, or the place can't be written.
@@ -209,23 +233,16 @@ def merge_tables(
         raise OURS.refuse(
             parts[0].parent, expected="parts of one kind", found=str(error).splitlines()[0]
         ) from error
-    schema = schema.with_metadata({_META: json.dumps(stamp).encode()})
 
-    def write(tmp: Path) -> None:
-        with pq.ParquetWriter(tmp, schema, compression="zstd") as writer:
-            for stored in (one for part in parts for one in _pieces(part, grouped)):
-                table = stored.table
-                for name in schema.names:
-                    if name not in table.column_names:
-                        empty = pa.nulls(len(table), schema.field(name).type)
-                        table = table.append_column(name, empty)
-                writer.write_table(table.select(schema.names))
+    def complete(table: pa.Table) -> pa.Table:
+        for name in schema.names:
+            if name not in table.column_names:
+                empty = pa.nulls(len(table), schema.field(name).type)
+                table = table.append_column(name, empty)
+        return table.select(schema.names)
 
-    write_whole(file, write)
-
-
-def _pieces(part: Path, grouped: bool) -> Iterator[Stamped]:
-    return read_groups(part) if grouped else iter([read_table(part)])
+    pieces = (complete(stored.table) for part in parts for stored in read_groups(part))
+    _write_groups(file, pieces, schema, stamp)
 
 
 def lists(values: NDArray[Any], kind: pa.DataType | None = None) -> pa.Array:
