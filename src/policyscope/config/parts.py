@@ -46,8 +46,9 @@ class PolicyConfig:
     chunk_size: int = 16
     """Horizon of a built-in policy; a checkpoint brings its own."""
     sampling: Literal["auto", "lerobot"] = "auto"
-    """How SmolVLA's chunks are sampled: auto does what stays the same over a chunk once, where that
-    gives lerobot's actions to float tolerance; lerobot takes its own code."""
+    """auto does what stays the same over one of SmolVLA's chunks once, where that gives lerobot's
+    actions to float tolerance, and asks oneDNN for linear layers where PyTorch leaves a CPU's
+    AVX-512 idle; lerobot takes its own code as it is."""
 
     def require(self) -> None:
         """Raise unless its type, if it has one, is a built-in policy or may be one's own.

@@ -33,6 +33,7 @@ from policyscope.policies.base import ControlStep, Policy, PolicySpec, Predictio
 from policyscope.policies.checkpoint import Checkpoint
 from policyscope.policies.diffusion import sharing
 from policyscope.policies.kinds import Read
+from policyscope.policies.linear import by_onednn
 from policyscope.policies.noise import noise_seed, standard_normal
 from policyscope.policies.opening import (
     load_policy,
@@ -43,7 +44,7 @@ from policyscope.policies.opening import (
     robot_stats,
 )
 from policyscope.policies.precision import widened
-from policyscope.policies.smolvla import speed_up
+from policyscope.policies.smolvla import Sampler, speed_up
 
 if TYPE_CHECKING:
     import torch
@@ -79,8 +80,8 @@ class LerobotPolicy(Policy):
         self._policy = load_policy(checkpoint, self._config)
         wide = self._device == "cpu" and not self._autocast and widened(self._policy)
         self._sampler = None
-        if checkpoint.kind.fast and config.policy.sampling == "auto":
-            self._sampler = speed_up(self._policy)
+        if config.policy.sampling == "auto":
+            self._sampler = self._hastened(checkpoint)
         stats = robot_stats(robot, alignment, checkpoint) if config.stats == "dataset" else None
         self._pre, self._post = load_processors(checkpoint, self._config, self._device, stats)
         normalization = normalization_of(checkpoint, stats, force=config.force)
@@ -119,6 +120,11 @@ class LerobotPolicy(Policy):
             ensembling=checkpoint.ensembling,
             widened=wide,
         )
+
+    def _hastened(self, checkpoint: Checkpoint) -> Sampler | None:
+        if self._device == "cpu":
+            by_onednn(self._policy)
+        return speed_up(self._policy) if checkpoint.kind.fast else None
 
     def predict(self, batch: FrameBatch) -> Prediction:
         """See `Policy.predict`."""
