@@ -266,6 +266,10 @@ def test_a_file_can_t_name_a_server(tmp_path: Path) -> None:
     file.write_text("policy: {url: 'ws://evil.example'}\ndataset: {repo_id: a/b}\n")
     with pytest.raises(UsageError, match=r"names no server.*--policy\.url ws://evil"):
         translated(["eval", "--config", str(file)], _COMMANDS)
+    cluster = tmp_path / "cluster.yaml"
+    cluster.write_text("engine: ray\nray: {address: 'evil.example:6379'}\n")
+    with pytest.raises(UsageError, match=r"names no server.*--ray\.address evil"):
+        translated(["eval", "--config", str(cluster)], _COMMANDS)
     typed = ["eval", "--config", str(file), "--policy.url", "ws://mine"]
     assert translated(typed, _COMMANDS) == [
         *("eval", "--dataset.repo_id", "a/b", "--policy.url", "ws://mine")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,8 +25,9 @@ from policyscope.config.executions import Execution, chosen_executions, parse_ex
 from policyscope.config.options import require_one_policy
 from policyscope.engine.blind import Learned, learn
 from policyscope.engine.footage import keep_clips
-from policyscope.engine.offline import Frames, predict_and_store, rows_of
+from policyscope.engine.offline import Ask, Frames, predict_and_store, predict_rows, rows_of
 from policyscope.engine.progress import Watch
+from policyscope.engine.ray import on_ray, require_workers
 from policyscope.engine.timing import chosen_batch_size, cost_of_speed, measure_latency
 from policyscope.errors import Finding, UsageError
 from policyscope.metrics.blind import BLIND
@@ -66,6 +68,7 @@ def evaluate(
     """
     if policy is None:
         require_one_policy(config.policy)
+    require_workers(config, policy)
     name = policy_name(config.policy) if policy is None else policy.spec.type
     with session(output_dir(config.output_dir, name), config) as held:
         return _evaluated(config, held, progress or Watch(), policy)
@@ -127,17 +130,19 @@ def _run(
     require_ablatable(config, policy, inputs)
     ways, critical = _ways(config, policy.spec), Critical(config.critical, inputs)
     if until is not None and until < len(rows_of(frames, config.samples)):
-        _predict(prepared, policy, directory, watch, until)
+        with _asking(prepared, policy, watch) as ask:
+            _predict(prepared, policy, directory, watch, ask, until)
         return None
     watch.stage("timing single calls")
     # of a run that goes on, what comes next
     latency = _latency(prepared, policy, episodes[-1 if directory.finished() else 0])
     scoring = Scoring(prepared, policy.spec, directory)
-    if prepared.plan.spread:
-        speed, frames, within = predict_in_time(scoring, policy, watch)
-        episodes = [e for e, _ in frames]
-    else:
-        speed, within = _predict(prepared, policy, directory, watch, None), None
+    with _asking(prepared, policy, watch) as ask:
+        if prepared.plan.spread:
+            speed, frames, within = predict_in_time(scoring, policy, watch, ask)
+            episodes = [e for e, _ in frames]
+        else:
+            speed, within = _predict(prepared, policy, directory, watch, ask, None), None
     if config.ablate:
         watch.stage("asking again with inputs of other frames")
     ablated = ablation(prepared, frames, policy, directory, speed.batch_size)
@@ -213,8 +218,24 @@ def _beside(runs: Executions, critical: Critical, episode: ScoredEpisode) -> Non
     )
 
 
+def _asking(
+    prepared: Prepared, policy: Policy, watch: Watch
+) -> contextlib.AbstractContextManager[Ask]:
+    """Who predicts: this process, or others."""
+    if prepared.config.engine == "local":
+        return contextlib.nullcontext(predict_rows)
+    watch.stage("starting workers")
+    inputs = prepared.inputs
+    return on_ray(prepared.config, inputs.episodes, inputs.source, policy.spec)
+
+
 def _predict(
-    prepared: Prepared, policy: Policy, directory: RunDirectory, watch: Watch, until: int | None
+    prepared: Prepared,
+    policy: Policy,
+    directory: RunDirectory,
+    watch: Watch,
+    ask: Ask,
+    until: int | None,
 ) -> Speed:
     """Predict what is not stored yet, up to a row of the plan or to its end."""
     config, inputs, frames = prepared.config, prepared.inputs, prepared.frames
@@ -233,6 +254,7 @@ def _predict(
         progress=watch,
         tell=Scoring(prepared, policy.spec, directory).told(watch),
         until=until,
+        ask=ask,
     )
     return clock.speed(batch_size)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, final
+from typing import Any, Literal, final
 
 from policyscope.checks.ranking import rank_offline, rank_success, unlike
 from policyscope.commands.evaluate import carry_out
@@ -19,6 +20,7 @@ from policyscope.config import ReportConfig, SweepConfig
 from policyscope.data.kept import KeptPictures
 from policyscope.data.source import FrameSource
 from policyscope.engine.progress import Watch
+from policyscope.engine.ray import require_workers
 from policyscope.errors import (
     DatasetError,
     InputError,
@@ -46,6 +48,7 @@ from policyscope.runs.sweep import (
     read_sweep,
     write_sweep,
 )
+from policyscope.sim.cluster import joined
 from policyscope.views.offline.claims import main_baseline
 from policyscope.views.offline.words import error_metric
 from policyscope.views.sweep.page import write_sweep_page
@@ -90,9 +93,10 @@ def sweep(
         KeyboardInterrupt: interrupted; the page is drawn, and the same call goes on.
     """
     path = output_dir(config.output_dir, "sweep")
+    require_workers(config, None)
     find(config.checkpoints, patient=config.follow)  # a slip of the finger leaves nothing behind
     try:
-        with claimed(path):
+        with claimed(path), _engine(config):
             kind, project = config.tracker, config.tracker_project
             tracker = tracker or open_tracker(kind, path, project=project, name=path.name)
             try:
@@ -102,6 +106,11 @@ def sweep(
                     tracker.close()
     except KeyboardInterrupt:
         raise KeyboardInterrupt(str(path)) from None
+
+
+def _engine(config: SweepConfig) -> contextlib.AbstractContextManager[Any]:
+    """One Ray for all checkpoints."""
+    return joined(config.ray) if config.engine == "ray" else contextlib.nullcontext()
 
 
 @final
@@ -244,6 +253,8 @@ class _Sweep:
         """Rows of the plan at which all checkpoints pause, so that pictures fit in memory."""
         if not pending:
             return []
+        if self._config.engine == "ray":  # whose workers keep no pictures
+            return [None]
         inputs = [taken.prepared.inputs for taken in pending]
         cameras = inputs[0].source.facts.robot.cameras
         used = {key for one in inputs for key in one.alignment.feeds.values() if key in cameras}

@@ -272,7 +272,7 @@ def _require_no_code(file: Pair, stored: Sequence[Pair]) -> None:
     """
     for name, values in stored:
         code = name in _IMPORTED and ":" in "".join(values)
-        if code or name == "--policy.url":
+        if code or name in ("--policy.url", "--ray.address"):
             raise UsageError(
                 f"{file[0]} {' '.join(file[1])}",
                 expected=f"a file that names {'no code to import' if code else _NO_SERVER}",

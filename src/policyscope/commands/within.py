@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from policyscope.actions.spaces import NativeActions
 from policyscope.commands.preparation import frames_of
 from policyscope.commands.scoring import Scoring
-from policyscope.engine.offline import Frames, with_samples
+from policyscope.engine.offline import Ask, Frames, with_samples
 from policyscope.engine.progress import Watch
 from policyscope.engine.spread import Deadline, crowding, demonstrated, gathered, predict_within
 from policyscope.engine.timing import chosen_batch_size
@@ -22,7 +22,7 @@ _MOST_VALUES = 1 << 20  # of demonstrations that are stored in one part
 
 
 def predict_in_time(
-    scoring: Scoring, policy: Policy, watch: Watch
+    scoring: Scoring, policy: Policy, watch: Watch, ask: Ask
 ) -> tuple[Speed, list[Frames], TimeBudget]:
     """Predict as many frames, spread over all episodes, as the time allows, and store them.
 
@@ -30,6 +30,7 @@ def predict_in_time(
         scoring: the evaluation.
         policy: what to ask.
         watch: told while it runs.
+        ask: who predicts.
 
     Returns:
         The speed, the frames that were asked, and what they say of all.
@@ -55,6 +56,7 @@ def predict_in_time(
         batch_size=batch_size,
         seen=SeenFrames(measure, lengths),
         progress=watch,
+        ask=ask,
     )
     seen = _put_together(scoring, policy, rows[:n], SeenFrames(measure, lengths), watch)
     within = TimeBudget(

@@ -13,7 +13,14 @@ from policyscope.config.importing import ImportConfig, ImportedEnv, ImportedPoli
 from policyscope.config.offline import BenchConfig, CheckConfig, EvalConfig, SchemaConfig
 from policyscope.config.options import OfflineOptions, PolicyOptions
 from policyscope.config.pages import DemoConfig, ExecuteConfig, ReportConfig
-from policyscope.config.parts import DatasetConfig, EnvConfig, Language, PageConfig, PolicyConfig
+from policyscope.config.parts import (
+    DatasetConfig,
+    EnvConfig,
+    Language,
+    PageConfig,
+    PolicyConfig,
+    RayConfig,
+)
 from policyscope.config.serving import ServeConfig
 from policyscope.config.sweep import SweepConfig
 
@@ -38,6 +45,7 @@ __all__ = [
     "PlanConfig",
     "PolicyConfig",
     "PolicyOptions",
+    "RayConfig",
     "ReportConfig",
     "RolloutConfig",
     "SchemaConfig",

@@ -12,7 +12,7 @@ from policyscope.config.options import (
     require_one_of_resume_and_overwrite,
 )
 from policyscope.config.parsing import is_positive_int, parse_duration
-from policyscope.config.parts import DatasetConfig, Language, PageConfig
+from policyscope.config.parts import DatasetConfig, Engine, Language, PageConfig, RayConfig
 from policyscope.errors import UsageError
 
 
@@ -39,9 +39,14 @@ class PredictionOptions(OfflineOptions):
     ones."""
     force: bool = False
     """Compute numbers in spite of findings of severity error; they are labelled everywhere."""
+    engine: Engine = "local"
+    """Who predicts: this process, or workers of Ray, on this machine or on a cluster; the numbers
+    are the same, and each goes on where the other stopped."""
+    ray: RayConfig = field(default_factory=RayConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.ray.require(self.engine)
         require_at_least(
             ("--samples", self.samples, 1, 10_000),
             ("--max_frames", self.max_frames, 1),

@@ -14,8 +14,10 @@ from policyscope.errors import UsageError
 BUILT_IN = ("hold_state", "repeat_last", "dataset_mean", "replay", "zero")
 OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 """A policy class of the user's: where it is imported from, and its name."""
+_CLUSTER = re.compile(r"auto|(?!ray:)[\w.\[\]:-]+:\d{1,5}")
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Language = Literal["en", "zh"]
+Engine = Literal["local", "ray"]
 
 
 @final
@@ -167,6 +169,46 @@ class EnvConfig:
             require_between("--env.episode_length", self.episode_length, 0, 1e9, "300")
         parse_settings(self.settings)
         parse_task_ids(self.task_ids)
+
+
+@final
+@dataclass(frozen=True)
+class RayConfig:
+    """Where --engine ray works (extra: policyscope[ray], docs/ray.md)."""
+
+    address: str | None = None
+    """HOST:PORT of a cluster that stands, or auto for the one on this machine; your own alone: who
+    is in it runs code here. Default: Ray is started on this machine, and ended with the run."""
+    workers: int | None = None
+    """Processes that predict, each with a policy of its own. Default: one for each GPU, without
+    any as many as find --ray.cpus."""
+    cpus: int | None = None
+    """CPUs of each worker: threads that decode and compute. Default: its share, without a GPU at
+    most 4."""
+
+    def require(self, engine: Engine) -> None:
+        """Raise where it makes no sense, or nobody would look at it.
+
+        Raises:
+            UsageError: it does not.
+        """
+        for name, value in (("--ray.workers", self.workers), ("--ray.cpus", self.cpus)):
+            if value is not None:
+                require_between(name, value, 0.0, 10_000, "2")
+        if self.address is not None and not _CLUSTER.fullmatch(self.address):
+            raise UsageError(
+                "--ray.address",
+                expected="HOST:PORT of a cluster's head, or auto",
+                found=repr(self.address),
+                fix="--ray.address 10.0.0.1:6379",
+            )
+        if engine != "ray" and self != RayConfig():
+            raise UsageError(
+                "--ray.address, --ray.workers, --ray.cpus",
+                expected="--engine ray beside them",
+                found=f"--engine {engine}",
+                fix="--engine ray",
+            )
 
 
 @final

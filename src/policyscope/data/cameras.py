@@ -56,6 +56,7 @@ class Cameras:
         backend: ``pyav`` or ``torchcodec``, for videos.
         episode: reads an episode, whose timestamps and rows say where its frames are.
         kept: where decoded pictures stay at hand; None where each is asked for once.
+        threads: that decode; None for as many as there are cores.
     """
 
     def __init__(
@@ -67,11 +68,12 @@ class Cameras:
         backend: Literal["pyav", "torchcodec"],
         episode: Callable[[int], Episode],
         kept: KeptPictures | None = None,
+        threads: int | None = None,
     ) -> None:
         self._folder, self._index, self._backend = folder, index, backend
         self._features = {key: f for key, f in features.items() if f.is_camera}
         self._videos = {key for key, f in self._features.items() if f.dtype == "video"}
-        self._episode, self._kept = episode, kept
+        self._episode, self._kept, self._threads = episode, kept, threads
         self._decoders: dict[tuple[str, int], tuple[str, Decoder]] = {}
         self._stored: dict[tuple[str, int], tuple[str, StoredPictures]] = {}
         self._times: tuple[str, FloatArray] | None = None
@@ -125,7 +127,7 @@ class Cameras:
             raise
         except Exception as error:  # whatever a decoder raises on a broken file
             raise unreadable(f"video of {', '.join(cameras)}", error) from error
-        return min(_MOST_LANES, os.cpu_count() or 1) if short else 1
+        return min(_MOST_LANES, self._threads or os.cpu_count() or 1) if short else 1
 
     def look(
         self,
@@ -218,7 +220,7 @@ class Cameras:
             decoder: Decoder = (
                 TorchcodecDecoder(path)
                 if self._backend == "torchcodec"
-                else PyavDecoder(path, threads=0 if alone else 1)
+                else PyavDecoder(path, threads=self._threads or 0 if alone else 1)
             )
             if decoder.size != self._features[key].picture[1:]:  # before pictures take memory
                 decoder.close()

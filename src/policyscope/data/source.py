@@ -45,6 +45,7 @@ class FrameSource:
         config: which dataset.
         repo_id: what it is called.
         kept: where decoded pictures stay at hand for whoever asks for them again.
+        threads: that decode pictures; None for as many as there are cores.
 
     Attributes:
         facts: what it says about itself.
@@ -58,9 +59,14 @@ class FrameSource:
     seen: dict[int, Seen]
 
     def __init__(
-        self, config: DatasetConfig, *, repo_id: str, kept: KeptPictures | None = None
+        self,
+        config: DatasetConfig,
+        *,
+        repo_id: str,
+        kept: KeptPictures | None = None,
+        threads: int | None = None,
     ) -> None:
-        self._config, self._name, self._kept = config, repo_id, kept
+        self._config, self._name, self._kept, self._threads = config, repo_id, kept, threads
         self._episodes: OrderedDict[int, Episode] = OrderedDict()
         self._n_frames = 0
         self._others: OrderedDict[tuple[int, str], NDArray[np.float32]] = OrderedDict()
@@ -87,6 +93,7 @@ class FrameSource:
             backend=self._config.video_backend,
             episode=self.episode,
             kept=self._kept,
+            threads=self._threads,
         )
 
     def load(self, episodes: Sequence[int]) -> None:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, final
+from typing import Protocol, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,6 +156,23 @@ def predict_rows(
             batch.release()  # not before: what did not fit is asked about again
 
 
+class Ask(Protocol):
+    """Predicts the rows of a plan, as `predict_rows` does: here, or by others elsewhere."""
+
+    def __call__(
+        self,
+        policy: Policy,
+        source: FrameSource,
+        rows: Rows,
+        *,
+        start: int = 0,
+        batch_size: int,
+        clock: Clock,
+        progress: Watch,
+    ) -> Generator[RowPredictions]:
+        """See `predict_rows`."""
+
+
 @final
 class Assembly:
     """Puts consecutive rows together to episodes.
@@ -292,8 +309,9 @@ def predict_and_store(
     progress: Watch,
     tell: Callable[[StoredEpisode], None] = lambda _: None,
     until: int | None = None,
+    ask: Ask = predict_rows,
 ) -> Clock:
-    """Predict what is not on disk yet; about every second, what is there is written.
+    """Predict what is not on disk yet, written about every second; where the time went.
 
     A run that ends at any moment goes on with the very next batch: no row is predicted twice, and
     batches hold the same rows as in an unbroken run.
@@ -309,9 +327,7 @@ def predict_and_store(
         progress: told while it runs.
         tell: told each episode that is on disk.
         until: stop with the batch that reaches this row of the plan; None goes on to the end.
-
-    Returns:
-        Where the time of this try went.
+        ask: who predicts.
     """
     rows, finished = rows_of(frames, samples), directory.finished()
     remaining = [(e, chosen) for e, chosen in frames if e not in finished]
@@ -327,7 +343,7 @@ def predict_and_store(
     if until is not None:  # whole batches, as an unbroken run makes them
         rows = rows[: start + -(-max(0, until - start) // batch_size) * batch_size]
     clock, began = Clock(), time.perf_counter()
-    fresh = predict_rows(
+    fresh = ask(
         policy, source, rows, start=start, batch_size=batch_size, clock=clock, progress=progress
     )
     assembly = Assembly(remaining, samples)

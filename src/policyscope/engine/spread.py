@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from policyscope.actions.spaces import NativeActions
 from policyscope.data.source import FrameSource
-from policyscope.engine.offline import Clock, PredictionWriter, predict_rows
+from policyscope.engine.offline import Ask, Clock, PredictionWriter, predict_rows
 from policyscope.engine.progress import Watch
 from policyscope.metrics.partial import SeenFrames
 from policyscope.policies.alignment import Alignment
@@ -132,6 +132,7 @@ def predict_within(
     batch_size: int,
     seen: SeenFrames,
     progress: Watch,
+    ask: Ask = predict_rows,
 ) -> tuple[Clock, int]:
     """Predict rows in their order until the deadline; one call at least.
 
@@ -148,6 +149,7 @@ def predict_within(
         batch_size: predictions a model call.
         seen: told of every frame.
         progress: told while it runs.
+        ask: who predicts.
 
     Returns:
         Where the time of this try went, and how many rows are stored by now: whole frames.
@@ -159,7 +161,7 @@ def predict_within(
         end = part.end
     progress.advance(end // samples)
     clock, began = Clock(), time.perf_counter()
-    fresh = predict_rows(
+    fresh = ask(
         policy, source, rows, start=end, batch_size=batch_size, clock=clock, progress=progress
     )
     kept = PredictionWriter(directory, source, alignment, policy.spec)
