@@ -21,10 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lerobot.configs import FeatureType, PolicyFeature
-from lerobot.policies.smolvla.configuration_smolvla import SmolVLAConfig
-from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
-from lerobot.utils.constants import OBS_LANGUAGE_ATTENTION_MASK, OBS_LANGUAGE_TOKENS
+from full_size import inputs, network
 from ratios import machine
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
@@ -60,19 +57,7 @@ def main() -> None:
     args = parser.parse_args()
     sizes = [int(size) for size in args.batch_sizes.split(",")]
 
-    cameras = [f"observation.images.camera{i}" for i in (1, 2, 3)]
-    config = SmolVLAConfig(
-        vlm_model_name=args.files,
-        load_vlm_weights=False,
-        device=args.device,
-        input_features={
-            "observation.state": PolicyFeature(FeatureType.STATE, (6,)),
-            **{key: PolicyFeature(FeatureType.VISUAL, (3, 512, 512)) for key in cameras},
-        },
-        output_features={"action": PolicyFeature(FeatureType.ACTION, (6,))},
-    )
-    torch.manual_seed(0)
-    policy = SmolVLAPolicy(config).to(args.device).eval()
+    policy = network(args.files, args.device)
     policy = policy.float() if args.weights == "float32" else policy
     faster = copy.deepcopy(policy)
     sampler = speed_up(faster)
@@ -80,16 +65,6 @@ def main() -> None:
         raise SystemExit("policyscope's sampling does not give lerobot's actions here")
     n = sum(p.numel() for p in policy.parameters())
     print(f"SmolVLA of {n / 1e6:.0f} M parameters, three 512 px cameras; {machine()}\n")
-
-    def inputs(size: int, *, one: bool = False) -> tuple[dict[str, Any], torch.Tensor]:
-        tokens = torch.randint(0, 1000, (size, config.tokenizer_max_length), device=args.device)
-        batch = {key: torch.rand(size, 3, 512, 512, device=args.device) for key in cameras}
-        batch |= dict.fromkeys(cameras, batch[cameras[0]]) if one else {}
-        batch["observation.state"] = torch.randn(size, 6, device=args.device)
-        batch[OBS_LANGUAGE_TOKENS] = tokens
-        batch[OBS_LANGUAGE_ATTENTION_MASK] = torch.ones_like(tokens, dtype=torch.bool)
-        noise = torch.randn(size, config.chunk_size, config.max_action_dim, device=args.device)
-        return batch, noise
 
     def wait() -> None:
         if args.device == "cuda":
@@ -103,7 +78,7 @@ def main() -> None:
             return road.call(dict(batch), noise=noise)
 
     def seconds(road: Road, size: int) -> float:
-        batch, noise = inputs(size, one=road.one)
+        batch, noise = inputs(policy, size, one=road.one)
         took = []
         for i in range(args.repeats + 2):
             wait()
@@ -131,11 +106,11 @@ def main() -> None:
         roads["policyscope, bfloat16, compiled"] = Road(
             twin.predict_action_chunk, "bfloat16", False
         )
-    batch, noise = inputs(2)
+    batch, noise = inputs(policy, 2)
     plain = Road(theirs, "float32", False), Road(ours, "float32", False)
     one, other = (asked(road, batch, noise).float() for road in plain)
     print(f"actions at most {(one - other).abs().max() / one.std():.1e} of their deviation apart\n")
-    batch, noise = inputs(1)
+    batch, noise = inputs(policy, 1)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         policy.predict_action_chunk(dict(batch), noise=noise)
     flops = counter.get_total_flops()
@@ -166,7 +141,7 @@ def main() -> None:
     seconds(roads[name], size)
     activities = [ProfilerActivity.CPU]
     activities += [ProfilerActivity.CUDA] if args.device == "cuda" else []
-    batch, noise = inputs(size, one=roads[name].one)
+    batch, noise = inputs(policy, size, one=roads[name].one)
     with profile(activities=activities) as seen:
         asked(roads[name], batch, noise)
         wait()

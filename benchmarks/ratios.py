@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 
@@ -36,6 +37,20 @@ def ratio(ours: list[float], theirs: list[float]) -> str:
     """Median of the rounds' own ratios, and their range."""
     each = [a / b for a, b in zip(ours, theirs, strict=True)]
     return f"{statistics.median(each):.2f} [{min(each):.2f}, {max(each):.2f}]"
+
+
+def operations(run: Callable[..., object], *args: object) -> int:
+    """Floating-point operations of a call, oneDNN's linear layers included."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    def linear(x: Sequence[int], weight: Sequence[int], *_: object, **__: object) -> int:
+        return 2 * math.prod(x) * weight[0]
+
+    known = {torch.ops.mkldnn._linear_pointwise: linear}
+    with FlopCounterMode(display=False, custom_mapping=known) as counter:
+        run(*args)
+    return counter.get_total_flops()
 
 
 def machine() -> str:

@@ -29,9 +29,9 @@ class _Fixed:
     Attributes:
         keys: one a layer, [B, KV heads, L, D]; with S places more where the chunk looks at itself.
         values: as `keys`.
-        turns: cosine and sine of the rotary positions, [B or 1, S, 1, D / 2], within the chunk and
-            behind the prefix.
-        masks: [B, 1, groups · S, L] and [B, 1, groups · S, L + S], true where it may look.
+        turns: cosine and signed sine of the rotary positions, [B or 1, S, 1, D], within the chunk
+            and behind the prefix.
+        masks: [B, 1, groups · S, L] and [B, 1, groups · S, L + S], 0 where it may look, else -inf.
         times: [steps, hidden] embedded flow times.
     """
 
@@ -181,7 +181,10 @@ class Sampler:
             # A layer that looks at the chunk counts on from the prefix's words (padding is none);
             # one that looks at the prefix alone counts within the chunk, as lerobot does.
             (self._turn(steps), self._turn(real.sum(dim=1, keepdim=True) + steps)),
-            (self._mask(prefix), self._mask(torch.cat([prefix, earlier], dim=2))),
+            (
+                self._mask(prefix, keys[0].dtype),
+                self._mask(torch.cat([prefix, earlier], dim=2), keys[0].dtype),
+            ),
             create_sinusoidal_pos_embedding(
                 times, self._whole.expert_hidden_size, config.min_period, config.max_period, device
             ),
@@ -230,7 +233,7 @@ class Sampler:
         return keys, values
 
     def _turn(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosine and sine of rotary positions, [B or 1, S, 1, D / 2].
+        """Cosine and sine of rotary positions, [B or 1, S, 1, D]; see `_turned`.
 
         lerobot's own function turns the unit vector: nothing here knows its wavelengths.
         """
@@ -240,11 +243,15 @@ class Sampler:
         half = self._layers[0].self_attn.head_dim // 2
         unit = torch.cat([torch.ones(half), torch.zeros(half)]).to(positions.device)
         turned = apply_rope(unit.expand(*positions.shape, 1, -1), positions)
-        return turned[..., :half], turned[..., half:]
+        cos, sin = turned.chunk(2, dim=-1)
+        return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
 
-    def _mask(self, mask: torch.Tensor) -> torch.Tensor:
-        """[B, S, n] → [B, 1, groups · S, n]"""
-        return mask.repeat(1, self._groups, 1)[:, None]
+    def _mask(self, mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """[B, S, n] → [B, 1, groups · S, n], as it is added to the products of queries and keys."""
+        import torch
+
+        added = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+        return added.masked_fill_(~mask, -torch.inf).repeat(1, self._groups, 1)[:, None]
 
     def _velocity(self, x: torch.Tensor, time: torch.Tensor, fixed: _Fixed) -> torch.Tensor:
         """Which way the chunk flows at a time, [B, S, padded action dims]: one denoising step.
@@ -285,11 +292,15 @@ class Sampler:
 
 
 def _turned(heads: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Rotary positions applied to [B, S, heads, D], in float32."""
+    """Rotary positions applied to [B, S, heads, D], in float32.
+
+    (a, b) → (a cos - b sin, b cos + a sin), where a and b are the halves of D.
+    """
     import torch
 
-    (cos, sin), (first, second) = turn, heads.float().chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    cos, sin = turn
+    heads = heads.float()
+    return torch.addcmul(heads * cos, heads.roll(heads.shape[-1] // 2, dims=-1), sin)
 
 
 def speed_up(policy: Any) -> Sampler | None:
