@@ -304,6 +304,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         sync(tmp)
         tmp.replace(path)
         sync(path.parent)
+        changed(path)
     except OSError as error:
         raise OutputError(
             str(path),
@@ -314,6 +315,31 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         with contextlib.suppress(OSError):
             tmp.unlink(missing_ok=True)
+
+
+_HEARERS: list[Callable[[Path], None]] = []
+
+
+@contextlib.contextmanager
+def heard_by(hearer: Callable[[Path], None]) -> Iterator[None]:
+    """Within it, somebody is told of each whole file that appeared under its name, or went."""
+    _HEARERS.append(hearer)
+    try:
+        yield
+    finally:
+        _HEARERS.remove(hearer)
+
+
+def changed(path: Path) -> None:
+    """Tell whoever listens that a whole file appeared, is another one, or went."""
+    for hear in tuple(_HEARERS):
+        hear(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there, and tell whoever listens."""
+    path.unlink(missing_ok=True)
+    changed(path)
 
 
 def temporary_name(path: Path) -> Path:

@@ -154,7 +154,7 @@ def _units(facts: DatasetFacts) -> list[Finding]:
         )
         fix += (
             f"; or policyscope schema --dataset.repo_id {facts.robot.name} --dataset.root "
-            f"{facts.root} > actions.yaml, mended by you, and --dataset.actions actions.yaml"
+            f"{facts.place} > actions.yaml, mended by you, and --dataset.actions actions.yaml"
         )
     return [Finding("units_undeclared", "info", message, fix)]
 

@@ -100,7 +100,8 @@ class _Report:
     """
 
     runs: tyro.conf.Positional[tuple[str, ...]]
-    """Run directory; several are compared on one page, the first being the base."""
+    """Run directory, or its address (s3://BUCKET/PATH); several are compared on one
+    page, the first being the base."""
     report: PageConfig = field(default_factory=PageConfig)
     lang: Language = "en"
     """Language of page, picture and terminal; Chinese files (report.zh.html) stand beside English
@@ -266,14 +267,13 @@ def _demo(demo: DemoConfig) -> int:
     if demo.broken:
         with demo_config(DemoConfig(demo.output_dir)) as config:
             run = _evaluated(config)
-        from pathlib import Path
-
         from policyscope.commands.report import render
+        from policyscope.runs.carried import place
         from policyscope.runs.record import read_complete
         from policyscope.views.offline.words import beside
 
         render(ReportConfig(str(run.directory)))
-        broken = read_complete(Path(f"{demo.output_dir}-broken").expanduser())
+        broken = read_complete(place(f"{demo.output_dir}-broken"))
         assert broken.kind == "offline", "it was evaluated a moment ago"
         out.print(beside(run.record, broken), markup=False, style="bold")
         return status
@@ -301,13 +301,14 @@ def _evaluated(config: EvalConfig) -> Run[OfflineRecord]:
 def _eval(config: EvalConfig) -> int:
     run = _evaluated(config)
     from policyscope.commands.report import render
+    from policyscope.runs.carried import shown
     from policyscope.views.language import speaker
     from policyscope.views.offline.table import run_table
 
     page = render(ReportConfig(str(run.directory), config.report, config.lang))
     out = console()
     out.print(run_table(run.record, speaker(config.lang)))
-    out.print(f"{page}, beside report.png, run.json and predictions.parquet", markup=False)
+    out.print(f"{shown(page)}, beside report.png, run.json and predictions.parquet", markup=False)
     return 1 if run.record.errors else 0
 
 
@@ -319,6 +320,7 @@ def _rollout(config: RolloutConfig) -> int:
         return print_steps(config)
     from policyscope.commands.report import render
     from policyscope.commands.rollout import rollout
+    from policyscope.runs.carried import shown
     from policyscope.views.language import speaker
     from policyscope.views.rollout.table import rollout_table
     from policyscope.views.terminal import RolloutDashboard
@@ -330,7 +332,7 @@ def _rollout(config: RolloutConfig) -> int:
     out.print(rollout_table(run.record, speaker(config.lang)))
     beside = "report.png, run.json, steps.parquet, eval_info.json"
     beside += ", videos/" if any(row.video for row in run.record.episodes) else ""
-    out.print(f"{page}, beside {beside}", markup=False)
+    out.print(f"{shown(page)}, beside {beside}", markup=False)
     if config.record is not None:
         out.print(f"recorded as a dataset: {config.record}", markup=False)
     return 1 if run.record.errors else 0
@@ -339,6 +341,7 @@ def _rollout(config: RolloutConfig) -> int:
 def _bench(config: BenchConfig) -> int:
     quiet()
     from policyscope.commands.bench import bench
+    from policyscope.runs.carried import shown
     from policyscope.views.bench import bench_table
     from policyscope.views.terminal import TerminalProgress
 
@@ -346,14 +349,13 @@ def _bench(config: BenchConfig) -> int:
         measured = bench(config, progress)
     out = console()
     out.print(bench_table(measured.record))
-    out.print(f"{measured.directory}: bench.json, bench.png", markup=False)
+    out.print(f"{shown(measured.directory)}: bench.json, bench.png", markup=False)
     return 0
 
 
 def _report(command: _Report) -> int:
-    from pathlib import Path
-
     from policyscope.commands.report import render, render_together
+    from policyscope.runs.carried import place, shown
     from policyscope.runs.record import read_complete
     from policyscope.views.language import speaker
     from policyscope.views.offline.table import run_table
@@ -375,17 +377,18 @@ def _report(command: _Report) -> int:
     if command.model_card is None and stored.is_sweep(run):
         return stored.sweep(run, command.lang)
     page = render(ReportConfig(run, command.report, command.lang, command.model_card))
-    record = read_complete(Path(run).expanduser())
+    record = read_complete(place(run))
     say = speaker(command.lang)
     out.print(rollout_table(record, say) if record.kind == "rollout" else run_table(record, say))
     pictures = ", ".join(f"{page.stem}.{ending}" for ending in command.report.endings())
-    out.print(f"{page}, beside {pictures}", markup=False)
+    out.print(f"{shown(page)}, beside {pictures}", markup=False)
     return 0
 
 
 def _sweep(config: SweepConfig) -> int:
     quiet()
     from policyscope.commands.sweep import sweep
+    from policyscope.runs.carried import shown
     from policyscope.runs.sweep import SWEEP_PAGE
     from policyscope.views.sweep.progress import SweepProgress
     from policyscope.views.sweep.table import sweep_table
@@ -394,7 +397,7 @@ def _sweep(config: SweepConfig) -> int:
         swept = sweep(config, progress)
     out = console()
     out.print(sweep_table(swept.record))
-    out.print(f"{swept.directory / SWEEP_PAGE}, beside sweep.json and runs/", markup=False)
+    out.print(f"{shown(swept.directory / SWEEP_PAGE)}, beside sweep.json and runs/", markup=False)
     if not swept.reached:
         print(f"--until_step {config.until_step} did not come in time", file=sys.stderr)
     return 0 if swept.reached and swept.record.whole else 1

@@ -14,6 +14,7 @@ from policyscope.config.comparing import CompareConfig
 from policyscope.errors import UsageError
 from policyscope.files import Door
 from policyscope.metrics.gates import parse_condition
+from policyscope.runs.carried import brought
 from policyscope.runs.directory import RECORD
 from policyscope.runs.record import read_complete
 
@@ -34,7 +35,7 @@ def compare(config: CompareConfig) -> Comparison:
             that one side lacks.
     """
     project, folder = _project()
-    paths = [Path(run).expanduser() for run in config.runs]
+    paths = [brought(run) for run in config.runs]
     if config.baseline is not None:
         paths.insert(0, _baseline(config.baseline, project, folder))
     settings = project.get("compare", {})
@@ -95,7 +96,7 @@ def _project() -> tuple[dict[str, Any], Path]:
 
 def _baseline(name: str, project: dict[str, Any], folder: Path) -> Path:
     if not name.startswith("@"):
-        return Path(name).expanduser()
+        return brought(name)
     known = project.get("baselines", {})
     if not isinstance(known, dict) or not isinstance(known.get(name[1:]), str):
         names = ", ".join(f"@{n}" for n in known) if isinstance(known, dict) else ""

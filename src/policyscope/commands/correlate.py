@@ -9,6 +9,7 @@ from policyscope.checks.paired_runs import pair_runs
 from policyscope.checks.study import Study, study
 from policyscope.config.correlating import CorrelateConfig
 from policyscope.errors import OutputError
+from policyscope.runs.carried import brought
 from policyscope.runs.content import Complete
 from policyscope.runs.directory import RECORD
 from policyscope.runs.record import read_complete
@@ -35,7 +36,7 @@ def _read(runs: Sequence[str]) -> Iterator[tuple[Path, Complete]]:
     """The runs that are named, and those in named directories that are none themselves."""
     seen = set()
     for name in runs:
-        path = Path(name).expanduser()
+        path = brought(name)
         inside = [path]
         if path.is_dir() and not (path / RECORD).exists():
             inside = sorted(p.parent for p in path.glob(f"*/{RECORD}"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from rich.console import Console
 
@@ -13,6 +12,7 @@ from policyscope.errors import OutputError
 from policyscope.metrics.executions import Executions
 from policyscope.metrics.packed import unpack
 from policyscope.runs.arrays import read_arrays
+from policyscope.runs.carried import brought
 from policyscope.runs.content import OfflineRecord
 from policyscope.runs.directory import SUMS, RunDirectory
 from policyscope.runs.record import read_complete
@@ -31,7 +31,7 @@ def execute(config: ExecuteConfig) -> tuple[OfflineRecord, list[ExecutionRow]]:
         OutputError: no complete evaluation, or a file of it is missing or broken.
         UsageError: a way that needs other chunks than the run has.
     """
-    path = Path(config.run).expanduser()
+    path = brought(config.run)
     record = read_complete(path)
     if not isinstance(record, OfflineRecord):
         raise OutputError(

@@ -315,7 +315,7 @@ def _head(
         policy=_policy(config, checkpoint),
         dataset=DatasetFacts(
             repo_id=recording.name if recording else config.env.name or UNKNOWN,
-            root=str(recording.root) if recording else "",
+            root=recording.place if recording else "",
             revision=recording.revision if recording else None,
             episodes=episodes if recording else seeds,
             n_frames=sum(row.steps or 0 for row in rows),

@@ -31,7 +31,7 @@ def evaluate_mixture(
         InputError: no dataset could be evaluated; what the first one lacks.
     """
     name = policy_name(configs[0].policy) + "_mixture"
-    directory = output_dir(configs[0].output_dir, name)
+    directory = output_dir(configs[0].output_dir, name, several=True)
     names = _names([config.dataset_name for config in configs])
     parts: list[Part] = []
     first: InputError | RefusedError | None = None

@@ -187,7 +187,7 @@ def head(
         policy=who.facts(config.samples),
         dataset=DatasetFacts(
             repo_id=robot.name,
-            root=str(facts.root),
+            root=facts.place,
             revision=dataset_revision(facts.root),
             episodes=episodes,
             n_frames=n_frames,

@@ -9,8 +9,10 @@ from pathlib import Path
 from policyscope.checks.comparison import Comparison
 from policyscope.commands.compare import compare
 from policyscope.config import CompareConfig, DatasetConfig, Language, ReportConfig
+from policyscope.config.addresses import is_url
 from policyscope.errors import DatasetError, OutputError
 from policyscope.files import Door, write_text
+from policyscope.runs.carried import brought
 from policyscope.runs.chosen import chosen_episodes
 from policyscope.runs.claim import held
 from policyscope.runs.clips import read_clips, write_clips
@@ -49,7 +51,7 @@ def render(config: ReportConfig) -> Path:
         OutputError: no finished run there.
         UsageError: ``--report.episodes`` names episodes that the run has not.
     """
-    path = Path(config.run).expanduser()
+    path = brought(config.run)
     read_record(path)  # a folder without one is not locked
     with held(path):
         return _rendered(path, read_complete(path), config)
@@ -188,8 +190,8 @@ def _fetch_pictures(
     kept = {clip.episode for clip in read_clips(path)}
     lacking = [e for e in chosen if e not in kept]
     root = record.dataset.root
-    if not lacking or root is None or not Path(root).is_dir():
-        return  # the page says which pictures it lacks
+    if not lacking or root is None or is_url(root) or not Path(root).is_dir():
+        return  # the page says which pictures it lacks; an address in a file is never opened
     from policyscope.data.source import FrameSource
     from policyscope.engine.footage import episode_clips
 

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Protocol, final
 
 from policyscope.actions.spaces import ActionSchema
+from policyscope.config.addresses import is_url
 from policyscope.config.parts import PolicyConfig
-from policyscope.errors import Finding, RefusedError, errors_in
+from policyscope.errors import Finding, RefusedError, UsageError, errors_in
 from policyscope.policies.base import PolicySpec
 from policyscope.policies.checkpoint import Checkpoint
+from policyscope.runs.carried import place, shown
 from policyscope.runs.claim import claimed
 from policyscope.runs.content import (
     AnyRecord,
@@ -40,7 +42,7 @@ class Run[R: (OfflineRecord, RolloutRecord)]:
     """A run on disk.
 
     Attributes:
-        directory: where it lies.
+        directory: where it lies; of a run in an object store, its working copy.
         record: the content of its ``run.json``.
     """
 
@@ -173,7 +175,7 @@ def session(path: Path, wishes: Wishes) -> Iterator[Session]:
         with claimed(path):
             yield Session(path, wishes)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(str(path)) from None
+        raise KeyboardInterrupt(shown(path)) from None
 
 
 @final
@@ -254,10 +256,26 @@ class Evaluated:
         )
 
 
-def output_dir(given: str | None, name: str) -> Path:
-    """Where a run goes: as given, or a dated directory of that name."""
+def output_dir(given: str | None, name: str, *, several: bool = False) -> Path:
+    """Where a run goes: as given, or a dated directory of that name.
+
+    Args:
+        given: ``--output_dir``; of one in an object store, the working copy is returned.
+        name: of the dated directory.
+        several: directories of runs will lie in it.
+
+    Raises:
+        UsageError: an address that is of no store, or for several runs.
+    """
     if given is not None:
-        return Path(given).expanduser()
+        if several and is_url(given):
+            raise UsageError(
+                "--output_dir",
+                expected="a directory of this machine, since several runs go there",
+                found="an address",
+                fix="a command for each run, with an address of its own",
+            )
+        return place(given)
     now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     return Path("outputs") / "policyscope" / f"{now}_{_plain_name(name)}"
 

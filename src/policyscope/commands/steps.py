@@ -38,7 +38,8 @@ def sweep_steps(config: RolloutConfig, roll: Roll = rollout) -> tuple[Path, Step
     """
     assert config.sweep is not None, "it is asked for"
     steps = parse_sweep(config.sweep)
-    directory = output_dir(config.output_dir, f"{policy_name(config.policy)}_steps")
+    name = f"{policy_name(config.policy)}_steps"
+    directory = output_dir(config.output_dir, name, several=True)
     done = {}
     for n in sorted(steps, reverse=True):  # too many for the chunk are refused before the rest
         path = directory / f"n_action_steps-{n}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from policyscope.commands.streams import console, quiet
 from policyscope.config import (
@@ -20,21 +19,23 @@ from policyscope.config import (
 
 def is_sweep(run: str) -> bool:
     """Whether a directory holds a sweep, not a run."""
+    from policyscope.runs.carried import brought
     from policyscope.runs.sweep import SWEEP
 
-    return os.path.lexists(Path(run).expanduser() / SWEEP)
+    return os.path.lexists(brought(run) / SWEEP)
 
 
 def sweep(run: str, lang: Language) -> int:
     """A sweep, drawn again."""
     from policyscope.commands.report import render_sweep
+    from policyscope.runs.carried import brought, shown
     from policyscope.runs.sweep import SWEEP
     from policyscope.views.sweep.table import sweep_table
 
-    page, record = render_sweep(Path(run).expanduser(), lang)
+    page, record = render_sweep(brought(run), lang)
     out = console()
     out.print(sweep_table(record))
-    out.print(f"{page}, beside {SWEEP}", markup=False)
+    out.print(f"{shown(page)}, beside {SWEEP}", markup=False)
     return 0
 
 
@@ -43,6 +44,7 @@ def take_in(config: ImportConfig) -> int:
     quiet()
     from policyscope.commands.importing import import_run
     from policyscope.commands.report import render
+    from policyscope.runs.carried import shown
     from policyscope.views.language import speaker
     from policyscope.views.rollout.table import rollout_table
 
@@ -50,7 +52,7 @@ def take_in(config: ImportConfig) -> int:
     page = render(ReportConfig(str(run.directory), lang=config.lang))
     out = console()
     out.print(rollout_table(run.record, speaker(config.lang)))
-    out.print(f"{page}, beside report.png, run.json, eval_info.json", markup=False)
+    out.print(f"{shown(page)}, beside report.png, run.json, eval_info.json", markup=False)
     return 0
 
 

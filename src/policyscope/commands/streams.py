@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import sys
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +21,31 @@ if TYPE_CHECKING:
 
 
 def open_streams() -> None:
-    """Have streams that take any text; a closed one swallows it."""
+    """Have streams that take any text; a closed one swallows it. Say what takes long."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    logger = logging.getLogger("policyscope")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_TOLD)
+
+
+class _Told(logging.Handler):
+    """What takes long, as a line on standard error, above what is redrawn there."""
+
+    terminal: Callable[[], Console | None] = staticmethod(lambda: None)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line, terminal = visible(record.getMessage()), self.terminal()
+        if terminal is None:
+            print(line, file=sys.stderr)
+        else:
+            terminal.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+_TOLD = _Told(logging.INFO)
 
 
 def close_stdout() -> None:
@@ -46,7 +67,9 @@ def console(*, stderr: bool = False) -> Console:
 
     if not stderr:
         return Terminal(highlight=False)
-    return Terminal(file=_of_its_own(sys.stderr), highlight=False)
+    made = Terminal(file=_of_its_own(sys.stderr), highlight=False)
+    _TOLD.terminal = weakref.ref(made)
+    return made
 
 
 def _of_its_own(stream: TextIO) -> TextIO:
@@ -84,12 +107,14 @@ def chatter_in(log: Path) -> Iterator[None]:
 
 def complain(error: PolicyscopeError) -> None:
     """Say what was wrong: a line an error, a line a finding."""
+    from policyscope.runs.carried import shown_in
+
     if isinstance(error, RefusedError):
         for finding in error.findings:
             line = f"refused: {finding.code}: {finding.message} Fix: {finding.fix}"
             print(visible(line), file=sys.stderr)
     else:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown_in(str(error))}", file=sys.stderr)
 
 
 def from_outside(error: Exception) -> bool:

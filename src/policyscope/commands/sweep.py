@@ -32,6 +32,7 @@ from policyscope.errors import (
     first_line,
 )
 from policyscope.policies.series import Found, Look, Saved, find, in_order
+from policyscope.runs.carried import shown
 from policyscope.runs.claim import claimed
 from policyscope.runs.content import OfflineRecord, RolloutRecord
 from policyscope.runs.directory import PAGE, plan_id
@@ -105,7 +106,7 @@ def sweep(
                 if tracker is not None:
                     tracker.close()
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(str(path)) from None
+        raise KeyboardInterrupt(shown(path)) from None
 
 
 def _engine(config: SweepConfig) -> contextlib.AbstractContextManager[Any]:

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from policyscope.commands.words import Flag, flags_of, nearly
+from policyscope.config.addresses import is_url
 from policyscope.errors import InputError, UsageError
 from policyscope.files import Door, parse_json
 
@@ -47,6 +48,8 @@ _BRACKETS = 1000
 _IMPORTED = frozenset({"--env.task", "--policy.type"})
 """Where a value with a colon is imported."""
 _NO_SERVER = "no server to send data to"
+_NO_STORE = "no address in a store, which is opened with your credentials"
+_IN_STORES = frozenset({"--dataset.root", "--output_dir"})
 _OF_DATASETS = "--dataset."
 _MOST_DATASETS = 100
 _NOT_REPEATED = frozenset(
@@ -266,16 +269,18 @@ def _flat(door: Door, path: Path, content: Mapping[Any, Any], prefix: str = "") 
 
 
 def _require_no_code(file: Pair, stored: Sequence[Pair]) -> None:
-    """A file may not name a module to import, nor a server to send data to.
+    """A file may not name a module to import, nor a server or a store to talk to.
 
-    Both are for whoever types the command.
+    These are for whoever types the command.
     """
     for name, values in stored:
         code = name in _IMPORTED and ":" in "".join(values)
-        if code or name in ("--policy.url", "--ray.address"):
+        store = name in _IN_STORES and any(map(is_url, values))
+        if code or store or name in ("--policy.url", "--ray.address"):
+            nothing = _NO_STORE if store else _NO_SERVER
             raise UsageError(
                 f"{file[0]} {' '.join(file[1])}",
-                expected=f"a file that names {'no code to import' if code else _NO_SERVER}",
+                expected=f"a file that names {'no code to import' if code else nothing}",
                 found=f"{name} {' '.join(values)}",
                 fix=f"the same command with {name} {' '.join(values)}, if you trust it",
             )

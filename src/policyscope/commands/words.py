@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, final
 
 import tyro
 
+from policyscope.config.addresses import is_url
 from policyscope.errors import UsageError
 
 _CHECKPOINT = "set it in the checkpoint's config.json, which decides what runs"
@@ -46,6 +47,8 @@ LEROBOT: Mapping[str, str] = {
 """Flags of lerobot-eval and lerobot-train that mean something here, and what does."""
 
 _FREE = tyro.conf.Positional[str]
+_HERE = frozenset({"--record", "--html", "--junit", "--picture", "--model_card", "--output"})
+"""Flags that name what is written to this machine alone."""
 _SURE = 0.88  # of two names' likeness: more than a slip of the finger apart are --type, --obs_type
 
 _FAMILIES: Mapping[str, str] = {
@@ -230,6 +233,13 @@ def _require_values(name: str, flag: Flag, values: Sequence[str]) -> None:
         return
     if not values and flag.takes == "one":
         raise UsageError(name, expected="a value", found="none", fix=f"{name} {_example(flag)}")
+    if name in _HERE and any(map(is_url, values)):
+        raise UsageError(
+            name,
+            expected="a path of this machine",
+            found="an address",
+            fix=f"{name} with a path, then copy it there",
+        )
     for value in values if flag.takes == "one" else ():
         if not _fits(value, flag.hint):
             raise UsageError(

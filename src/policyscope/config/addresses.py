@@ -1,4 +1,4 @@
-"""Where a policy server is, and under which names it reads what it is shown."""
+"""Where a policy server is, under which names it reads what it is shown; and where a store is."""
 
 from __future__ import annotations
 
@@ -77,6 +77,50 @@ def _no_address(found: str) -> UsageError:
     return UsageError(
         "--policy.url", expected="ws://, wss:// or zmq:// with a host", found=found, fix=_FIX
     )
+
+
+STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "memory")
+"""Protocols of fsspec that carry an object whole or not at all, and wrap no others."""
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::|://)")
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is an address, not a path of this machine."""
+    return _URL.match(text) is not None
+
+
+def parse_store(text: str, flag: str) -> str:
+    """The address of a folder in an object store, ``s3://bucket/path``, without a slash at its end.
+
+    Args:
+        text: as typed. Addresses come from the command line or a config, never from a file.
+        flag: that named it, for the error.
+
+    Raises:
+        UsageError: no store, or what does not belong into the record of a run: a password, a query.
+            What was found is not repeated.
+    """
+    scheme, _, rest = text.strip().partition("://")
+    fix = f"{flag} s3://bucket/path"
+    if scheme.lower() not in STORES or "::" in scheme:
+        raise UsageError(
+            flag,
+            expected=f"a path, or an address that begins with {', '.join(STORES[:-1])}://",
+            found=f"{scheme.partition(':')[0][:40]}://",
+            fix=fix,
+        )
+    user = rest.partition("/")[0].rpartition("@")[0]
+    if ":" in user or (user and not scheme.lower().startswith("abfs")) or set("?#") & set(rest):
+        raise UsageError(
+            flag,
+            expected="an address without password, query or fragment, since the record holds it",
+            found="one with",
+            fix="put credentials into the environment: AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…",
+        )
+    parts = [part for part in rest.split("/") if part]
+    if not parts or not rest.isprintable() or {".", ".."} & set(parts):
+        raise UsageError(flag, expected="a bucket and a path", found=repr(rest)[:80], fix=fix)
+    return f"{scheme.lower()}://{'/'.join(parts)}"
 
 
 @final

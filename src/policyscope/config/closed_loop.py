@@ -39,7 +39,8 @@ class RolloutConfig(PolicyOptions):
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     """Demonstrations to start from and to compare with; not needed otherwise."""
     output_dir: str | None = None
-    """Run directory. Default: outputs/policyscope/DATE_TIME_POLICY_ENV."""
+    """Run directory, or its address in an object store (s3://BUCKET/PATH). Default:
+    outputs/policyscope/DATE_TIME_POLICY_ENV."""
     n_episodes: int = 50
     """Episodes, of each task; with --until the most of them."""
     until: tuple[str, ...] = ()

@@ -77,7 +77,8 @@ class EvalConfig(PredictionOptions):
     """
 
     output_dir: str | None = None
-    """Run directory. Default: outputs/policyscope/DATE_TIME_POLICY."""
+    """Run directory, or its address in an object store (s3://BUCKET/PATH). Default:
+    outputs/policyscope/DATE_TIME_POLICY."""
     time_budget: str | None = None
     """End within this time (90s, 10m, 1h30m), report included: frames are asked about in an order
     of which any beginning is spread over all episodes, so that the interval is as narrow as the

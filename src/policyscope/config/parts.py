@@ -92,7 +92,8 @@ class DatasetConfig:
     repo_id: str | None = None
     """LeRobot dataset id, for example lerobot/pusht."""
     root: str | None = None
-    """Local directory of the dataset; without it the local cache and the hub are asked."""
+    """Directory of the dataset, or its address in an object store (s3://BUCKET/PATH); without it
+    the local cache and the hub are asked."""
     episodes: str | None = None
     """Slices and lists of episode indices: 185:206 or 0,3,10:20. Default: the held-out split if
     the checkpoint records one, else all."""

@@ -58,7 +58,8 @@ class DatasetFacts:
 
     Attributes:
         robot: what was recorded: rate, cameras, state, actions, statistics and tasks.
-        root: where it lies on disk.
+        root: where its metadata lie on disk.
+        place: where it lies, as it can be typed: the same, or an address.
         features: LeRobot feature key → what it declares; the action and the observations.
         broken_stats: dotted names of statistics that are no finite numbers; nobody gets these.
         task_texts: ``task_index`` → text.
@@ -72,6 +73,7 @@ class DatasetFacts:
 
     robot: Robot
     root: Path
+    place: str
     features: Mapping[str, Feature]
     broken_stats: tuple[str, ...]
     task_texts: Mapping[int, str]
@@ -146,6 +148,7 @@ def read_facts(folder: Folder, config: DatasetConfig) -> tuple[DatasetFacts, Inf
     facts = DatasetFacts(
         robot=robot,
         root=folder.root,
+        place=folder.place,
         features=features,
         broken_stats=broken,
         task_texts=task_texts,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,9 @@ from pydantic import BaseModel, ValidationError
 
 from policyscope.errors import DatasetError, first_line
 from policyscope.files import Door
+
+if TYPE_CHECKING:
+    from policyscope.data.mirror import Mirror
 
 _MOST_JSON = 64 << 20  # bytes; lerobot's largest are a few hundred kilobytes
 _MOST_ROWS = 20_000_000  # of one Parquet file; lerobot's files hold about 100 MB
@@ -36,10 +39,17 @@ class Folder:
     Attributes:
         root: where it lies, symbolic links resolved.
         name: what to call the dataset in errors.
+        mirror: brings the files of a dataset that lies in an object store; None on this machine.
     """
 
     root: Path
     name: str
+    mirror: Mirror | None = None
+
+    @property
+    def place(self) -> str:
+        """Where the dataset lies, as it can be typed."""
+        return str(self.root) if self.mirror is None else self.mirror.url
 
     def file(self, name: str) -> Path:
         """The regular file of this name, relative to the folder.
@@ -47,6 +57,8 @@ class Folder:
         Raises:
             DatasetError: there is none, it is no regular file, or it lies outside the folder.
         """
+        if self.mirror is not None:
+            self.mirror.bring(name)
         try:
             path = (self.root / name).resolve()
             inside = not PurePosixPath(name).is_absolute() and self._inside(path)
@@ -59,7 +71,7 @@ class Folder:
         if not path.exists():
             raise self.refused(
                 name,
-                f"the file {name} in {self.root}",
+                f"the file {name} in {self.place}",
                 "no such file",
                 "download the dataset again, or choose other --dataset.episodes",
             )
@@ -68,13 +80,30 @@ class Folder:
 
     def has(self, name: str) -> bool:
         """Whether there is anything of this name: a file that `file` may still refuse."""
+        if self.mirror is not None:
+            return self.mirror.has([name])[0]
         try:
             return (self.root / name).exists() or (self.root / name).is_symlink()
         except (OSError, ValueError):
             return False
 
+    def require(self, names: Sequence[str]) -> None:
+        """Raise unless there are files of these names (errors as in `file`); none is fetched."""
+        if self.mirror is None:
+            for name in names:
+                self.file(name)
+            return
+        for name, there in zip(names, self.mirror.has(names), strict=True):
+            if not there:
+                self.file(name)  # says that it is missing
+
     def below(self, name: str, suffix: str) -> list[str]:
-        """Names of all files with this suffix below a directory inside the folder, sorted."""
+        """Names of all files with this suffix below a directory inside the folder, sorted.
+
+        In an object store, those that were brought here.
+        """
+        if self.mirror is not None:
+            return self.mirror.below(name, suffix)
         try:
             found = [p.relative_to(self.root) for p in (self.root / name).rglob(f"*{suffix}")]
         except (OSError, ValueError):  # ValueError: a directory that leads out

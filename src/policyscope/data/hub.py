@@ -1,4 +1,4 @@
-"""Where a dataset lies: in a directory, among lerobot's datasets, or in the hub's cache.
+"""Where a dataset lies: in a directory or a store, among lerobot's datasets, in the hub's cache.
 
 The hub is asked for what is not on disk, never waited for, and never writes into a directory that
 the user named.
@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from policyscope.config import DatasetConfig
-from policyscope.data.files import unreadable
+from policyscope.config.addresses import is_url
+from policyscope.data.files import Folder, unreadable
 from policyscope.data.info import INFO
 from policyscope.errors import DatasetError, first_line
 
@@ -19,14 +20,29 @@ _VERSION = "v3.0"  # the tag that lerobot asks for
 _UNTAGGED = "main"
 
 
+def open_folder(config: DatasetConfig, repo_id: str) -> Folder:
+    """A dataset's folder, which has at least its metadata.
+
+    Raises:
+        UsageError: ``--dataset.root`` is an address, and of no store.
+        DatasetError: there is none at ``--dataset.root``, or none within reach.
+    """
+    if config.root is None or not is_url(config.root):
+        return Folder(locate(config, repo_id), repo_id)
+    from policyscope.data.mirror import Mirror
+
+    mirror = Mirror(config.root)
+    return Folder(mirror.root, repo_id, mirror)
+
+
 def locate(config: DatasetConfig, repo_id: str) -> Path:
-    """The directory of a dataset, which has at least its metadata.
+    """The directory of a dataset on this machine, which has at least its metadata.
 
     Raises:
         DatasetError: there is none at ``--dataset.root``, or none within reach.
     """
     if config.root is not None:
-        return _named(Path(config.root))
+        return _named(config.root)
     from huggingface_hub.utils._validators import validate_repo_id
     from lerobot.utils.constants import HF_LEROBOT_HOME
 
@@ -122,10 +138,17 @@ def be_impatient() -> None:
     set_client_factory(client)
 
 
-def _named(root: Path) -> Path:
+def _named(root: str) -> Path:
     expected = f"the directory of a LeRobot v3.0 dataset (it holds {INFO})"
+    if is_url(root):
+        raise DatasetError(
+            f"--dataset.root {root}",
+            expected=f"{expected} on this machine",
+            found="an address",
+            fix="copy it here first",
+        )
     try:
-        where = root.expanduser()
+        where = Path(root).expanduser()
         if (where / INFO).is_file():
             return where.resolve()
         found = f"a directory without {INFO}" if where.is_dir() else "no such directory"

@@ -162,7 +162,7 @@ def _read_index(folder: Folder) -> pa.Table:
     if not names:
         raise DatasetError(
             f"dataset {folder.name}",
-            expected=f"Parquet files below {EPISODES} in {folder.root}",
+            expected=f"Parquet files below {EPISODES} in {folder.place}",
             found="none",
             fix="download the dataset again, with its meta directory",
         )

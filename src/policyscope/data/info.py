@@ -140,7 +140,7 @@ def _require_version(version: Any, folder: Folder) -> None:
     if text.startswith("v3."):
         return
     if text in ("v2.0", "v2.1"):
-        paths = shlex.join([str(folder.root), f"{folder.root}-v30"])
+        paths = shlex.join([folder.place, f"{folder.place}-v30"])
         fix = f"policyscope convert {paths}, which writes a converted one there"
     elif text.startswith("v1."):
         fix = "convert a copy to v2.1 with lerobot 0.3 or older, then policyscope convert"

@@ -10,7 +10,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -26,7 +25,7 @@ from policyscope.data.columns import Rows as StoredRows
 from policyscope.data.facts import ACTION, STATE, DatasetFacts, read_facts
 from policyscope.data.files import Folder, as_whole
 from policyscope.data.frames import Episode, FrameBatch, Rows, by_episode
-from policyscope.data.hub import fetch, locate
+from policyscope.data.hub import fetch, open_folder
 from policyscope.data.index import TASKS
 from policyscope.data.kept import KeptPictures
 from policyscope.data.pictures import Buffers
@@ -74,10 +73,9 @@ class FrameSource:
         # because reading a column asks for its episode.
         self._one_at_a_time = threading.RLock()
         self._buffers: dict[bool, Buffers] = {}
-        self._open(locate(config, repo_id))
+        self._open(open_folder(config, repo_id))
 
-    def _open(self, root: Path) -> None:
-        folder = Folder(root, self._name)
+    def _open(self, folder: Folder) -> None:
         self.seen = {}
         self.facts, info, self._index = read_facts(folder, self._config)
         self._files = DataFiles(folder, info, self._index)
@@ -108,19 +106,20 @@ class FrameSource:
             self.episode(episode)
 
     def require(self, episodes: Sequence[int]) -> None:
-        """Fetch the files of the chosen episodes where they are not there.
+        """Fetch the files of the chosen episodes from the hub where they are not there.
+
+        What lies in an object store is looked for, and fetched when it is read.
 
         Raises:
             DatasetError: one is missing, and is not to be had.
         """
         named = {self._files.named(episode) for episode in episodes} - {None}
         wanted = sorted({str(name) for name in named} | self._cameras.files(episodes))
-        missing = [name for name in wanted if not self._folder.has(name)]
-        if missing and self._config.root is None:
-            self._open(fetch(self._name, self._config.revision, ["meta/*", *wanted]))
-        for name in wanted:
-            if name not in named:  # stale data files are looked for; videos can't be
-                self._folder.file(name)
+        if self._config.root is None and not all(map(self._folder.has, wanted)):
+            root = fetch(self._name, self._config.revision, ["meta/*", *wanted])
+            self._open(Folder(root, self._name))
+        # stale data files are looked for; videos can't be
+        self._folder.require([name for name in wanted if name not in named])
 
     def picture_times(self, episode: int, camera: str) -> FloatArray | None:
         """[N] seconds, from the episode's start, at which its video has pictures; rising.

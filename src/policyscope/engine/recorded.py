@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -65,14 +64,14 @@ class Recording:
         return self.source.facts.robot.cameras
 
     @property
-    def root(self) -> Path:
-        """Where it lies."""
-        return self.source.facts.root
+    def place(self) -> str:
+        """Where it lies, as it can be typed."""
+        return self.source.facts.place
 
     @property
     def revision(self) -> str:
         """A short hash of its metadata."""
-        return dataset_revision(self.root)
+        return dataset_revision(self.source.facts.root)
 
     def said(self, episode: int) -> NDArray[np.int8] | None:
         """[1 + T] what ``next.success`` says at each frame, nothing at first; None without it.

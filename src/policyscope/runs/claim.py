@@ -15,28 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from policyscope.errors import InputError, OutputError
-from policyscope.files import Door, write_text
-
-MARKER = ".policyscope"
-LOCK = ".policyscope.lock"
+from policyscope.files import Door, remove, write_text
+from policyscope.runs.carried import carried
+from policyscope.runs.names import HALF, INSIDE, KNOWN, LOCK, MARKER, RUNS
 
 _MARK = {"policyscope": "this folder holds what policyscope wrote; it may replace its own files"}
 _DOOR = Door(OutputError, "another --output_dir")
-_OWN = {
-    "": r"(run|eval_info|bench|sweep)\.json|run\.log|(predictions|by_episode|clips|steps)\.parquet"
-    r"|sums\.safetensors|live\.rrd|(report|bench)(\.zh)?\.(png|svg|pdf)|report(\.zh)?\.html|sweep\.html|\.policyscope",
-    "parts": r"(episode|calls|rows)-\d{6,}\.(parquet|npz)|(plan|batch_size)\.json",
-    "frames": r"\d{6,}\.png",
-    "videos": r"\d{6,}\.mp4",
-}
-_HALF = {
-    folder: re.compile(rf"\.({names})(\.[0-9a-f]{{12}})?\.tmp(\.\w+)?|\.\d{{6,}}\.tmp\.mp4")
-    for folder, names in _OWN.items()
-}
-"""What a killed run leaves of a file that it was writing."""
-_KNOWN = {folder: re.compile(rf"{names}|{_HALF[folder].pattern}") for folder, names in _OWN.items()}
-_INSIDE = tuple(filter(None, _OWN))
-_RUNS = ("runs", "rollouts")  # of a sweep: directories of their own, which nothing here removes
 _DATASET = ("meta/info.json",)
 _CHECKPOINT = ("model.safetensors", "config.json")
 _MOST_SHOWN = 3
@@ -71,7 +55,10 @@ def claimed(path: Path, *, flag: str = "--output_dir") -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _locked(path: Path, flag: str) -> Iterator[None]:
-    """Hold the directory's lock, which the system lets go when this process dies."""
+    """Hold the directory's lock, which the system lets go when this process dies.
+
+    A working copy of what lies in an object store is brought up to date, and carried there.
+    """
     from filelock import FileLock, Timeout
 
     lock = FileLock(path / LOCK, timeout=0, thread_local=False)
@@ -87,7 +74,8 @@ def _locked(path: Path, flag: str) -> Iterator[None]:
     except (OSError, NotImplementedError) as error:
         raise _unwritable(path, flag, error) from error
     try:
-        yield
+        with carried(path):
+            yield
     finally:
         lock.release()
 
@@ -125,29 +113,29 @@ def require_ours(path: Path, *, flag: str = "--output_dir") -> None:
 
 def remove_own(path: Path) -> None:
     """Remove a run's own files from a directory that is ours; others stay, links unfollowed."""
-    for folder, known in _KNOWN.items():
+    for folder, known in KNOWN.items():
         _remove(path / folder, known)
 
 
 def remove_halves(path: Path) -> None:
     """Remove what a killed run left of files that it was writing."""
-    for folder, known in _HALF.items():
+    for folder, known in HALF.items():
         _remove(path / folder, known)
 
 
 def remove_parts(path: Path) -> None:
     """Remove what only an unfinished run needs."""
-    _remove(path / "parts", _KNOWN["parts"])
+    _remove(path / "parts", KNOWN["parts"])
 
 
 def _remove(folder: Path, known: re.Pattern[str]) -> None:
-    if folder.name in _INSIDE and (folder.is_symlink() or not folder.is_dir()):
+    if folder.name in INSIDE and (folder.is_symlink() or not folder.is_dir()):
         return
     for file in folder.iterdir():
         directory = file.is_dir() and not file.is_symlink()
         if file.name != MARKER and known.fullmatch(file.name) and not directory:
-            file.unlink()
-    if folder.name in _INSIDE:
+            remove(file)
+    if folder.name in INSIDE:
         with contextlib.suppress(OSError):  # what is not ours keeps it
             folder.rmdir()
 
@@ -158,7 +146,7 @@ def _elsewhere(path: Path) -> str:
         entry.name
         for entry in path.iterdir()
         if entry.is_symlink()
-        and (entry.name in (*_INSIDE, *_RUNS) or _KNOWN[""].fullmatch(entry.name))
+        and (entry.name in (*INSIDE, *RUNS) or KNOWN[""].fullmatch(entry.name))
     ]
     return f"{links[0]}, a link to elsewhere" if links else _kind(path)
 
@@ -171,8 +159,8 @@ def _strange(path: Path) -> str:
         for name in names
         if not (
             name == LOCK
-            or _KNOWN[""].fullmatch(name)
-            or (name in _INSIDE and _ours_inside(path / name))
+            or KNOWN[""].fullmatch(name)
+            or (name in INSIDE and _ours_inside(path / name))
         )
     ]
     if strange:
@@ -187,7 +175,7 @@ def _strange(path: Path) -> str:
 def _ours_inside(inner: Path) -> bool:
     if inner.is_symlink() or not inner.is_dir():
         return False
-    return all(_KNOWN[inner.name].fullmatch(file.name) for file in inner.iterdir())
+    return all(KNOWN[inner.name].fullmatch(file.name) for file in inner.iterdir())
 
 
 def _kind(path: Path) -> str:
@@ -230,7 +218,7 @@ def _leave(path: Path, made: list[Path]) -> None:
     """Take back what was made for a run that wrote nothing."""
     with contextlib.suppress(OSError):
         if {entry.name for entry in path.iterdir()} <= {MARKER, LOCK}:
-            (path / MARKER).unlink(missing_ok=True)
+            remove(path / MARKER)
             (path / LOCK).unlink(missing_ok=True)
             for folder in made:
                 folder.rmdir()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from policyscope.actions.spaces import ActionSchema, FloatArray, NativeActions
 from policyscope.errors import OtherPlanError, OutputError
-from policyscope.files import write_text
+from policyscope.files import remove, write_text
 from policyscope.runs.claim import remove_halves, remove_own, remove_parts
 from policyscope.runs.predictions import (
     PREDICTIONS,
@@ -245,7 +245,7 @@ class RunDirectory:
     def forget_episodes(self) -> None:
         """Remove episodes that will be put together again from the rows that are held."""
         for file in self._numbered("episode").values():
-            file.unlink(missing_ok=True)
+            remove(file)
         self._members.clear()
 
     def hold(self, parts: list[RowPredictions]) -> None:
@@ -267,7 +267,7 @@ class RunDirectory:
         """Forget stored rows that lie before a place in the plan: their episodes are whole."""
         for (_, file), (after, _) in pairwise(self._numbered("rows").items()):
             if after <= end:
-                file.unlink(missing_ok=True)
+                remove(file)
 
     def batch_size(self, choose: Callable[[], int]) -> int:
         """What the run began with, or what is chosen now: it decides which rows share a call.

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from policyscope.actions.spaces import ActionSchema, FloatArray
-from policyscope.files import write_whole
+from policyscope.files import remove, write_whole
 from policyscope.runs.directory import FRAMES, STEPS, RunDirectory
 from policyscope.runs.parts import first_problem
 from policyscope.runs.predictions import PREDICTIONS
@@ -122,7 +122,7 @@ class RolloutStore:
     def forget(self, indices: Sequence[int]) -> None:
         """Remove the pictures of episodes that do not count."""
         for index in indices:
-            (self._directory.path / FRAMES / f"{index:06d}.png").unlink(missing_ok=True)
+            remove(self._directory.path / FRAMES / f"{index:06d}.png")
 
     def merge(self, indices: list[int]) -> None:
         """Turn the parts into the two tables."""

@@ -12,6 +12,7 @@ from policyscope.checks.comparison import Compared, Comparison, Exit
 from policyscope.metrics.compared import Row
 from policyscope.metrics.proportions import RateDifference
 from policyscope.metrics.verdicts import Verdict
+from policyscope.runs.carried import shown
 from policyscope.views.compared.words import (
     gate_line,
     leading_line,
@@ -45,7 +46,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
         "margin": None
         if comparison.margin is None
         else {"value": comparison.margin.value, "relative": comparison.margin.relative},
-        "base": {"path": str(comparison.base.path), "sha256": comparison.base.sha256},
+        "base": {"path": shown(comparison.base.path), "sha256": comparison.base.sha256},
         "exit": int(comparison.exit),
         "leading": list(comparison.leading),
         "runs": [_run_json(comparison, c) for c in comparison.runs],
@@ -56,7 +57,7 @@ def _run_json(comparison: Comparison, compared: Compared) -> dict[str, Any]:
     decision = compared.decision
     closed = compared.closed_loop
     return {
-        "path": str(compared.run.path),
+        "path": shown(compared.run.path),
         "sha256": compared.run.sha256,
         "verdict": str(decision.verdict),
         "reason": decision.reason,

@@ -14,6 +14,7 @@ from policyscope.errors import UsageError
 from policyscope.files import write_text
 from policyscope.metrics.compared import ClosedLoopComparison, OfflineComparison, Row, Table
 from policyscope.metrics.verdicts import Verdict
+from policyscope.runs.carried import shown
 from policyscope.runs.content import OfflineRecord, RolloutRecord
 from policyscope.runs.parts import SCOPES
 from policyscope.views.compared.player import played_offline, played_together
@@ -159,7 +160,7 @@ def _column(run: StoredRun, name: str, say: Say) -> dict[str, Any]:
         subject = offline_subject(record, say)
     return {
         "name": name,
-        "path": str(run.path),
+        "path": shown(run.path),
         "subject": subject,
         "own": own,
         "notice": forced_notice(record, say),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from policyscope.actions.spaces import FloatArray
 from policyscope.engine.replay import Moment
+from policyscope.files import changed
 from policyscope.runs.rollouts import StoredRollout
 
 _LEAST = 384  # px: smaller pictures are enlarged
@@ -84,6 +85,7 @@ class Video:
         self._container.close()
         if whole:
             self._tmp.replace(self._path)
+            changed(self._path)
         else:
             self._tmp.unlink()
 
