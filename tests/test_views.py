@@ -309,3 +309,21 @@ def test_the_page_of_several_runs_compares_them(run: Path, data: Path, tmp_path:
     assert embedded(other)["rows"] == embedded(other)["episodes"] == []
     with pytest.raises(UsageError, match="different runs"):
         render_together((str(run), str(run)), str(tmp_path / "c.html"))
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [("en", "of the 2 worst of 6"), ("zh", "6 个回合中误差最大的 2 个")],
+)
+def test_a_page_lists_so_many_episodes_and_says_where_all_are(
+    language: Any, said: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many a run has: the worst ones."""
+    run = evaluate(fakes.config_for(data, "hold_state", tmp_path / "o"))
+    monkeypatch.setattr("policyscope.views.offline.page.MOST_ROWS", 2)
+    page = render(ReportConfig(str(run.directory), lang=language)).read_text("utf-8")
+    shown = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    errors = {r.episode_index: r.mae for r in episode_rows(run.directory, run.record)}
+    worst = sorted(errors, key=lambda e: errors[e])[-2:]
+    assert [row["episode_index"] for row in shown["by_episode"]] == worst
+    assert said in page

@@ -40,9 +40,8 @@ from policyscope.policies.base import Policy, PolicySpec
 from policyscope.runs.arrays import write_arrays
 from policyscope.runs.chosen import named_episodes
 from policyscope.runs.content import BlindScores, OfflineRecord
-from policyscope.runs.directory import BY_EPISODE, SUMS, RunDirectory
+from policyscope.runs.directory import SUMS, RunDirectory
 from policyscope.runs.episodes import write_episodes
-from policyscope.runs.rows import EpisodeTable, in_scope
 from policyscope.runs.values import Latency, Speed
 from policyscope.views.offline.claims import headline
 
@@ -151,10 +150,9 @@ def _run(
     scores, blind = _scorecard(scoring, policy, episodes, partial(_beside, runs, critical))
     found = _found(config, inputs, policy, directory, frames, scores)
     found += ablation_findings(ablated) if ablated else []
-    by_episode = scores.by_episode()
-    write_episodes(directory.path, by_episode)
+    by_episode = write_episodes(directory.path, scores.by_episode)
     watch.stage("keeping pictures for the page")
-    shown, lengths = in_scope(by_episode, "chunk"), {e: int(some[-1]) + 1 for e, some in frames}
+    shown, lengths = scores.by_episode(["chunk"]), {e: int(some[-1]) + 1 for e, some in frames}
     found += keep_clips(inputs.source, shown, lengths, config.report, directory.path)
     record = OfflineRecord.of(
         head(
@@ -169,7 +167,7 @@ def _run(
         blind=blind,
         ablation=ablated,
         plan=prepared.plan,
-        by_episode=EpisodeTable.of(by_episode, file=BY_EPISODE),
+        by_episode=by_episode,
         latency=latency,
         throughput=speed,
         within=within,
@@ -242,6 +240,7 @@ def _predict(
     watch.stage("choosing a batch size")
     rows = rows_of(frames, config.samples)
     batch_size = chosen_batch_size(config.batch_size, policy, inputs.source, rows, directory)
+    del rows  # of many frames it is large, and they are counted again where they are asked
     watch.begin(sum(len(chosen) for _, chosen in frames))
     clock = predict_and_store(
         policy,
@@ -294,7 +293,7 @@ def _scorecard(
         horizon=spec.chunk_size,
         action_kind=inputs.alignment.action_kind,
     )
-    scores = Scorecard.of(Sums.nothing(scoring.measure))
+    scores = Scorecard.of(Sums.nothing(scoring.measure), room=len(episodes))
     for scored in scoring.scored(episodes, learned):
         scores.add(scored)
         trivial = {name: b for name, b in scored.baselines.items() if name not in BLIND}

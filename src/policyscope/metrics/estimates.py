@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, final
 
 import numpy as np
@@ -10,12 +9,14 @@ from numpy.typing import NDArray
 
 from policyscope.actions.meanings import one_unit
 from policyscope.actions.spaces import FloatArray
-from policyscope.metrics.errors import ErrorSums, total
+from policyscope.metrics.errors import ErrorSums
 from policyscope.metrics.intervals import Estimate, cluster_mean, cluster_ratio, skill
-from policyscope.metrics.sums import POLICY, Segment, Sums
+from policyscope.metrics.segments import Space
+from policyscope.metrics.sums import POLICY, Sums
 from policyscope.runs.values import MeanErrors, PooledErrors, UnitErrors
 
 _MEANS = ("mae", "mse", "nmae", "nmse")
+_STACKED_BYTES = 16 << 20  # of sums by episode that stay at hand
 
 
 @final
@@ -24,28 +25,36 @@ class Estimates:
 
     Args:
         sums: of all episodes.
+        rows: of their segments, those that count; None takes all of them.
 
     Attributes:
         measure: what they are sums of.
     """
 
-    def __init__(self, sums: Sums) -> None:
+    def __init__(self, sums: Sums, rows: NDArray[np.int64] | None = None) -> None:
         self._sums, self.measure = sums, sums.measure
+        self._rows = slice(None) if rows is None else rows
+        self._episodes, self._place = np.unique(
+            sums.segments.episode[self._rows], return_inverse=True
+        )
         self._stacks: dict[tuple[str, str, bytes], FloatArray] = {}
 
     def pooled(self, steps: slice) -> tuple[dict[str, ErrorSums], dict[str, ErrorSums]]:
         """Native and normalized sums over all episodes, of the policy and each baseline."""
-        names = self._sums.segments[0].native
-        native = {n: total([s.native[n] for s in self._sums.segments]).steps(steps) for n in names}
-        scaled = {
-            n: total([s.normalized[n] for s in self._sums.segments]).steps(steps) for n in names
-        }
-        return native, scaled
+        native = {n: self._total(n, "native", steps) for n in self._sums.who}
+        return native, {n: self._total(n, "normalized", steps) for n in self._sums.who}
+
+    def _total(self, name: str, space: Space, steps: slice) -> ErrorSums:
+        sums = self._sums.segments.errors_of(name, space)
+        absolute, squared, count = (
+            values[self._rows].sum(axis=0) for values in (sums.absolute, sums.squared, sums.count)
+        )
+        return ErrorSums(absolute, squared, count).steps(steps)
 
     def errors(self, name: str, steps: slice) -> PooledErrors:
         """Native errors where all dims share a unit, normalized ones where any dim varies."""
         n = self._frames_in(steps)
-        undefined = Estimate(None, n_episodes=len(self._sums.episodes), n_frames=n).measured()
+        undefined = Estimate(None, n_episodes=len(self._episodes), n_frames=n).measured()
         native = scaled = None
         if self.measure.schema.single_unit is not None:
             every = np.ones(self.measure.schema.dim, bool)
@@ -86,7 +95,7 @@ class Estimates:
         n = self._frames_in(steps)
         still = next((b for b in ("hold_state", "zero") if b in self._sums.who), None)
         if still is None:
-            return Estimate(None, n_episodes=len(self._sums.episodes), n_frames=n)
+            return Estimate(None, n_episodes=len(self._episodes), n_frames=n)
         dims = self._basis_dims()
         ours, _, count = self._per_episode(name, steps, space=self.measure.basis, dims=dims)
         hold, _, _ = self._per_episode(still, steps, space=self.measure.basis, dims=dims)
@@ -94,11 +103,9 @@ class Estimates:
 
     def variance_ratio(self, steps: slice, name: str = POLICY) -> FloatArray:
         """[A]: Σ(a-y)²/Σ(y-ȳ)², NaN where y is constant. Near 0 for trivial baselines, too."""
-        segments = self._sums.segments
-        sums = total([s.native[name] for s in segments]).steps(steps)
+        sums, target = self._total(name, "native", steps), self._sums.segments.target[self._rows]
         n = sums.count.sum()
-        first = np.sum([s.target_sum[steps].sum(axis=0) for s in segments], axis=0) / n
-        second = np.sum([s.target_squared[steps].sum(axis=0) for s in segments], axis=0) / n
+        first, second = (target[:, i, steps].sum(axis=1).sum(axis=0) / n for i in (0, 1))
         variance = second - first**2
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio: FloatArray = sums.squared.sum(axis=0) / (n * variance)
@@ -107,29 +114,27 @@ class Estimates:
     def macro(self, name: str, steps: slice, key: Literal["episode", "task"]) -> MeanErrors:
         """Unweighted mean over episodes, or over tasks."""
         if key == "episode":
-            known = list(self.by_episode(name, steps).values())
-        else:
-            groups: dict[str, list[Segment]] = {}
-            for segment in self._sums.segments:
-                groups.setdefault(segment.task, []).append(segment)
-            known = [self.group_errors(group, name, steps) for group in groups.values()]
-
-        def mean(values: Sequence[float | None]) -> float | None:
-            defined = [value for value in values if value is not None]
-            return float(np.mean(defined)) if defined else None
-
+            known = self._columns(name, steps)
+            return MeanErrors(
+                **{k: _mean([v for v in values if v is not None]) for k, values in known.items()}
+            )
+        tasks = [self.task_errors(rows, name, steps) for rows in self.tasks().values()]
         return MeanErrors(
-            mae=mean([e.mae for e in known]),
-            mse=mean([e.mse for e in known]),
-            nmae=mean([e.nmae for e in known]),
-            nmse=mean([e.nmse for e in known]),
+            **{k: _mean([v for e in tasks if (v := getattr(e, k)) is not None]) for k in _MEANS}
         )
 
     def by_episode(self, name: str, steps: slice) -> dict[int, MeanErrors]:
         """Errors of each episode, without intervals, by rising index."""
-        episodes = sorted(self._sums.episodes)
-        none = [None] * len(episodes)
-        columns: dict[str, Sequence[float | None]] = dict.fromkeys(_MEANS, none)
+        rows = zip(*self._columns(name, steps).values(), strict=True)
+        return {
+            episode: MeanErrors(**dict(zip(_MEANS, row, strict=True)))
+            for episode, row in zip(self._episodes.tolist(), rows, strict=True)
+        }
+
+    def _columns(self, name: str, steps: slice) -> dict[str, list[float | None]]:
+        """Each kind of error → one an episode; None where it has no such step, or none at all."""
+        none: list[float | None] = [None] * len(self._episodes)
+        columns = dict.fromkeys(_MEANS, none)
         every = np.ones(self.measure.schema.dim, bool)
         if self.measure.schema.single_unit is not None:
             means = self._means(name, steps, space="native", dims=every)
@@ -137,14 +142,10 @@ class Estimates:
         if self.measure.included.any():
             means = self._means(name, steps, space="normalized", dims=self.measure.included)
             columns |= {"nmae": means[0], "nmse": means[1]}
-        rows = zip(*(columns[key] for key in _MEANS), strict=True)
-        return {
-            episode: MeanErrors(**dict(zip(_MEANS, row, strict=True)))
-            for episode, row in zip(episodes, rows, strict=True)
-        }
+        return columns
 
     def _means(
-        self, name: str, steps: slice, *, space: str, dims: NDArray[np.bool_]
+        self, name: str, steps: slice, *, space: Space, dims: NDArray[np.bool_]
     ) -> tuple[list[float | None], list[float | None]]:
         """Mean absolute and squared errors of each episode; None where it has no such step."""
         absolute, squared, count = self._per_episode(name, steps, space=space, dims=dims)
@@ -155,10 +156,18 @@ class Estimates:
         )
         return ours, theirs
 
-    def group_errors(self, group: list[Segment], name: str, steps: slice) -> MeanErrors:
+    def tasks(self) -> dict[str, NDArray[np.int64]]:
+        """Each task → its segments."""
+        rows: dict[str, list[int]] = {}
+        for row, task in enumerate(self._sums.segments.task):
+            rows.setdefault(task, []).append(row)
+        return {task: np.array(some) for task, some in rows.items()}
+
+    def task_errors(self, rows: NDArray[np.int64], name: str, steps: slice) -> MeanErrors:
         """Errors over some segments, without an interval."""
-        native = total([s.native[name] for s in group]).steps(steps)
-        scaled = total([s.normalized[name] for s in group]).steps(steps)
+        some = Estimates(self._sums, rows)
+        native = some._total(name, "native", steps)
+        scaled = some._total(name, "normalized", steps)
         n = native.count.sum()
         mae = mse = nmae = nmse = None
         if n > 0 and self.measure.schema.single_unit is not None:
@@ -170,25 +179,27 @@ class Estimates:
         return MeanErrors(mae=mae, mse=mse, nmae=nmae, nmse=nmse)
 
     def _per_episode(
-        self, name: str, steps: slice, *, space: str, dims: NDArray[np.bool_]
+        self, name: str, steps: slice, *, space: Space, dims: NDArray[np.bool_]
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Sums of absolute and squared errors (averaged over dims) and counts, one an episode."""
         key = (name, space, dims.tobytes())
         if key not in self._stacks:
-            _, place = np.unique([s.episode for s in self._sums.segments], return_inverse=True)
-            stack = np.zeros((3, place.max() + 1, self.measure.n_steps))
-            for at, segment in zip(place, self._sums.segments, strict=True):
-                sums = (segment.native if space == "native" else segment.normalized)[name]
-                stack[0, at] += sums.absolute[:, dims].mean(axis=1)
-                stack[1, at] += sums.squared[:, dims].mean(axis=1)
-                stack[2, at] += sums.count
+            sums = self._sums.segments.errors_of(name, space)
+            stack = np.zeros((3, len(self._episodes), self.measure.n_steps))
+            for kind, errors in enumerate((sums.absolute, sums.squared)):
+                of_dims = np.moveaxis(errors[self._rows], -1, 0)[dims]
+                np.add.at(stack[kind], self._place, of_dims.mean(axis=0))
+            np.add.at(stack[2], self._place, sums.count[self._rows])
+            while self._stacks and (len(self._stacks) + 1) * stack.nbytes > _STACKED_BYTES:
+                self._stacks.pop(next(iter(self._stacks)))
             self._stacks[key] = stack
         absolute, squared, count = self._stacks[key][..., steps].sum(axis=-1)
         return absolute, squared, count
 
     def _frames_in(self, steps: slice) -> int:
-        seen = (s.native[POLICY].count[steps][0] / s.weight for s in self._sums.segments)
-        return round(float(sum(seen)))
+        segments = self._sums.segments
+        seen = segments.count[self._rows][:, steps][:, 0] / segments.weight[self._rows]
+        return round(float(seen.sum()))
 
     def _basis_dims(self) -> NDArray[np.bool_]:
         return (
@@ -196,6 +207,10 @@ class Estimates:
             if self.measure.basis == "native"
             else self.measure.included
         )
+
+
+def _mean(values: list[float]) -> float | None:
+    return float(np.mean(values)) if values else None
 
 
 def _errors(

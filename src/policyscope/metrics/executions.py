@@ -7,7 +7,7 @@ said of the demonstrator's course stays open loop: each chunk saw the demonstrat
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import final
 
 import numpy as np
@@ -18,6 +18,7 @@ from policyscope.config.executions import Execution
 from policyscope.metrics import ensembling
 from policyscope.metrics.geometry import integrated, near, unrolled
 from policyscope.metrics.intervals import Estimate, cluster_mean
+from policyscope.metrics.segments import Stack
 from policyscope.metrics.stitched import Stitches, stitches
 from policyscope.metrics.sums import POLICY, Measure
 from policyscope.runs.rows import ExecutionRow
@@ -61,7 +62,7 @@ def course(chunks: FloatArray, at: Stitches, way: Execution) -> Course:
 @final
 @dataclass(frozen=True, eq=False)
 class ExecutionSums:
-    """Sums of one episode for each of V ways; those of two episodes add up.
+    """Sums of one episode for each of V ways.
 
     Attributes:
         n_frames: [V] frames that were run.
@@ -93,9 +94,6 @@ class ExecutionSums:
             np.zeros(two),
         )
 
-    def __add__(self, other: ExecutionSums) -> ExecutionSums:
-        return ExecutionSums(*(getattr(self, k) + getattr(other, k) for k in vars(self)))
-
 
 @final
 class Executions:
@@ -112,7 +110,7 @@ class Executions:
     def __init__(self, measure: Measure, ways: Sequence[Execution]) -> None:
         self.measure, self._ways = measure, tuple(ways)
         self._who: tuple[str, ...] = ()
-        self._sums: list[ExecutionSums] = []
+        self._stacks = {field.name: Stack(0) for field in fields(ExecutionSums)}
 
     def add(
         self,
@@ -143,7 +141,13 @@ class Executions:
                     run = course(chunks, at, way)
                     own = w == len(who) - 1
                     self._one(sums, v, w, run, demo, share=1 / len(samples), own=own)
-        self._sums.append(sums)
+        for name, stack in self._stacks.items():
+            stack.add(getattr(sums, name)[None])
+
+    @property
+    def sums(self) -> ExecutionSums:
+        """Those of all G episodes, stacked: each array has a first axis of episodes."""
+        return ExecutionSums(**{name: stack.rows for name, stack in self._stacks.items()})
 
     def _one(
         self,
@@ -178,15 +182,18 @@ class Executions:
 
     def rows(self) -> list[ExecutionRow]:
         """A row for each way."""
-        return [self._row(v, way) for v, way in enumerate(self._ways)] if self._sums else []
+        if not self._who:
+            return []
+        sums = self.sums
+        return [self._row(v, way, sums) for v, way in enumerate(self._ways)]
 
-    def _row(self, v: int, way: Execution) -> ExecutionRow:
-        frames = np.array([s.n_frames[v] for s in self._sums])
-        total = sum(self._sums[1:], self._sums[0])
+    def _row(self, v: int, way: Execution, sums: ExecutionSums) -> ExecutionRow:
+        frames = sums.n_frames[:, v]
+        total = ExecutionSums(*(known.sum(axis=0) for known in vars(sums).values()))
         native = self.measure.basis == "native"
 
         def error(space: int, w: int) -> Estimate:
-            values = np.array([s.error[space, w, v] for s in self._sums])
+            values = sums.error[:, space, w, v]
             return cluster_mean(values, frames, n_frames=round(frames.sum()))
 
         mae, nmae = error(0, len(self._who) - 1), error(1, len(self._who) - 1)

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from policyscope.actions.declared import stored_meanings
 from policyscope.actions.spaces import ActionSchema, FloatArray
 from policyscope.errors import InputError, OutputError
-from policyscope.metrics.errors import ErrorSums
 from policyscope.metrics.grippers import EVENTS, OUTCOMES
 from policyscope.metrics.meant import MeaningSums
 from policyscope.metrics.samples import SampleSums
+from policyscope.metrics.segments import Segments
 from policyscope.metrics.shape import EpisodeShape
-from policyscope.metrics.sums import Measure, Segment, Sums
+from policyscope.metrics.sums import Measure, Sums
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -41,9 +41,8 @@ def pack(sums: Sums) -> tuple[Arrays, dict[str, Any]]:
     by whose they are (``who`` in the header).
     """
     measure, segments = sums.measure, sums.segments
-    tasks = tuple(dict.fromkeys(s.task for s in segments))
+    tasks = tuple(dict.fromkeys(segments.task))
     place = {task: i for i, task in enumerate(tasks)}
-    layout = (len(sums.who), measure.n_steps, measure.schema.dim)
     header = {
         "version": _VERSION,
         "names": list(measure.schema.names),
@@ -60,22 +59,16 @@ def pack(sums: Sums) -> tuple[Arrays, dict[str, Any]]:
     }
     arrays: Arrays = {
         "stats": np.array([measure.stats[name] for name in measure.stats]),
-        "episode": np.array([s.episode for s in segments], dtype=np.int64),
-        "task": np.array([place[s.task] for s in segments], dtype=np.int64),
-        "n_frames": np.array([s.n_frames for s in segments], dtype=np.int64),
-        "errors": np.zeros((2, 2, len(segments), *layout)),
-        "count": np.zeros((len(segments), measure.n_steps)),
-        "target": np.zeros((2, len(segments), *layout[1:])),
+        "episode": segments.episode,
+        "task": np.array([place[task] for task in segments.task], dtype=np.int64),
+        "n_frames": segments.n_frames,
+        "errors": np.moveaxis(segments.errors, 0, 2),
+        "count": segments.count,
+        "target": np.moveaxis(segments.target, 0, 1),
         "in_range": sums.in_range,
     }
-    if any(s.weight != 1 for s in segments):
-        arrays["weight"] = np.array([s.weight for s in segments])
-    for i, segment in enumerate(segments):
-        for j, space in enumerate((segment.native, segment.normalized)):
-            arrays["errors"][0, j, i] = [space[name].absolute for name in sums.who]
-            arrays["errors"][1, j, i] = [space[name].squared for name in sums.who]
-        arrays["count"][i] = segment.native[sums.who[0]].count
-        arrays["target"][:, i] = segment.target_sum, segment.target_squared
+    if (segments.weight != 1).any():
+        arrays["weight"] = segments.weight
     arrays |= _packed_shapes(sums.shapes) | _packed_samples(sums.samples)
     return arrays | _packed_meanings(sums.meanings), header
 
@@ -181,24 +174,15 @@ def _unpacked(arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> 
     if n and (task.min() < 0 or len(who) == 0):
         raise ValueError("a segment without task or policy")
 
-    def of(space: int, i: int) -> dict[str, ErrorSums]:
-        return {
-            name: ErrorSums(errors[0, space, i, j], errors[1, space, i, j], count[i])
-            for j, name in enumerate(who)
-        }
-
-    segments = tuple(
-        Segment(
-            int(episode[i]),
-            tasks[int(task[i])],
-            int(frames[i]),
-            of(0, i),
-            of(1, i),
-            target[0, i],
-            target[1, i],
-            float(weight[i]),
-        )
-        for i in range(n)
+    segments = Segments(
+        who,
+        tuple(tasks[i] for i in task.tolist()),
+        episode,
+        frames,
+        weight,
+        np.moveaxis(errors, 2, 0),
+        count,
+        np.moveaxis(target, 1, 0),
     )
     n_episodes = len(set(episode.tolist()))
     shapes, samples = _shapes(arrays, n_episodes), _samples(arrays, n_episodes)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import final
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from policyscope.actions.spaces import ActionSchema
 from policyscope.metrics.blind import BLIND
@@ -17,12 +17,11 @@ from policyscope.metrics.samples import sample_scores
 from policyscope.metrics.shape import similarity, smoothness
 from policyscope.metrics.sums import (
     POLICY,
+    Gathered,
     Measure,
     ScoredEpisode,
-    Segment,
     Sums,
     sums_of,
-    together,
 )
 from policyscope.runs.content import OfflineScores
 from policyscope.runs.parts import SCOPES, Scope
@@ -84,64 +83,69 @@ class Scorecard:
         )
 
     @classmethod
-    def of(cls, sums: Sums) -> Scorecard:
-        """The tables of sums that are already there."""
+    def of(cls, sums: Sums, *, room: int = 0) -> Scorecard:
+        """The tables of sums that are already there; `room` for so many episodes to be added."""
         card = cls.__new__(cls)
-        card._start(sums)
+        card._start(sums, room)
         return card
 
-    def _start(self, sums: Sums) -> None:
+    def _start(self, sums: Sums, room: int = 0) -> None:
         measure = sums.measure
-        self._parts, self._whole, self._estimates = [sums], sums, Estimates(sums)
+        self._whole: Sums | None = sums
+        self._gathered: Gathered | None = None
+        self._room = room
+        self._estimates = Estimates(sums)
+        self._measure = measure
         self.schema, self.horizon, self.fps = measure.schema, measure.horizon, measure.fps
         self.included, self.basis = measure.included, measure.basis
 
     def add(self, episode: ScoredEpisode) -> None:
-        """Reduce one episode to sums."""
-        self._parts.append(sums_of(self._parts[0].measure, episode))
+        """Reduce one episode to sums.
+
+        Raises:
+            InputError: it was added before, or has other baselines.
+        """
+        if self._gathered is None:
+            self._gathered = Gathered(self._measure, self._room)
+            self._gathered.add(self.sums)
+        self._gathered.add(sums_of(self._measure, episode))
+        self._whole = None
 
     @property
     def sums(self) -> Sums:
         """What all tables derive from."""
-        if len(self._parts) > 1:  # added up once: each time would take the square of the episodes
-            self._whole = together(self._parts)
-            self._parts, self._estimates = [self._whole], Estimates(self._whole)
+        if self._whole is None:
+            assert self._gathered is not None, "episodes were added"
+            self._whole = self._gathered.sums
+            self._estimates = Estimates(self._whole)
         return self._whole
-
-    @property
-    def _sums(self) -> Sums:
-        return self.sums
 
     @property
     def _known(self) -> Estimates:
         _ = self.sums
         return self._estimates
 
-    @property
-    def _segments(self) -> tuple[Segment, ...]:
-        return self._sums.segments
-
     # ── tables ────────────────────────────────────────────────────────
 
     @property
     def n_frames(self) -> int:
         """Frames scored."""
-        return sum(s.n_frames for s in self._segments)
+        return int(self.sums.segments.n_frames.sum())
 
     @property
     def n_episodes(self) -> int:
         """Episodes scored."""
-        return len(self._sums.episodes)
+        return len(self.sums.episodes)
 
     @property
     def baselines(self) -> tuple[str, ...]:
         """Names of the trivial baselines that every episode has."""
-        return tuple(n for n in self._sums.who if n != POLICY and n not in BLIND)
+        return tuple(n for n in self.sums.who if n != POLICY and n not in BLIND)
 
     @property
     def blind(self) -> tuple[str, ...]:
         """Names of the learned baselines that see no picture, where there are any."""
-        return tuple(n for n in self._sums.who if n in BLIND)
+        return tuple(n for n in self.sums.who if n in BLIND)
 
     def tables(self) -> OfflineScores:
         """Everything that the record says of all episodes together."""
@@ -199,13 +203,14 @@ class Scorecard:
         """A row for each horizon step (1 is the step executed first)."""
         return [self._step(h) for h in range(self.horizon)]
 
-    def by_episode(self) -> list[EpisodeRow]:
+    def by_episode(self, scopes: Sequence[Scope] = SCOPES) -> list[EpisodeRow]:
         """A row for each scope and episode."""
-        groups: dict[int, list[Segment]] = {}
-        for segment in self._segments:
-            groups.setdefault(segment.episode, []).append(segment)
+        groups: dict[int, list[int]] = {}
+        segments = self.sums.segments
+        for at, episode in enumerate(segments.episode.tolist()):
+            groups.setdefault(episode, []).append(at)
         rows = []
-        for scope in SCOPES:
+        for scope in scopes:
             steps = self._steps(scope)
             known = {n: self._known.by_episode(n, steps) for n in (POLICY, *self.baselines)}
             for episode, group in groups.items():
@@ -214,9 +219,9 @@ class Scorecard:
                 row = EpisodeRow(
                     scope=scope,
                     episode_index=episode,
-                    n_frames=sum(s.n_frames for s in group),
-                    task=group[0].task,
-                    tasks=[s.task for s in group],
+                    n_frames=int(segments.n_frames[group].sum()),
+                    task=segments.task[group[0]],
+                    tasks=[segments.task[at] for at in group],
                     **dict(ours),
                 )
                 rows.append(row.beside(columns))
@@ -224,9 +229,7 @@ class Scorecard:
 
     def by_task(self) -> list[TaskRow]:
         """A row for each scope and task."""
-        groups: dict[str, list[Segment]] = {}
-        for segment in self._segments:
-            groups.setdefault(segment.task, []).append(segment)
+        groups, segments = self._known.tasks(), self.sums.segments
         rows = []
         for scope in SCOPES:
             for task, group in groups.items():
@@ -235,8 +238,8 @@ class Scorecard:
                 row = TaskRow(
                     scope=scope,
                     task=task,
-                    n_frames=sum(s.n_frames for s in group),
-                    n_episodes=len({s.episode for s in group}),
+                    n_frames=int(segments.n_frames[group].sum()),
+                    n_episodes=len(set(segments.episode[group].tolist())),
                     **dict(ours),
                 )
                 rows.append(row.beside(columns))
@@ -245,8 +248,8 @@ class Scorecard:
     def by_meaning(self) -> list[MeaningRow]:
         """A row for each thing that dims are together; none where nobody said what they are."""
         return meaning_rows(
-            self._sums.meanings,
-            self._sums.who,
+            self.sums.meanings,
+            self.sums.who,
             self.schema,
             steps={scope: self._steps(scope) for scope in SCOPES},
             fps=self.fps,
@@ -254,20 +257,20 @@ class Scorecard:
 
     def similarity(self) -> Similarity:
         """ADE, FDE and path-length ratio; its ``unit`` says in which space."""
-        return similarity(self._sums.shapes, self.schema.single_unit or "std")
+        return similarity(self.sums.shapes, self.schema.single_unit or "std")
 
     def smoothness(self) -> Seams:
         """Chunk seams; distances in the unit that ``unit`` names."""
-        return smoothness(self._sums.shapes, self.schema.single_unit or "std")
+        return smoothness(self.sums.shapes, self.schema.single_unit or "std")
 
     def samples(self) -> SampleScores | None:
         """Scores of stochastic policies with K > 1 samples a frame, else None."""
-        return sample_scores(self._sums.samples) if self._sums.samples else None
+        return sample_scores(self.sums.samples) if self.sums.samples else None
 
     # ── rows ──────────────────────────────────────────────────────────
 
     def _steps(self, scope: Scope) -> slice:
-        return self._sums.measure.steps(scope)
+        return self.sums.measure.steps(scope)
 
     def _summary(self, name: str, scope: Scope) -> Errors:
         steps = self._steps(scope)
@@ -299,8 +302,8 @@ class Scorecard:
             dim=d,
             name=self.schema.names[d],
             unit=self.schema.units[d],
-            mean=float(self._sums.measure.stats["mean"][d]),
-            std=float(self._sums.measure.stats["std"][d]),
+            mean=float(self.sums.measure.stats["mean"][d]),
+            std=float(self.sums.measure.stats["std"][d]),
             excluded=not use,
             mae=mae,
             mse=mse,
@@ -357,11 +360,11 @@ class Scorecard:
         return row.beside(columns)
 
     def _group(
-        self, scope: Scope, group: list[Segment]
+        self, scope: Scope, group: NDArray[np.int64]
     ) -> tuple[MeanErrors, dict[str, float | None]]:
         """Errors of the policy over some segments, and columns of each baseline."""
         steps = self._steps(scope)
-        errors = self._known.group_errors
+        errors = self._known.task_errors
         ours = errors(group, POLICY, steps)
         others = {name: errors(group, name, steps) for name in self.baselines}
         return ours, self._beside(ours, others)
@@ -377,9 +380,9 @@ class Scorecard:
             columns[f"skill_{name}"] = 1 - mine / theirs if theirs and mine is not None else None
         return columns
 
-    def _intervals(self, scope: Scope, group: list[Segment]) -> dict[str, float | None]:
+    def _intervals(self, scope: Scope, group: NDArray[np.int64]) -> dict[str, float | None]:
         """Ends of intervals over some segments; the unit of chance stays the episode."""
-        steps, known = self._steps(scope), Estimates(self._sums.among(group))
+        steps, known = self._steps(scope), Estimates(self.sums, group)
         ours = known.errors(POLICY, steps)
         columns: dict[str, float | None] = {}
         for key, value in (("mae", ours.mae), ("nmae", ours.nmae)):
@@ -391,12 +394,12 @@ class Scorecard:
 
     def _noise(self, dim: int) -> float | None:
         """White noise of deviation s has second differences of √6 s, of mean size √(12 / π) s."""
-        n, size = self._sums.in_range[3:, dim]
+        n, size = self.sums.in_range[3:, dim]
         return float(size / n / (12 / np.pi) ** 0.5) if n else None
 
     def _share(self, kind: int, dim: int) -> float | None:
-        seen = self._sums.in_range[0, dim]
-        return float(self._sums.in_range[kind, dim] / seen) if seen else None
+        seen = self.sums.in_range[0, dim]
+        return float(self.sums.in_range[kind, dim] / seen) if seen else None
 
 
 def _dim_errors(sums: ErrorSums, dim: int) -> tuple[float, float]:

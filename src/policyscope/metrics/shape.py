@@ -6,7 +6,7 @@ normalized (units of the dataset's standard deviation) where they do not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -21,6 +21,8 @@ from policyscope.actions.spaces import (
 )
 from policyscope.metrics.intervals import cluster_mean, cluster_ratio
 from policyscope.runs.values import Seams, Similarity
+
+_EDGE = 1e-3  # of the range: within it a prediction counts as saturated
 
 
 @final
@@ -102,6 +104,39 @@ def episode_shape[A: (NativeActions, NormalizedActions)](
         disagreement=float(gap.sum()),
         n_overlap=int(real[now][:, m:].sum()),
     )
+
+
+def in_range(
+    predicted: Sequence[FloatArray],
+    target: FloatArray,
+    is_pad: NDArray[np.bool_],
+    frame_index: NDArray[np.int64],
+    stats: Mapping[str, FloatArray],
+) -> FloatArray:
+    """[5, A] predicted values seen, out of the dataset's range, at its edge; second differences of
+    the demonstration, and their summed size.
+
+    Args:
+        predicted: K arrays of [T, H, A], one a sample.
+        target: [T, H, A].
+        is_pad: [T, H].
+        frame_index: [T], rising.
+        stats: the dataset's statistics; without ``min`` and ``max`` the first three are 0.
+    """
+    low, high = stats.get("min"), stats.get("max")
+    counts = np.zeros((5, target.shape[-1]))
+    next_to = np.diff(frame_index) == 1
+    bends = np.diff(target[:, 0], n=2, axis=0)[next_to[1:] & next_to[:-1]]
+    counts[3], counts[4] = len(bends), np.abs(bends).sum(axis=0)
+    if low is None or high is None:
+        return counts
+    edge = _EDGE * (high - low)
+    for sample in predicted:
+        values = sample[~is_pad]
+        outside = (values < low) | (values > high)
+        near = ~outside & ((values <= low + edge) | (values >= high - edge))
+        counts[:3] += [np.full(len(low), len(values)), outside.sum(0), near.sum(0)]
+    return counts
 
 
 def similarity(shapes: Sequence[EpisodeShape], unit: str) -> Similarity:

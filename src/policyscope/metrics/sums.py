@@ -8,9 +8,9 @@ a run they stand in for predictions and dataset when it is scored or compared ag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,11 +27,11 @@ from policyscope.metrics.errors import ErrorSums, error_sums, total
 from policyscope.metrics.geometry import integrated, near
 from policyscope.metrics.meant import Chunks, MeaningSums, meaning_sums
 from policyscope.metrics.samples import SampleSums, sample_sums
-from policyscope.metrics.shape import EpisodeShape, episode_shape
+from policyscope.metrics.segments import Segment, Segments, Space, Stack
+from policyscope.metrics.shape import EpisodeShape, episode_shape, in_range
 
 POLICY = "policy"
 MIN_STD = 1e-6
-_EDGE = 1e-3  # of the range: within it a prediction counts as saturated
 
 
 @final
@@ -128,6 +128,10 @@ class Measure:
         """Steps that are summed apart (S): the chunk's, and what is run where that is another."""
         return self.horizon + int(self.ensembled)
 
+    def stacked(self, segments: Sequence[Segment]) -> Segments:
+        """Sums of some episodes and tasks, or of none, as arrays."""
+        return Segments.of(segments, self.n_steps, self.schema.dim)
+
     def steps(self, scope: str) -> slice:
         """The steps of ``step1``, ``chunk`` or ``executed``."""
         if scope == "executed" and self.ensembled:  # see `ScoredEpisode.with_executed`
@@ -175,39 +179,12 @@ class Measure:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Segment:
-    """Sums over the frames of one episode and task.
-
-    Attributes:
-        episode: its index.
-        task: the instruction.
-        n_frames: frames.
-        native: `POLICY` and each baseline → its errors in native units.
-        normalized: the same in units of the dataset's standard deviation.
-        target_sum: [S, A] summed demonstrated actions about the dataset's mean, without padding:
-            far from 0 a variance would be the small difference of two large sums.
-        target_squared: [S, A] their summed squares.
-        weight: of each frame in all sums, counts among them.
-    """
-
-    episode: int
-    task: str
-    n_frames: int
-    native: Mapping[str, ErrorSums]
-    normalized: Mapping[str, ErrorSums]
-    target_sum: FloatArray
-    target_squared: FloatArray
-    weight: float = 1.0
-
-
-@final
-@dataclass(frozen=True, eq=False)
 class Sums:
     """The sums of some episodes.
 
     Attributes:
         measure: what they are sums of.
-        segments: one for each episode and task.
+        segments: a row for each episode and task.
         shapes: one for each episode, in the order of the segments.
         samples: the same, for policies with several samples a frame; else none.
         in_range: [5, A] predicted values seen, out of the dataset's range, at its edge; second
@@ -216,7 +193,7 @@ class Sums:
     """
 
     measure: Measure
-    segments: tuple[Segment, ...]
+    segments: Segments
     shapes: tuple[EpisodeShape, ...]
     samples: tuple[SampleSums, ...]
     in_range: FloatArray
@@ -225,7 +202,7 @@ class Sums:
     @staticmethod
     def nothing(measure: Measure) -> Sums:
         """The sums of no episode."""
-        return Sums(measure, (), (), (), np.zeros((5, measure.schema.dim)))
+        return Sums(measure, measure.stacked(()), (), (), np.zeros((5, measure.schema.dim)))
 
     def __add__(self, other: Sums) -> Sums:
         """The sums of both (errors as in `together`)."""
@@ -234,18 +211,14 @@ class Sums:
     @property
     def who(self) -> tuple[str, ...]:
         """Whose errors were summed: the baselines, and `POLICY`."""
-        return tuple(self.segments[0].native) if self.segments else ()
+        return self.segments.who
 
     @property
     def episodes(self) -> tuple[int, ...]:
         """Indices of the episodes, in the order in which they were added."""
-        return tuple(dict.fromkeys(s.episode for s in self.segments))
+        return tuple(dict.fromkeys(self.segments.episode.tolist()))
 
-    def among(self, segments: Iterable[Segment]) -> Sums:
-        """The errors of some segments alone."""
-        return replace(self, segments=tuple(segments), shapes=(), samples=())
-
-    def by_episode(self, who: str, *, space: str) -> ErrorSums:
+    def by_episode(self, who: str, *, space: Space) -> ErrorSums:
         """Errors of each episode, stacked: what `paired_errors` compares.
 
         Args:
@@ -256,15 +229,74 @@ class Sums:
             Sums of shape [G, S, A], and [G, S] counts, in the order of `episodes`.
         """
         place = {episode: g for g, episode in enumerate(self.episodes)}
+        at = np.array([place[e] for e in self.segments.episode.tolist()], dtype=np.int64)
+        sums = self.segments.errors_of(who, space)
         shape = (len(place), self.measure.n_steps, self.measure.schema.dim)
         stacked = ErrorSums(np.zeros(shape), np.zeros(shape), np.zeros(shape[:2]))
-        for segment in self.segments:
-            sums = (segment.native if space == "native" else segment.normalized)[who]
-            at = place[segment.episode]
-            stacked.absolute[at] += sums.absolute
-            stacked.squared[at] += sums.squared
-            stacked.count[at] += sums.count
+        np.add.at(stacked.absolute, at, sums.absolute)
+        np.add.at(stacked.squared, at, sums.squared)
+        np.add.at(stacked.count, at, sums.count)
         return stacked
+
+
+@final
+class Gathered:
+    """The sums of parts as they come, without a copy of what is there.
+
+    Args:
+        measure: what they are sums of.
+        room: episodes that are expected; any number may come.
+    """
+
+    def __init__(self, measure: Measure, room: int = 0) -> None:
+        self._measure, self._who, self._seen = measure, tuple[str, ...](), set[int]()
+        self._stacks = {name: Stack(room) for name in _STACKED}
+        self._tasks: list[str] = []
+        self._lists: dict[str, list[Any]] = {"shapes": [], "samples": [], "meanings": []}
+        self._in_range: FloatArray = np.zeros((5, measure.schema.dim))
+
+    def add(self, part: Sums) -> None:
+        """Add a part.
+
+        Raises:
+            InputError: it is of something different, or has an episode that is there.
+        """
+        found = self._measure.difference(part.measure)
+        if found is None and part.who and self._who and part.who != self._who:
+            found = f"{', '.join(self._who)} and {', '.join(part.who)}"
+        twice = self._seen & set(part.episodes)
+        if found is None and twice:
+            found = f"episode {min(twice)} in both"
+        if found is not None:
+            raise InputError(
+                "sums of two parts",
+                expected="the same dims, units, statistics, horizon and baselines; others episodes",
+                found=found,
+                fix="score both parts with the same options, and each episode in one of them",
+            )
+        self._in_range = self._in_range + part.in_range
+        if not len(part.segments):
+            return
+        self._who = part.who
+        self._seen |= set(part.episodes)
+        for name, stack in self._stacks.items():
+            stack.add(getattr(part.segments, name))
+        self._tasks += part.segments.task
+        for name, known in self._lists.items():
+            known += getattr(part, name)
+
+    @property
+    def sums(self) -> Sums:
+        """Of all parts so far."""
+        segments = self._measure.stacked(())
+        if self._who:
+            arrays = {name: stack.rows for name, stack in self._stacks.items()}
+            segments = Segments(self._who, tuple(self._tasks), **arrays)
+        lists = {name: tuple(known) for name, known in self._lists.items()}
+        return Sums(self._measure, segments, in_range=self._in_range, **lists)
+
+
+_STACKED = ("episode", "n_frames", "weight", "errors", "count", "target")
 
 
 def together(parts: Sequence[Sums]) -> Sums:
@@ -273,41 +305,23 @@ def together(parts: Sequence[Sums]) -> Sums:
     Raises:
         InputError: they are sums of different things, or share an episode.
     """
-    first, seen = parts[0], set[int]()
-    who = next((part.who for part in parts if part.who), ())
+    gathered = Gathered(parts[0].measure, sum(len(part.segments) for part in parts))
     for part in parts:
-        found = first.measure.difference(part.measure)
-        if found is None and part.who not in ((), who):
-            found = f"{', '.join(who)} and {', '.join(part.who)}"
-        if found is None and seen & set(part.episodes):
-            found = f"episode {min(seen & set(part.episodes))} in both"
-        if found is not None:
-            raise InputError(
-                "sums of two parts",
-                expected="the same dims, units, statistics, horizon and baselines; others episodes",
-                found=found,
-                fix="score both parts with the same options, and each episode in one of them",
-            )
-        seen |= set(part.episodes)
-    return Sums(
-        first.measure,
-        tuple(segment for part in parts for segment in part.segments),
-        tuple(shape for part in parts for shape in part.shapes),
-        tuple(sample for part in parts for sample in part.samples),
-        np.sum([part.in_range for part in parts], axis=0),
-        tuple(meaning for part in parts for meaning in part.meanings),
-    )
+        gathered.add(part)
+    return gathered.sums
 
 
 def sums_of(measure: Measure, episode: ScoredEpisode) -> Sums:
     """Reduce one episode to its sums."""
     normalize = measure.normalizer().normalize
-    within = _in_range(measure, episode)
+    predicted = [sample.values for sample in episode.predicted]
+    layout = (episode.is_pad, episode.frame_index)
+    within = in_range(predicted, episode.target.values, *layout, measure.stats)
     episode = _near(episode, measure.schema)
     whole = episode.with_executed()
     mean = measure.stats["mean"]
-    segments = tuple(
-        _segment(whole, task, normalize, mean) for task in dict.fromkeys(episode.tasks)
+    segments = measure.stacked(
+        [_segment(whole, task, normalize, mean) for task in dict.fromkeys(episode.tasks)]
     )
     samples: tuple[SampleSums, ...] = ()
     if len(episode.predicted) > 1:
@@ -339,11 +353,11 @@ def windowed(measure: Measure, episode: ScoredEpisode, within: NDArray[np.bool_]
     mean = measure.stats["mean"]
     some = [t for t in dict.fromkeys(episode.tasks) if not whole.is_pad[tasks == t].all()]
     inside = counts[:, 0]
-    segments = tuple(
+    segments = [
         replace(_segment(whole, task, normalize, mean), n_frames=int(inside[tasks == task].sum()))
         for task in some
-    )
-    return replace(Sums.nothing(measure), segments=segments)
+    ]
+    return replace(Sums.nothing(measure), segments=measure.stacked(segments))
 
 
 def _near(episode: ScoredEpisode, schema: ActionSchema) -> ScoredEpisode:
@@ -427,23 +441,6 @@ def _shape(measure: Measure, episode: ScoredEpisode) -> EpisodeShape:
         for a in map(normalize, pair)
     ]
     return episode_shape(moved[0], moved[1], *layout, seams=not delta)
-
-
-def _in_range(measure: Measure, episode: ScoredEpisode) -> FloatArray:
-    low, high = measure.stats.get("min"), measure.stats.get("max")
-    counts = np.zeros((5, measure.schema.dim))
-    next_to = np.diff(episode.frame_index) == 1
-    bends = np.diff(episode.target.values[:, 0], n=2, axis=0)[next_to[1:] & next_to[:-1]]
-    counts[3], counts[4] = len(bends), np.abs(bends).sum(axis=0)
-    if low is None or high is None:
-        return counts
-    edge = _EDGE * (high - low)
-    for sample in episode.predicted:
-        values = sample.values[~episode.is_pad]
-        outside = (values < low) | (values > high)
-        near = ~outside & ((values <= low + edge) | (values >= high - edge))
-        counts[:3] += [np.full(len(low), len(values)), outside.sum(0), near.sum(0)]
-    return counts
 
 
 def _take(actions: NativeActions, at: NDArray[np.bool_]) -> NativeActions:

@@ -76,8 +76,8 @@ def window_scores(kind: str, name: str, sums: Sums, n_frames: int) -> WindowScor
         sums: of `sums.windowed`.
         n_frames: frames of the evaluation, in the window or not.
     """
-    inside = int(sum(s.n_frames for s in sums.segments))
-    card = Scorecard.of(sums) if sums.segments else None
+    inside = int(sums.segments.n_frames.sum())
+    card = Scorecard.of(sums) if len(sums.segments) else None
     return WindowScores.model_validate(
         {
             "kind": kind,

@@ -6,7 +6,7 @@ are: beside the record, or in it, as a run of version 0.1 and a short closed-loo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -15,23 +15,50 @@ import pyarrow.compute as pc
 
 from policyscope.runs.content import OfflineRecord, RolloutRecord
 from policyscope.runs.directory import BY_EPISODE
-from policyscope.runs.parts import Part, Scope, first_problem
-from policyscope.runs.rows import EpisodeRow, RolloutRow, RolloutTable, in_scope
+from policyscope.runs.parts import SCOPES, Part, Scope, first_problem
+from policyscope.runs.rows import (
+    EpisodeRow,
+    EpisodeTable,
+    RolloutRow,
+    RolloutTable,
+    Spread,
+    in_scope,
+)
 from policyscope.runs.tables import OURS, read_table, write_table
 
 MOST_IN_RECORD = 500
 """Episodes of a closed-loop run that the record itself lists; more are beside it."""
 
+_AT_ONCE = 1000  # rows whose texts and numbers are objects on their way into a table
 _KINDS = {int: pa.int64(), bool: pa.bool_(), float: pa.float64(), str: pa.string()}
 
 
-def write_episodes(directory: Path, rows: Sequence[EpisodeRow]) -> None:
-    """Write the table of an offline run, all scopes.
+def write_episodes(
+    directory: Path, rows: Callable[[Sequence[Scope]], Sequence[EpisodeRow]]
+) -> EpisodeTable:
+    """Write the table of an offline run, one scope after another.
+
+    Args:
+        directory: of the run.
+        rows: gives those of some scopes; of one at a time they take little memory.
+
+    Returns:
+        What the record says of it.
 
     Raises:
         OutputError: it can't be written.
     """
-    _write(directory, rows)
+    ends: dict[str, Spread] = {}
+
+    def tables() -> Iterator[pa.Table]:
+        for scope in SCOPES:
+            some = rows([scope])
+            ends[scope] = Spread.of(some)
+            yield _table(some)
+
+    whole = pa.concat_tables(tables())
+    write_table(directory / BY_EPISODE, whole, {"rows": EpisodeRow.__name__})
+    return EpisodeTable(file=BY_EPISODE, n_episodes=len(whole) // len(SCOPES), **ends)
 
 
 def episode_rows(
@@ -58,7 +85,8 @@ def beside_the_record(directory: Path, record: RolloutRecord) -> RolloutRecord:
     """
     if len(record.episodes) <= MOST_IN_RECORD:
         return record
-    _write(directory, record.episodes)
+    stamp = {"rows": RolloutRow.__name__}
+    write_table(directory / BY_EPISODE, _table(record.episodes), stamp)
     table = RolloutTable(file=BY_EPISODE, n_episodes=len(record.episodes))
     return record.model_copy(update={"episodes": [], "by_episode": table})
 
@@ -76,12 +104,13 @@ def rollout_rows(directory: Path, record: RolloutRecord) -> Sequence[RolloutRow]
     return rows
 
 
-def _write(directory: Path, rows: Sequence[Part]) -> None:
-    content = [row.to_json() for row in rows]
+def _table(rows: Sequence[Part]) -> pa.Table:
+    first = rows[0].to_json()
     known = {name: _kind(field.annotation) for name, field in type(rows[0]).model_fields.items()}
-    fields = [(name, known.get(name, pa.float64())) for name in content[0]]
-    table = pa.Table.from_pylist(content, schema=pa.schema(fields))
-    write_table(directory / BY_EPISODE, table, {"rows": type(rows[0]).__name__})
+    schema = pa.schema([(name, known.get(name, pa.float64())) for name in first])
+    starts = range(0, len(rows), _AT_ONCE)
+    parts = ([row.to_json() for row in rows[start : start + _AT_ONCE]] for start in starts)
+    return pa.concat_tables(pa.Table.from_pylist(part, schema=schema) for part in parts)
 
 
 def _kind(annotation: Any) -> pa.DataType:

@@ -188,6 +188,13 @@ class Spread(Part):
     median: EpisodeRow
     worst: EpisodeRow
 
+    @classmethod
+    def of(cls, rows: Sequence[EpisodeRow]) -> Spread:
+        """Those of the rows of one scope."""
+        order = ranked(rows)
+        best, median, worst = order[0], order[len(order) // 2], order[-1]
+        return cls(metric=_ranked_by(rows), best=best, median=median, worst=worst)
+
 
 def ranked(rows: Sequence[EpisodeRow]) -> list[EpisodeRow]:
     """Episodes of one scope, best first: by native error where there is one."""
@@ -229,18 +236,11 @@ class EpisodeTable(Part):
         return cls(
             file=file,
             n_episodes=len({row.episode_index for row in rows}),
-            step1=_spread(in_scope(rows, "step1")),
-            chunk=_spread(in_scope(rows, "chunk")),
-            executed=_spread(in_scope(rows, "executed")),
+            step1=Spread.of(in_scope(rows, "step1")),
+            chunk=Spread.of(in_scope(rows, "chunk")),
+            executed=Spread.of(in_scope(rows, "executed")),
             rows=rows if file is None else None,
         )
-
-
-def _spread(rows: Sequence[EpisodeRow]) -> Spread:
-    order = ranked(rows)
-    return Spread(
-        metric=_ranked_by(rows), best=order[0], median=order[len(order) // 2], worst=order[-1]
-    )
 
 
 # ── closed loop ───────────────────────────────────────────────────────

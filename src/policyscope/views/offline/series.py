@@ -25,7 +25,7 @@ _QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 _PAGE_BYTES = 10_200_000  # as text 4/3 of it: with libraries and tables, less than 15 MB
 _ACTION_BYTES = 3_000_000
 _MOST_SAMPLES = 8
-MOST_ROWS = 4000
+MOST_ROWS = 1000
 """Episodes whose errors a page lists and draws: the worst of more."""
 _ROW_BYTES = 700  # of one of them, in table and data
 
