@@ -1,6 +1,6 @@
 """A SmolVLA of the public size with random weights on this CPU: what is computed once, and how.
 
-python benchmarks/full_size.py SMOLVLM2_500M_FILES samples,cameras,bfloat16
+python benchmarks/full_size.py SMOLVLM2_500M_FILES samples,cameras,bfloat16,int8
 
 Needs config, tokenizer and processor files of SmolVLM2-500M, no weights. Three 512 px cameras,
 chunks of 50 steps, ten denoising steps. Equal outputs first, then all competitors in turn:
@@ -8,7 +8,9 @@ chunks of 50 steps, ten denoising steps. Equal outputs first, then all competito
 - samples: K predictions of a frame beside one of them;
 - cameras: one camera and two that are empty, by policyscope and by lerobot's own code;
 - bfloat16: weights as the public checkpoint has them, and made float32, which loses nothing.
-  ONEDNN_MAX_CPU_ISA=AVX512_CORE hides a CPU's units for bfloat16.
+  ONEDNN_MAX_CPU_ISA=AVX512_CORE hides a CPU's units for bfloat16;
+- int8: the linear layers of the vision tower and the MLPs of the rest quantized by torch.ao, with
+  rounding that follows each batch.
 """
 
 from __future__ import annotations
@@ -86,6 +88,8 @@ def main() -> None:
             _samples(network(args.files).float(), args.samples, args.rounds)
         elif what == "cameras":
             _cameras(network(args.files, cameras=1).float(), args.rounds)
+        elif what == "int8":
+            _int8(network(args.files, cameras=1).float(), args.rounds)
         else:
             _bfloat16(network(args.files, cameras=1), args.rounds)
 
@@ -129,6 +133,24 @@ def _bfloat16(policy: Any, rounds: int) -> None:
     _say_apart(narrow().float(), exact())
     before, after = _table(calls, rounds)
     print(f"\nbfloat16's time over float32's: {ratio(before, after)}")
+
+
+def _int8(policy: Any, rounds: int) -> None:
+    from torch.ao.quantization import quantize_dynamic
+
+    batch, noise = inputs(policy, 1)
+    exact, _ = faster(policy)
+    whole = policy.model.vlm_with_expert
+    layers = [*whole.get_vlm_model().text_model.layers, *whole.lm_expert.layers]
+    for part in (whole.get_vlm_model().vision_model.encoder, *(layer.mlp for layer in layers)):
+        quantize_dynamic(part, {torch.nn.Linear}, inplace=True)
+    by_onednn(policy)
+    speed_up(policy)
+    calls = {"float32": _asked(exact, batch, noise), "int8": _asked(policy, batch, noise)}
+    plain, rough = calls.values()
+    _say_apart(rough(), plain())
+    before, after = _table(calls, rounds)
+    print(f"\nfloat32's time over int8's: {ratio(before, after)}")
 
 
 def _asked(policy: Any, batch: dict[str, Any], noise: torch.Tensor) -> Call:
