@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, final
 
 import numpy as np
@@ -123,13 +124,13 @@ class Estimates:
             **{k: _mean([v for e in tasks if (v := getattr(e, k)) is not None]) for k in _MEANS}
         )
 
-    def by_episode(self, name: str, steps: slice) -> dict[int, MeanErrors]:
-        """Errors of each episode, without intervals, by rising index."""
-        rows = zip(*self._columns(name, steps).values(), strict=True)
-        return {
-            episode: MeanErrors(**dict(zip(_MEANS, row, strict=True)))
-            for episode, row in zip(self._episodes.tolist(), rows, strict=True)
-        }
+    def by_episode(self, name: str, steps: slice) -> Callable[[int], MeanErrors]:
+        """What gives the errors of one episode, without intervals."""
+        columns = self._columns(name, steps)
+        place = {episode: g for g, episode in enumerate(self._episodes.tolist())}
+        return lambda episode: MeanErrors(
+            **{key: values[place[episode]] for key, values in columns.items()}
+        )
 
     def _columns(self, name: str, steps: slice) -> dict[str, list[float | None]]:
         """Each kind of error → one an episode; None where it has no such step, or none at all."""

@@ -214,8 +214,8 @@ class Scorecard:
             steps = self._steps(scope)
             known = {n: self._known.by_episode(n, steps) for n in (POLICY, *self.baselines)}
             for episode, group in groups.items():
-                ours = known[POLICY][episode]
-                columns = self._beside(ours, {n: known[n][episode] for n in self.baselines})
+                ours = known[POLICY](episode)
+                columns = self._beside(ours, {n: known[n](episode) for n in self.baselines})
                 row = EpisodeRow(
                     scope=scope,
                     episode_index=episode,
