@@ -106,7 +106,7 @@ def main() -> None:
 
     def ours() -> float:
         with tempfile.TemporaryDirectory() as folder:
-            directory = RunDirectory(Path(folder) / "run")
+            directory = RunDirectory(Path(folder))
             directory.prepare({}, resume=False, overwrite=False)
             clock = predict_and_store(
                 policy,

@@ -215,3 +215,22 @@ def test_guidance_that_comes_later_is_lerobots_matter(data: Path, tmp_path: Path
     sampler._theirs = lambda *_, **told: asked.append(told)
     sampler([], [], None, None, None, inference_delay=2)
     assert asked == [{"noise": None, "inference_delay": 2}]
+
+
+def test_a_text_that_rows_share_is_made_tokens_once(data: Path, tmp_path: Path) -> None:
+    policy, _ = opened(config_of(data, tmp_path))
+    step = next(s for s in policy._pre.steps if hasattr(s, "_tokenize_text"))
+    theirs, seen = step.input_tokenizer, []
+
+    def counted(texts: Any, **told: Any) -> Any:
+        seen.append(texts)
+        return theirs(texts, **told)
+
+    step.input_tokenizer = counted
+    rows = ["push it\n", "lift the red block\n", "push it\n"]
+    ours, want = step._tokenize_text(rows), type(step)._tokenize_text(step, rows)
+    assert seen == [rows[:2], rows]
+    assert ours.keys() == want.keys() >= {"input_ids", "attention_mask"}
+    for name in want:
+        torch.testing.assert_close(ours[name], want[name], rtol=0, atol=0)
+    assert step._tokenize_text("push it\n").keys() == want.keys()

@@ -11,7 +11,7 @@ import dataclasses
 import io
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -251,7 +251,26 @@ def load_processors(
             from lerobot.policies.evo1.processor_evo1 import reconcile_evo1_processors
 
             pair = reconcile_evo1_processors(config, *pair)
+    for step in pair[0].steps:
+        if hasattr(step, "_tokenize_text"):
+            step._tokenize_text = _each_text_once(step._tokenize_text)
     return pair
+
+
+def _each_text_once(tokenize: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Rows of a batch mostly share their text: it is made tokens once.
+
+    A row is padded to the longest text of the batch, which is among those that differ.
+    """
+
+    def once(texts: str | Sequence[str]) -> Any:
+        several = [] if isinstance(texts, str) else list(dict.fromkeys(texts))
+        if not several or len(several) == len(texts):
+            return tokenize(texts)
+        rows = [several.index(text) for text in texts]
+        return {name: values[rows] for name, values in tokenize(several).items()}
+
+    return once
 
 
 def _saved(checkpoint: Checkpoint, device: str, stats: Mapping[str, Any] | None) -> tuple[Any, Any]:
