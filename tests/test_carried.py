@@ -18,10 +18,12 @@ pytest.importorskip("moto")
 import fakes
 from hostile.zygote import Zygote, zygote
 from policyscope import files
+from policyscope.commands.cli import main
 from policyscope.commands.compare import compare
 from policyscope.commands.evaluate import evaluate
+from policyscope.commands.mixture import evaluate_mixture
 from policyscope.commands.report import render
-from policyscope.config import CompareConfig, EvalConfig, ReportConfig
+from policyscope.config import CompareConfig, EvalConfig, PageConfig, ReportConfig
 from policyscope.data.buckets import Bucket
 from policyscope.engine import offline
 from policyscope.errors import OutputError, UsageError
@@ -356,3 +358,46 @@ def test_a_store_without_that_bucket(data: Path) -> None:
 )
 def test_only_our_names_are_carried(name: str, ours: bool) -> None:
     assert is_whole(name) is ours
+
+
+# ── where addresses come from ─────────────────────────────────────────
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The one line that a command ends with."""
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert ended.value.code == 2
+    return line
+
+
+def test_a_file_can_t_name_an_address(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = tmp_path / "flags.yaml"
+    for name in ("dataset.root", "output_dir"):
+        flags.write_text(f"{name}: s3://lab/x\npolicy.type: hold_state\n")
+        line = refused(capsys, "eval", "--config", str(flags))
+        assert "names no address in a store" in line
+        assert f"--{name} s3://lab/x, if you trust it" in line
+
+
+def test_what_stays_on_this_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (
+        ["compare", "a", "b", "--html", "s3://lab/x.html"],
+        ["rollout", "--policy.type", "hold_state", "--record", "s3://lab/x"],
+    ):
+        assert "a path of this machine; found an address" in refused(capsys, *words)
+    config = fakes.config_for(tmp_path, "hold_state", "s3://lab/x")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="several runs go there"):
+        evaluate_mixture([config, config], lambda *_: pytest.fail("it ran"))
+
+
+def test_a_report_opens_no_address_that_a_run_names(
+    data: Path, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = store.put_folder(data, "data/named")
+    settings = {"report": PageConfig(episodes="0")}
+    run = evaluate(fakes.config_for(url, "hold_state", tmp_path / "o", **settings))  # type: ignore[arg-type]
+    caplog.clear()
+    render(ReportConfig(str(run.directory), PageConfig(episodes="0,3")))
+    assert not [r for r in caplog.records if r.name == "werkzeug"]

@@ -28,7 +28,7 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "s3": {
         "config_kwargs": {
             "connect_timeout": 5,
-            "read_timeout": 30,
+            "read_timeout": 10,
             "retries": {"total_max_attempts": 2, "mode": "standard"},  # s3fs tries five times
         }
     }
@@ -196,7 +196,7 @@ class Bucket:
             said = str(known_implementations[protocol].get("err", protocol))
             raise self.refused(
                 expected="the package that speaks with such a store",
-                found="s3fs is not installed" if own else first_line(error),
+                found="s3fs is not installed" if own else "it is not installed",
                 fix="pip install 'policyscope[s3]'" if own else said,
             ) from error
         options = dict(_OPTIONS.get(protocol.removesuffix("a"), {}))
