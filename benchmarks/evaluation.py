@@ -118,7 +118,8 @@ def main() -> None:
                 batch_size=args.batch_size,
                 progress=Watch(),
             )
-            predicted[:] = [directory.part(e).predicted[0].values for e, _ in frames[: args.items]]
+            episodes = [e for e, _ in frames[: args.items]]
+            predicted[:] = [part.predicted[0].values for part in directory.parts(episodes)]
         shares.append(clock.model_s / clock.wall_s)
         return clock.n_frames / clock.wall_s
 
