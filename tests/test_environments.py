@@ -634,13 +634,13 @@ def test_a_simulator_that_keeps_taking_memory_gets_a_fresh_process(
     from policyscope.sim import pool
 
     begun: list[int] = []
-    plain = pool.Pool._start
+    plain = pool._Process.begin
 
-    def start(self: Any) -> Any:
+    def begin(self: Any) -> None:
         begun.append(1)
-        return plain(self)
+        plain(self)
 
-    monkeypatch.setattr(pool.Pool, "_start", start)
+    monkeypatch.setattr(pool._Process, "begin", begin)
     monkeypatch.setattr(pool, "_MOST_GROWTH", -(1 << 40))  # whatever it holds is too much
     fresh = run_of(tmp_path / "f", trait("OtherWord"), n_envs="1", n_episodes=6)
     assert len(begun) == 3  # two episodes a process

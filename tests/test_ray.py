@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -21,13 +22,23 @@ import pytest
 
 import fakes
 from policyscope.commands.evaluate import evaluate
-from policyscope.config import DatasetConfig, EvalConfig, PolicyConfig, RayConfig
+from policyscope.commands.rollout import rollout
+from policyscope.config import (
+    DatasetConfig,
+    EnvConfig,
+    EvalConfig,
+    PolicyConfig,
+    RayConfig,
+    RolloutConfig,
+)
 from policyscope.engine import offline
 from policyscope.engine import ray as on_ray
 from policyscope.engine.progress import Watch
 from policyscope.errors import InputError, OutputError, UsageError
 from policyscope.policies.builtin import ReplayPolicy
+from policyscope.runs.episodes import rollout_rows
 from policyscope.sim import cluster
+from test_kill import same
 from test_resume import _metrics, _predictions
 
 ASSETS = Path(cluster.__file__).parents[1] / "assets"
@@ -451,3 +462,96 @@ def test_a_time_budget(data: Path, tmp_path: Path) -> None:
     config = _config(data, "hold_state", tmp_path / "l", samples=1, time_budget="60s")
     here = evaluate(config).directory
     _same(evaluate(_on_ray(config, tmp_path / "r")).directory, here)
+
+
+# ── closed loop ───────────────────────────────────────────────────────
+
+
+def _point(out: Path, **changes: Any) -> RolloutConfig:
+    settings = changes.pop("settings", '{"delay_s": 0.0}')
+    timeout_s = changes.pop("timeout_s", 300.0)
+    return RolloutConfig(
+        policy=PolicyConfig(type="hold_state", chunk_size=2),
+        env=EnvConfig(
+            type="gym",
+            task="fake_envs:fake_envs/Point-v0",
+            settings=settings,
+            timeout_s=timeout_s,
+        ),
+        output_dir=str(out),
+        **{"n_episodes": 4, "n_envs": "2", "latency_calls": 0, "video": "none", **changes},
+    )
+
+
+def test_workers_are_no_simulators(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--n_envs, which says how many"):
+        _point(tmp_path, engine="ray", ray=RayConfig(workers=2))
+
+
+@pytest.mark.slow
+@needs_ray
+@pytest.mark.usefixtures("ray")
+def test_simulators_of_ray(tmp_path: Path) -> None:
+    pytest.importorskip("gym_pusht")
+    here = RolloutConfig(
+        policy=PolicyConfig(path=str(ASSETS / "act-pusht")),
+        env=EnvConfig(type="pusht", settings='{"obs_type": "environment_state_agent_pos"}'),
+        output_dir=str(tmp_path / "local"),
+        n_episodes=8,
+        n_envs="1",
+        video="none",
+        latency_calls=0,
+    )
+    there = replace(here, output_dir=str(tmp_path / "ray"), engine="ray")
+    expected = _rows(rollout(here))
+    for mine, theirs in zip(_rows(rollout(there)), expected, strict=True):
+        # gym-pusht's last digits differ with what a process had in memory, n_envs alike
+        assert (mine.seed, mine.ended) == (theirs.seed, theirs.ended)
+        assert mine.sum_reward == pytest.approx(theirs.sum_reward, rel=1e-9)
+    _idle()
+
+
+def _rows(run: Any) -> Any:
+    return rollout_rows(run.directory, run.record)
+
+
+@pytest.mark.slow
+@needs_ray
+@pytest.mark.usefixtures("ray")
+@pytest.mark.parametrize("trouble", ["die", "hang", "raise"])
+def test_faults_of_simulators(trouble: str, tmp_path: Path) -> None:
+    settings = {"trouble": trouble, "trouble_seed": 1001, "marker": str(tmp_path / "m")}
+    there = _point(tmp_path / "r", settings=json.dumps(settings), engine="ray", timeout_s=4.0)
+    run = rollout(there)
+    rows = _rows(run)
+    kind = {"die": "died", "hang": "hung", "raise": "raised"}[trouble]
+    assert [[fault.kind for fault in row.faults] for row in rows] == [[], [kind], [], []]
+    whole = rollout(_point(tmp_path / "l"))
+    expected = _rows(whole)
+    assert [row.max_reward for row in rows] == [row.max_reward for row in expected]
+    _idle()
+
+
+@pytest.mark.slow
+@needs_ray
+@pytest.mark.usefixtures("ray")
+def test_rollouts_go_on_elsewhere(tmp_path: Path) -> None:
+    here = _point(tmp_path / "o", resume=True)
+    whole = rollout(replace(here, output_dir=str(tmp_path / "whole"))).directory
+    there = replace(here, engine="ray")
+
+    class Ends(Watch):
+        def __init__(self) -> None:
+            self.left = 2
+
+        def ended(self, row: Any) -> None:
+            del row
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+
+    for config in (there, here):
+        with pytest.raises(KeyboardInterrupt):
+            rollout(config, Ends())
+    same(rollout(there).directory, whole)
+    _idle()

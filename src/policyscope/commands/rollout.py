@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -47,8 +47,10 @@ from policyscope.runs.record import plain_json
 from policyscope.runs.rollouts import RolloutStore, StoredRollout
 from policyscope.runs.rows import ActionRow, NearestRow, RolloutRow
 from policyscope.runs.values import RolloutSpeed
+from policyscope.sim.actors import RayPool
+from policyscope.sim.cluster import joined, require_ray
 from policyscope.sim.contract import layout
-from policyscope.sim.pool import Pool
+from policyscope.sim.pool import Pool, ProcessPool
 
 _AUTO_WIDTH = {"cpu": 4, "mps": 8, "cuda": 16, "remote": 4}
 
@@ -76,6 +78,8 @@ def rollout(
         KeyboardInterrupt: the run was interrupted; ``--resume`` continues it.
     """
     path = output_dir(config.output_dir, _name(config, policy))
+    if config.engine == "ray":
+        require_ray(config.ray)
     if config.record is not None:
         require_absent(Path(config.record).expanduser())
     with session(path, config) as held:
@@ -91,7 +95,7 @@ def _rolled_out(
 
         watch = live = LiveRollout(held.directory.path, watch)
     watch.stage("starting the simulator")
-    with Pool(config.env, 1) as pool:
+    with _simulators(config) as pool:
         inputs = read_closed_loop(config, pool, scripted=policy)
         _require_one_task(config, inputs)
         episodes, source = plan_episodes(config, inputs.simulator, inputs.checkpoint)
@@ -131,7 +135,7 @@ def _run(
     looks = _looks(config, store, directory, len(episodes))
     done = directory.finished()
     todo = [e for e in episodes[: looks.limit] if e.index not in done]
-    pool.grow(max(1, min(_n_envs(config, policy), len(todo))))
+    pool.grow(max(1, min(_n_envs(config, policy, pool), len(todo))))
     dims, width = inputs.alignment.dataset_dims, _width(config, policy)
     brain = PolicyBrain(policy, inputs.eyes, dims=dims, width=width)
     first = example(inputs.simulator)
@@ -379,11 +383,22 @@ def _width(config: RolloutConfig, policy: Policy) -> int:
     return _AUTO_WIDTH[policy.spec.device] if auto else int(config.batch_size)
 
 
-def _n_envs(config: RolloutConfig, policy: Policy) -> int:
+def _n_envs(config: RolloutConfig, policy: Policy, pool: Pool) -> int:
     if config.n_envs != "auto":
         return int(config.n_envs)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(_AUTO_WIDTH["cpu"], 2 * (cores or 1)) if policy.spec.n_parameters else cores or 1
+    cores = max(1, pool.cores)
+    return max(_AUTO_WIDTH["cpu"], 2 * cores) if policy.spec.n_parameters else cores
+
+
+@contextlib.contextmanager
+def _simulators(config: RolloutConfig) -> Iterator[Pool]:
+    """One simulator, and the place for others: on this machine, or wherever Ray is."""
+    if config.engine == "local":
+        with ProcessPool(config.env, 1) as pool:
+            yield pool
+        return
+    with joined(config.ray) as ray, RayPool(ray, config.env, config.ray, 1) as actors:
+        yield actors
 
 
 def _name(config: RolloutConfig, policy: Policy | None) -> str:

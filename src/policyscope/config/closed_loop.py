@@ -13,7 +13,7 @@ from policyscope.config.options import (
     require_one_of_resume_and_overwrite,
 )
 from policyscope.config.parsing import is_count, parse_until
-from policyscope.config.parts import DatasetConfig, EnvConfig, Language
+from policyscope.config.parts import DatasetConfig, Engine, EnvConfig, Language, RayConfig
 from policyscope.errors import UsageError
 
 
@@ -89,6 +89,10 @@ class RolloutConfig(PolicyOptions):
     """Replace the run in output_dir."""
     force: bool = False
     """Compute numbers in spite of findings of severity error; they are labelled everywhere."""
+    engine: Engine = "local"
+    """Where simulators run: in processes of this machine, or of Ray, here or on a cluster; the
+    policy stays here, and the numbers are the same."""
+    ray: RayConfig = field(default_factory=RayConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -99,6 +103,14 @@ class RolloutConfig(PolicyOptions):
         )
         require_number_or_auto([("--batch_size", self.batch_size), ("--n_envs", self.n_envs)])
         require_one_of_resume_and_overwrite(resume=self.resume, overwrite=self.overwrite)
+        self.ray.require(self.engine)
+        if self.ray.workers is not None:
+            raise UsageError(
+                "--ray.workers",
+                expected="--n_envs, which says how many simulators there are",
+                found=str(self.ray.workers),
+                fix=f"--n_envs {self.ray.workers}",
+            )
         if self.video not in ("chosen", "all", "none") and not is_count(self.video):
             raise UsageError(
                 "--video",

@@ -185,7 +185,7 @@ class RayConfig:
     any as many as find --ray.cpus."""
     cpus: int | None = None
     """CPUs of each worker: threads that decode and compute. Default: its share, without a GPU at
-    most 4."""
+    most 4. Of rollout: of each simulator."""
 
     def require(self, engine: Engine) -> None:
         """Raise where it makes no sense, or nobody would look at it.

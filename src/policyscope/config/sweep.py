@@ -129,6 +129,8 @@ class SweepConfig(PredictionOptions):
             lang=self.lang,
             force=self.force,
             resume=True,
+            engine=self.engine,
+            ray=replace(self.ray, workers=None, cpus=None),
         )
 
 

@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Self, cast, final
 
 import numpy as np
@@ -33,7 +32,7 @@ from policyscope.engine.progress import Watch
 from policyscope.errors import UsageError, first_line
 from policyscope.policies.base import Policy, PolicySpec
 from policyscope.runs.predictions import RowPredictions
-from policyscope.sim.cluster import joined, nodes, require_ray, shares
+from policyscope.sim.cluster import Place, joined, nodes, require_ray, shares
 
 _SPAN = 16  # batches: reading ahead begins anew with each
 _QUEUED = 2  # spans of a worker: it need not wait for the next one
@@ -51,7 +50,7 @@ class Opened:
         episodes: of the plan.
         spec: of the policy as it was opened here.
         revision: of the dataset as it lies here.
-        folder: in which relative paths begin.
+        place: in which relative paths begin.
         cpus: threads that decode, and that compute.
     """
 
@@ -59,7 +58,7 @@ class Opened:
     episodes: tuple[int, ...]
     spec: PolicySpec
     revision: str
-    folder: str
+    place: Place
     cpus: int
 
 
@@ -85,8 +84,7 @@ class _Predictor:
     @cached_property
     def _both(self) -> tuple[Policy, FrameSource]:
         asked, config = self._opened, self._opened.config
-        with contextlib.suppress(OSError):  # on another machine names may still be absolute
-            os.chdir(asked.folder)
+        asked.place.enter()
         source = FrameSource(config.dataset, repo_id=config.dataset_name, threads=asked.cpus)
         source.require(asked.episodes)
         inputs = read_offline(config, source=source)
@@ -369,6 +367,6 @@ def on_ray(
             device=config.device if spec.device == "remote" else cast(Device, spec.device),
         )
         revision = dataset_revision(source.facts.root)
-        opened = Opened(own, tuple(episodes), spec, revision, str(Path.cwd()), cpus)
+        opened = Opened(own, tuple(episodes), spec, revision, Place.here(), cpus)
         with RayWorkers(ray, opened, n) as ask:
             yield ask

@@ -8,15 +8,18 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from policyscope.config import RayConfig
 from policyscope.errors import UsageError, first_line
 from policyscope.sim.adapter import replaced
+from policyscope.sim.pool import cores
 
 _STORE = 1 << 29  # bytes of answers on their way; more go to the disk
 _CONNECT_S = 10.0
@@ -100,7 +103,7 @@ def _join(ray: Any, config: RayConfig, home: Path) -> None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         ray.init(
             address="local",
-            num_cpus=max(_cores(), (config.workers or 1) * (config.cpus or 1)),
+            num_cpus=max(cores(), (config.workers or 1) * (config.cpus or 1)),
             object_store_memory=_STORE,
             include_dashboard=False,
             _temp_dir=str(home),
@@ -126,12 +129,6 @@ def _unanswered(config: RayConfig, error: Exception) -> UsageError:
         fix="ray status there shows whether it runs; Ray and Python must have its versions, and "
         "RAY_AUTH_TOKEN its token",
     )
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def nodes(ray: Any) -> list[tuple[int, int]]:
@@ -171,3 +168,23 @@ def shares(config: RayConfig, machines: Sequence[tuple[int, int]], *, gpu: bool)
             fix="fewer --ray.cpus" + (", or --device cpu" if gpu else ""),
         )
     return min(config.workers or fitting, fitting), cpus
+
+
+@final
+@dataclass(frozen=True)
+class Place:
+    """Where a command was typed, and where it finds modules: its workers look there, too."""
+
+    folder: str
+    path: tuple[str, ...]
+
+    @classmethod
+    def here(cls) -> Place:
+        """This process's."""
+        return cls(str(Path.cwd()), tuple(sys.path))
+
+    def enter(self) -> None:
+        """Work as if there, as far as this machine has it."""
+        with contextlib.suppress(OSError):
+            os.chdir(self.folder)
+        sys.path += [folder for folder in self.path if folder not in sys.path]

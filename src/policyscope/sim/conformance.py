@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from policyscope.config import EnvConfig
 from policyscope.errors import Finding
-from policyscope.sim.pool import Fault, Pool
+from policyscope.sim.pool import Fault, ProcessPool
 from policyscope.sim.worker import Close, TryOut
 
 _CLOSE_S = 10.0
@@ -27,7 +27,7 @@ def check_environment(config: EnvConfig, *, seed: int = 0, n_steps: int = 12) ->
     Raises:
         UsageError: it can't be opened.
     """
-    with Pool(config, 1) as pool:
+    with ProcessPool(config, 1) as pool:
         findings = list(pool.require(TryOut(seed, n_steps), config.timeout_s))
         answer = pool.ask(pool.workers[0], Close(), min(_CLOSE_S, config.timeout_s))
         if isinstance(answer, Fault):

@@ -1,4 +1,4 @@
-"""Worker processes: started, told, watched; killed and started again when they die or hang."""
+"""Simulators in processes: started, told, watched; started again when they die or hang."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import signal
 import sys
 import time
 import types
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, final
@@ -39,27 +40,56 @@ class Fault:
     detail: str
 
 
-@final
-class Worker:
-    """One process and what it is busy with.
+class GoneError(Exception):
+    """A worker that will not answer any more; says why."""
+
+
+class Worker(ABC):
+    """A simulator's place, and what it is busy with: where a process dies, another begins.
 
     Attributes:
-        process: the process.
         busy: whether an answer is due.
-        begun: episodes that it has begun.
-        held: bytes of memory after the first of them.
+        begun: episodes that the process has begun.
+        held: bytes of its memory after the first of them.
     """
 
-    def __init__(self, process: Any, connection: Connection) -> None:
-        self.process, self.connection = process, connection
+    def __init__(self) -> None:
         self.busy, self._deadline = False, float("inf")
         self.begun, self.held = 0, 0
+        self.begin()
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Start a process."""
+
+    @abstractmethod
+    def send(self, command: Any) -> None:
+        """Send a command; whether it arrives shows in `receive`."""
+
+    @abstractmethod
+    def receive(self) -> Any:
+        """The answer, which is there.
+
+        Raises:
+            GoneError: there will be none.
+        """
+
+    @abstractmethod
+    def resident(self) -> int:
+        """Bytes of memory that the process holds; 0 where nobody says."""
+
+    @abstractmethod
+    def leave(self) -> None:
+        """Ask an idle process to end by itself."""
+
+    @abstractmethod
+    def end(self, patience_s: float = 0.0) -> None:
+        """End the process, and wait so long before it is killed."""
 
     def tell(self, command: Any, timeout_s: float) -> None:
         """Send a command; its answer or a fault comes out of `Pool.answers`."""
         self.busy, self._deadline = True, time.monotonic() + timeout_s
-        with contextlib.suppress(OSError):  # a dead one shows in `Pool.answers`
-            self.connection.send(command)
+        self.send(command)
 
     @property
     def overdue_in(self) -> float:
@@ -67,27 +97,37 @@ class Worker:
         return self._deadline - time.monotonic() if self.busy else float("inf")
 
 
-class Pool:
-    """Simulators in worker processes.
+class Pool(ABC):
+    """Simulators in processes of their own.
 
     Use it as a context manager: leaving it ends every process, however it is left.
 
     Args:
         config: the environment.
         n: processes.
+
+    Attributes:
+        cores: CPUs of the machines that they run on.
     """
+
+    cores: int
 
     def __init__(self, config: EnvConfig, n: int) -> None:
         self._config = config
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(PRELOAD)
         self.workers: list[Worker] = []
         try:
-            for _ in range(n):
-                self.workers.append(self._start())
+            self.grow(n)
         except BaseException:
             self.close()
             raise
+
+    @abstractmethod
+    def _made(self) -> Worker:
+        """A worker, begun."""
+
+    @abstractmethod
+    def _ready(self, busy: Sequence[Any], patience: float) -> list[Worker]:
+        """Those whose answer is there, or will not come; waits for one, or so many seconds."""
 
     def __enter__(self) -> Self:
         return self
@@ -103,7 +143,7 @@ class Pool:
     def grow(self, n: int) -> None:
         """Start processes until there are `n`."""
         while len(self.workers) < n:
-            self.workers.append(self._start())
+            self.workers.append(self._made())
 
     def ask(self, worker: Worker, command: Any, timeout_s: float) -> Any:
         """Send a command and wait for its answer.
@@ -145,13 +185,12 @@ class Pool:
         if not busy:
             return []
         patience = max(0.0, min(timeout_s, *(w.overdue_in for w in busy)))
-        watched = {w.connection: w for w in busy} | {w.process.sentinel: w for w in busy}
-        ready = {id(w): w for w in (watched[key] for key in wait(list(watched), patience))}
-        answered = [(w, self._answer(w)) for w in ready.values()]
+        ready = self._ready(busy, patience)
+        answered: list[tuple[Worker, Any]] = [(w, _answer(w)) for w in ready]
         for worker in busy:
-            if worker.busy and worker.overdue_in <= 0 and id(worker) not in ready:
+            if worker.busy and worker.overdue_in <= 0 and worker not in ready:
                 worker.busy = False
-                self._replace(worker)
+                _replace(worker)
                 answered.append((worker, Fault("hung", "no answer within its time limit")))
         return answered
 
@@ -160,64 +199,119 @@ class Pool:
 
         Some leak a little at each step, and a run of many episodes would end in the middle.
         """
-        held = _resident(worker.process.pid)
+        held = worker.resident()
         if worker.begun == 1:
             worker.held = held
         if worker.begun > 1 and held > worker.held + _MOST_GROWTH:
-            self._replace(worker)
+            _replace(worker)
         worker.begun += 1
-
-    def _answer(self, worker: Worker) -> Any:
-        worker.busy = False
-        try:
-            if not worker.connection.poll():
-                raise EOFError
-            answer = worker.connection.recv()
-        except (EOFError, OSError):
-            worker.process.join(_GRACE_S)
-            code = worker.process.exitcode
-            self._replace(worker)
-            return Fault("died", f"exit code {code}")
-        if isinstance(answer, Failure):
-            if isinstance(answer.usage, InputError):
-                raise answer.usage
-            return Fault("raised", answer.text)
-        return answer
-
-    def _start(self) -> Worker:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=serve, args=(theirs, self._config), daemon=True)
-        with _no_main():
-            process.start()
-        theirs.close()
-        return Worker(process, ours)
-
-    def _replace(self, worker: Worker) -> None:
-        """Give a worker a fresh process."""
-        _end(worker)
-        fresh = self._start()
-        worker.process, worker.connection, worker.busy = fresh.process, fresh.connection, False
-        worker.begun = 0
 
     def close(self) -> None:
         """End every process; none is left, and no zombie."""
         for worker in self.workers:
-            worker.connection.close()  # an idle one ends by itself
+            worker.leave()
         for worker in self.workers:
-            if not worker.busy:
-                worker.process.join(_GRACE_S)
-            _end(worker)
+            worker.end(0.0 if worker.busy else _GRACE_S)
         self.workers = []
 
 
-def _end(worker: Worker) -> None:
-    worker.connection.close()
-    _kill_group(worker.process)
-    worker.process.join()
-    worker.process.close()
+def _answer(worker: Worker) -> Any:
+    """What a worker answered, or its fault."""
+    worker.busy = False
+    try:
+        answer = worker.receive()
+    except GoneError as error:
+        _replace(worker)
+        return Fault("died", str(error))
+    if isinstance(answer, Failure):
+        if isinstance(answer.usage, InputError):
+            raise answer.usage
+        return Fault("raised", answer.text)
+    return answer
 
 
-def _resident(pid: int) -> int:
+def _replace(worker: Worker) -> None:
+    """Give a worker a fresh process."""
+    worker.end()
+    worker.begin()
+    worker.busy, worker.begun = False, 0
+
+
+@final
+class _Process(Worker):
+    """A process of this machine.
+
+    Args:
+        context: that starts it.
+        config: the environment.
+    """
+
+    def __init__(self, context: Any, config: EnvConfig) -> None:
+        self._context, self._config = context, config
+        super().__init__()
+
+    def begin(self) -> None:
+        self.connection, theirs = self._context.Pipe()
+        self.process = self._context.Process(target=serve, args=(theirs, self._config), daemon=True)
+        with _no_main():
+            self.process.start()
+        theirs.close()
+
+    def send(self, command: Any) -> None:
+        with contextlib.suppress(OSError):
+            self.connection.send(command)
+
+    def receive(self) -> Any:
+        try:
+            if not self.connection.poll():
+                raise EOFError
+            return self.connection.recv()
+        except (EOFError, OSError) as error:
+            self.process.join(_GRACE_S)
+            raise GoneError(f"exit code {self.process.exitcode}") from error
+
+    def resident(self) -> int:
+        return resident(self.process.pid)
+
+    def leave(self) -> None:
+        self.connection.close()
+
+    def end(self, patience_s: float = 0.0) -> None:
+        self.connection.close()
+        if patience_s:
+            self.process.join(patience_s)
+        _kill_group(self.process)
+        self.process.join()
+        self.process.close()
+
+
+@final
+class ProcessPool(Pool):
+    """Simulators in worker processes of this machine (arguments as in `Pool`)."""
+
+    def __init__(self, config: EnvConfig, n: int) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(PRELOAD)
+        self.cores = cores()
+        super().__init__(config, n)
+
+    def _made(self) -> _Process:
+        return _Process(self._context, self._config)
+
+    def _ready(self, busy: Sequence[Any], patience: float) -> list[Worker]:
+        watched: dict[Any, Worker] = {w.connection: w for w in busy}
+        watched |= {w.process.sentinel: w for w in busy}
+        return list(dict.fromkeys(watched[key] for key in wait(list(watched), patience)))
+
+
+def cores() -> int:
+    """CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def resident(pid: int) -> int:
     """Bytes of memory that a process holds; 0 where the system does not say."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])

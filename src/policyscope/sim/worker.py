@@ -108,31 +108,46 @@ def serve(connection: Connection, config: EnvConfig) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     _lead_a_group()
     _die_with_parent()
-    _be_quiet()
-    _one_thread()
-    worker = _Worker(config)
+    answering = Answering(config)
     try:
         with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
             while True:
-                connection.send(_answer(worker, connection.recv()))
-        worker.drop()
+                connection.send(answering.answer(connection.recv()))
+        answering.drop()
     finally:
         _end_others()
 
 
-def _answer(worker: _Worker, command: Any) -> Any:
-    """What comes of a command, fit to be sent."""
-    try:
-        return worker.answer(command)
-    except ContractError as error:
-        # an environment that kept the contract so far: this episode can't be run, others may
-        failure = Failure(str(error), None if isinstance(command, Reset | Act) else error)
-    except InputError as error:
-        failure = Failure(str(error), error)
-    except Exception as error:  # simulators raise whatever they like
-        failure = Failure(f"{type(error).__name__}: {first_line(error)}")
-    worker.drop()
-    return failure
+@final
+class Answering:
+    """Answers commands with one simulator, in a process that does nothing else.
+
+    Args:
+        config: the environment.
+    """
+
+    def __init__(self, config: EnvConfig) -> None:
+        _be_quiet()
+        _one_thread()
+        self._worker = _Worker(config)
+
+    def answer(self, command: Any) -> Any:
+        """What comes of a command, fit to be sent."""
+        try:
+            return self._worker.answer(command)
+        except ContractError as error:
+            # an environment that kept the contract so far: this episode can't be run, others may
+            failure = Failure(str(error), None if isinstance(command, Reset | Act) else error)
+        except InputError as error:
+            failure = Failure(str(error), error)
+        except Exception as error:  # simulators raise whatever they like
+            failure = Failure(f"{type(error).__name__}: {first_line(error)}")
+        self.drop()
+        return failure
+
+    def drop(self) -> None:
+        """Let go of the simulator."""
+        self._worker.drop()
 
 
 class _Worker:
