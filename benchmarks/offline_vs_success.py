@@ -11,6 +11,7 @@ only its record is kept, without paths of the machine, in `benchmarks/study/`.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from policyscope.commands.correlate import correlate
@@ -27,7 +28,8 @@ STUDY = HERE / "study"
 PAGE = HERE.parent / "docs" / "offline-vs-success.md"
 PICTURE = HERE.parent / "docs" / "offline-vs-success.png"
 MARKERS = ("<!-- results -->", "<!-- end of results -->")
-_MOST = 3_000_000  # bytes of all records
+STEPWISE = "tdmpc"  # whose chunks have one step
+_MOST = 5_000_000  # bytes of all records
 
 
 def take(folders: list[Path]) -> int:
@@ -82,7 +84,22 @@ def _without_samples(latency: Latency | None) -> Latency | None:
 def results() -> str:
     """What the stored runs show; the picture is drawn, too."""
     study = correlate(CorrelateConfig((str(STUDY),), picture=str(PICTURE)))
-    return f"![Offline numbers against success]({PICTURE.name})\n\n{study_markdown(study)}"
+    picture = f"![Offline numbers against success]({PICTURE.name})"
+    return f"{picture}\n\n{study_markdown(study)}\n{seams(study.missing)}"
+
+
+def seams(missing: Sequence[str]) -> str:
+    """The numbers that policies of one step a chunk lack, over the other types."""
+    runs = [str(folder) for folder in sorted(STUDY.iterdir()) if STEPWISE not in folder.name]
+    study = correlate(CorrelateConfig(tuple(runs)))
+    lines = [f"### What needs chunks of several steps: the types but {STEPWISE}"]
+    for section in study_markdown(study).split("\n### ")[1:]:
+        title, *rest = section.splitlines()
+        rows = [line for line in rest if line.startswith("|")]
+        chosen = [row for row in rows if row.split("|")[1].strip().strip("`") in missing]
+        if chosen:
+            lines += ["", f"{title[0].upper()}{title[1:]}:", "", *rows[:2], *chosen]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:

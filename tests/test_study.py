@@ -51,11 +51,11 @@ def test_rank_correlations_are_those_of_the_page(pairs: Any, name: str, of: Any)
 def test_the_page_counts_them(pairs: Any) -> None:
     most = max(sum(e["success"] for e in b["episodes"]) for _, b in pairs)
     assert f"over {len(pairs)} checkpoints" in PAGE
-    assert f"0 to {most} successes in 100 seeds" in PAGE
+    assert f"0 to {most} successes in 200 seeds" in PAGE
 
 
 def test_stored_records_are_bare() -> None:
     for file in STUDY.glob("*/run.json"):
         text = file.read_text(encoding="utf-8")
         assert '"/' not in text, f"{file}: a path of the machine"
-    assert sum(f.stat().st_size for f in STUDY.glob("*/*")) < 3_000_000
+    assert sum(f.stat().st_size for f in STUDY.glob("*/*")) < 5_000_000

@@ -27,7 +27,7 @@ from policyscope.checks.ranking import rank_offline, rank_success
 from policyscope.commands.cli import main
 from policyscope.commands.evaluate import evaluate
 from policyscope.commands.sweep import sweep
-from policyscope.config import DatasetConfig, SweepConfig
+from policyscope.config import DatasetConfig, RayConfig, SweepConfig
 from policyscope.data import cameras as cameras_module
 from policyscope.data.decoders import PyavDecoder
 from policyscope.errors import UsageError
@@ -286,6 +286,17 @@ def test_each_picture_is_decoded_once_and_numbers_are_those_of_eval(
     assert again.record.checkpoints == record.checkpoints
     assert not counting.opened
     assert stamps == {file: file.stat().st_mtime_ns for file in (out / "runs").rglob("*.parquet")}
+
+
+@pytest.mark.slow
+def test_on_ray_the_numbers_are_the_same(
+    filmed: Path, training: Path, alone: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="policyscope[ray] is not installed")
+    pattern = f"{training}/checkpoints/000[12]*/pretrained_model"
+    ray = RayConfig(workers=2, cpus=1)
+    sweep(_config(filmed, tmp_path / "o", pattern, batch_size="4", engine="ray", ray=ray))
+    _same_as_alone(tmp_path / "o", alone)
 
 
 def test_pictures_beyond_the_bound_are_walked_through_in_parts(
