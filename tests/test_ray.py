@@ -401,6 +401,7 @@ def test_workers_that_are_no_use(name: str, says: str, data: Path) -> None:
     _idle()
 
 
+@needs_ray
 def test_an_object_can_t_travel(data: Path, tmp_path: Path) -> None:
     config = _on_ray(_config(data, "zero", tmp_path), tmp_path / "o")
     policy = ReplayPolicy(None, dims=(0, 1))  # type: ignore[arg-type]
