@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ctypes.util
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -143,7 +143,7 @@ class Adapter:
 
 
 @contextmanager
-def replaced(owner: Any, name: str, value: Callable[..., Any]) -> Iterator[None]:
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
     """An attribute of one object, replaced for a while."""
     before = vars(owner).get(name)
     setattr(owner, name, value)

@@ -79,10 +79,14 @@ def joined(config: RayConfig) -> Iterator[Any]:
         yield ray
         return
     home = Path(tempfile.mkdtemp(prefix="policyscope-ray-"))
+    empty = home / "empty"
+    empty.mkdir()
     try:
         # Ray has workers import from the directory in which it is joined, before all else; they
-        # must find nothing in the user's, which may be a stranger's.
-        with contextlib.chdir(home):
+        # must find nothing in the user's, which may be a stranger's. Below `uv run` it would also
+        # pack that directory up, which the variable above forbids if Ray was not imported before.
+        uv = replaced(ray._private.ray_constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", False)
+        with contextlib.chdir(empty), uv:
             _join(ray, config, home)
         # It would print what became of its processes; whoever asks them is told, too.
         with replaced(ray._private.worker, "print_to_stdstream", lambda *_, **__: None):
