@@ -39,7 +39,7 @@ from policyscope.policies.builtin import ReplayPolicy
 from policyscope.runs.episodes import rollout_rows
 from policyscope.sim import cluster
 from test_kill import same
-from test_resume import _metrics, _predictions
+from test_resume import _metrics, _predictions, fill_the_disk
 
 ASSETS = Path(cluster.__file__).parents[1] / "assets"
 needs_ray = pytest.mark.skipif(not cluster.has_ray(), reason="policyscope[ray] is not installed")
@@ -261,15 +261,7 @@ def test_a_full_disk_loses_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(offline, "_FLUSH_S", 0.0)
-    plain, room = pq.write_table, [5]
-
-    def write(*args: Any, **kwargs: Any) -> None:
-        room[0] -= 1
-        if room[0] == 0:
-            raise OSError(28, "No space left on device")
-        plain(*args, **kwargs)
-
-    monkeypatch.setattr(pq, "write_table", write)
+    fill_the_disk(monkeypatch)
     config = _on_ray(_config(data, smolvla, tmp_path), tmp_path / "o")
     with pytest.raises(OutputError, match="No space left"):
         evaluate(config)

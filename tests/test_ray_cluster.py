@@ -1,13 +1,7 @@
-"""--engine ray on a cluster of several nodes, one of which leaves in the middle.
-
-In a process of its own: Ray keeps what it knows of an earlier cluster while a process lives.
-"""
+"""--engine ray on a cluster of several nodes, one of which leaves in the middle."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +16,6 @@ from policyscope.engine.progress import Watch
 from policyscope.sim import cluster
 from test_ray import _config, _same
 
-ALONE = "POLICYSCOPE_TEST_ALONE"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not cluster.has_ray(), reason="policyscope[ray] is not installed"),
@@ -30,11 +23,10 @@ pytestmark = [
 
 
 @pytest.fixture
-def machines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def machines() -> Iterator[Any]:
     """A head that computes nothing, and two nodes."""
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
         made.nodes = [made.add_node(num_cpus=1) for _ in range(2)]
@@ -57,23 +49,6 @@ class Leaves(Watch):
             self.gone = True
 
 
-def test_in_a_process_of_its_own() -> None:
-    if os.environ.get(ALONE):
-        pytest.skip("this is that process")
-    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    words = ["-q", "-n", "0", "-m", "slow", f"{__file__}::test_a_node_that_leaves"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *words],
-        env=env | {ALONE: "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    assert "1 passed" in done.stdout
-
-
-@pytest.mark.skipif(ALONE not in os.environ, reason="run by the test above")
 def test_a_node_that_leaves(
     machines: Any, data: Path, smolvla: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -192,10 +192,8 @@ def test_sigkill_at_random_moments(
     assert _metrics(out) == _metrics(unbroken)
 
 
-def test_a_full_disk_loses_nothing(
-    data: Path, smolvla: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(offline, "_FLUSH_S", 0.0)
+def fill_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fifth table that is written finds no room."""
     plain, room = pq.write_table, [5]
 
     def write(*args: Any, **kwargs: Any) -> None:
@@ -205,6 +203,13 @@ def test_a_full_disk_loses_nothing(
         plain(*args, **kwargs)
 
     monkeypatch.setattr(pq, "write_table", write)
+
+
+def test_a_full_disk_loses_nothing(
+    data: Path, smolvla: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offline, "_FLUSH_S", 0.0)
+    fill_the_disk(monkeypatch)
     config = _config(data, smolvla, tmp_path / "o", resume=True)
     with pytest.raises(OutputError, match="No space left"):
         evaluate(config)

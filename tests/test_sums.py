@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import save_file
 
 from policyscope.actions.spaces import ActionSchema, NativeActions
 from policyscope.errors import InputError, OutputError
@@ -202,22 +200,6 @@ def test_stored_sums_come_back_bit_for_bit(tmp_path: Path) -> None:
     write_arrays(file, *pack(sums))
     assert _tables(unpack(*read_arrays(file))) == _tables(sums)
     assert [f.name for f in tmp_path.iterdir()] == [file.name]
-
-
-@given(st.integers(0, 5), st.sampled_from([1, 40, 1 << 20]))
-@settings(deadline=None, max_examples=15)
-def test_arrays_are_stored_as_safetensors_stores_them(n: int, block: int) -> None:
-    draw = np.random.default_rng(n)
-    errors = np.moveaxis(draw.normal(size=(n, 2, 3, 4)), 0, 2)
-    arrays = {"z": np.arange(n), "errors": errors, "a": draw.normal(size=n), "b": np.ones((2, n))}
-    header = {"tasks": ["Ω", '"', "\n"]}
-    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
-        patched.setattr("policyscope.runs.arrays._BLOCK_BYTES", block)
-        ours, theirs = Path(folder) / "ours", Path(folder) / "theirs"
-        write_arrays(ours, arrays, header)
-        plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        save_file(plain, theirs, metadata={"policyscope": json.dumps(header)})
-        assert ours.read_bytes() == theirs.read_bytes()
 
 
 @pytest.mark.parametrize(

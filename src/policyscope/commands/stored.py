@@ -28,11 +28,11 @@ def is_sweep(run: str) -> bool:
 def sweep(run: str, lang: Language) -> int:
     """A sweep, drawn again."""
     from policyscope.commands.report import render_sweep
-    from policyscope.runs.carried import brought, shown
+    from policyscope.runs.carried import place, shown
     from policyscope.runs.sweep import SWEEP
     from policyscope.views.sweep.table import sweep_table
 
-    page, record = render_sweep(brought(run), lang)
+    page, record = render_sweep(place(run), lang)  # `is_sweep` brought it
     out = console()
     out.print(sweep_table(record))
     out.print(f"{shown(page)}, beside {SWEEP}", markup=False)
