@@ -433,6 +433,18 @@ def test_settings_that_change_nothing_are_refused() -> None:
     assert Simulator(EnvConfig(type="pusht", settings='{"obs_type": "state"}')).name
 
 
+def test_the_parts_of_the_block_are_added_up_in_one_order() -> None:
+    """gym-pusht takes them from a set, whose order is another one in each process."""
+    simulator = Simulator(EnvConfig(type="pusht", settings='{"obs_type": "state"}'))
+    simulator.reset(0)
+    from gym_pusht.envs import pusht
+
+    env = simulator.env.unwrapped
+    bar, stem = env._block_shapes
+    one, other = (pusht.pymunk_to_shapely(env.block, p).wkb for p in ((bar, stem), (stem, bar)))
+    assert one == other
+
+
 def test_the_hint_for_a_larger_picture_leads_on() -> None:
     config = EnvConfig(type="pusht", settings='{"observation_height": 256}')
     with pytest.raises(UsageError) as error:

@@ -496,11 +496,7 @@ def test_simulators_of_ray(tmp_path: Path) -> None:
         latency_calls=0,
     )
     there = replace(here, output_dir=str(tmp_path / "ray"), engine="ray")
-    expected = _rows(rollout(here))
-    for mine, theirs in zip(_rows(rollout(there)), expected, strict=True):
-        # gym-pusht's coverage was seen to differ in its last digits between runs, without Ray, too
-        assert (mine.seed, mine.ended) == (theirs.seed, theirs.ended)
-        assert mine.sum_reward == pytest.approx(theirs.sum_reward, rel=1e-9)
+    same(rollout(there).directory, rollout(here).directory)
     _idle()
 
 
