@@ -6,7 +6,7 @@
 `workers`: a policy that looks at one pixel of each picture, with one worker and with two, of one
 CPU each. `overhead`: a checkpoint in this process, and in one worker of Ray with all its threads.
 Equal records are shown first, in the round that does not count. Frames a second are the record's,
-of the loop over the frames; seconds are those of the whole evaluation, Ray's start included.
+of the loop over the frames; seconds are those of the whole command, from its start to its page.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import time
-from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ratios import line, machine, ratio
 
 from policyscope.actions.robots import Robot
-from policyscope.commands.evaluate import evaluate
-from policyscope.config import DatasetConfig, EvalConfig, PolicyConfig, RayConfig
 from policyscope.testing import FrameBatch, NativeActions, Policy, PolicySpec, Prediction
 
 _CLOCKS = ("latency", "throughput", "environment")
@@ -66,42 +67,56 @@ def main() -> None:
     parser.add_argument("--frames", type=int)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    who = PolicyConfig(path=args.policy) if args.policy else PolicyConfig(type="on_ray:Looks")
-    config = EvalConfig(
-        policy=who,
-        dataset=DatasetConfig(repo_id=args.repo_id, root=args.root, episodes=args.episodes),
-        max_frames=args.frames,
-        batch_size=args.batch_size,
-        latency_calls=0,
-        execute="none",
-        critical="none",
-    )
+    who = ["--policy.path", args.policy] if args.policy else ["--policy.type", "on_ray:Looks"]
+    words = [*who, "--dataset.repo_id", args.repo_id, "--batch_size", args.batch_size]
+    words += ["--latency_calls", "0", "--execute", "none", "--critical", "none"]
+    for flag, value in (
+        ("--dataset.root", args.root),
+        ("--dataset.episodes", args.episodes),
+        ("--max_frames", args.frames),
+    ):
+        words += [] if value is None else [flag, str(value)]
 
-    def on_ray(workers: int, cpus: int) -> EvalConfig:
-        return replace(config, engine="ray", ray=RayConfig(workers=workers, cpus=cpus))
+    def on_ray(workers: int, cpus: int) -> list[str]:
+        ray = ["--engine", "ray", "--ray.workers", str(workers), "--ray.cpus", str(cpus)]
+        return [*words, *ray]
 
     if args.what == "workers":
         pair = {"two workers": on_ray(2, 1), "one worker": on_ray(1, 1)}
     else:
-        pair = {"one worker of Ray": on_ray(1, os.cpu_count() or 1), "this process": config}
+        pair = {"one worker of Ray": on_ray(1, os.cpu_count() or 1), "this process": words}
     print(machine())
     _measured(pair, args.rounds)
 
 
-def _measured(pair: dict[str, EvalConfig], rounds: int) -> None:
+def _evaluated(words: list[str]) -> tuple[dict[str, Any], float]:
+    """The record of a command, and its seconds."""
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parent / "src")])
+    with tempfile.TemporaryDirectory() as scratch:
+        run = Path(scratch, "run")
+        begin = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "policyscope", "eval", *words, "--output_dir", str(run)],
+            env=os.environ | {"PYTHONPATH": path},
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        took = time.perf_counter() - begin
+        return json.loads((run / "run.json").read_text()), took
+
+
+def _measured(pair: dict[str, list[str]], rounds: int) -> None:
     """Print speeds and ratios of two ways, in turn."""
     rates: dict[str, list[float]] = {name: [] for name in pair}
     seconds: dict[str, list[float]] = {name: [] for name in pair}
     for n in range(rounds + 1):
         records = []
-        for name, config in pair.items():
-            with tempfile.TemporaryDirectory() as scratch:
-                begin = time.perf_counter()
-                run = evaluate(replace(config, output_dir=scratch + "/o"))
-                took = time.perf_counter() - begin
-                records.append(json.loads((run.directory / "run.json").read_text()))
+        for name, words in pair.items():
+            record, took = _evaluated(words)
+            records.append(record)
             if n:
-                rates[name].append(run.record.throughput.frames_per_s or np.nan)
+                rates[name].append(record["throughput"]["frames_per_s"] or np.nan)
                 seconds[name].append(took)
         first, second = ({k: v for k, v in r.items() if k not in _CLOCKS} for r in records)
         if first != second:

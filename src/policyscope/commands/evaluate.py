@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -27,7 +27,7 @@ from policyscope.engine.blind import Learned, learn
 from policyscope.engine.footage import keep_clips
 from policyscope.engine.offline import Ask, Frames, predict_and_store, predict_rows, rows_of
 from policyscope.engine.progress import Watch
-from policyscope.engine.ray import on_ray, require_workers
+from policyscope.engine.ray import RayWorkers, on_ray, require_workers
 from policyscope.engine.timing import chosen_batch_size, cost_of_speed, measure_latency
 from policyscope.errors import Finding, UsageError
 from policyscope.metrics.blind import BLIND
@@ -109,18 +109,24 @@ def carry_out(
     if (finished := held.finished(prepared.plan, OfflineRecord)) is not None:
         require_ablated(prepared.config, finished.record)
         return finished
-    watch.stage("loading the policy")
-    policy = inputs.open_policy(prepared.config)
-    try:
-        with held.running(prepared.plan, partial(unfinished, prepared, policy)):
-            record = _run(prepared, policy, held.directory, watch, until)
-            return None if record is None else held.finish(record)
-    finally:
-        watch.close()
+    with _hired(prepared, watch) as workers:  # who open the policy while this process does
+        watch.stage("loading the policy")
+        policy = inputs.open_policy(prepared.config)
+        try:
+            with held.running(prepared.plan, partial(unfinished, prepared, policy)):
+                record = _run(prepared, policy, held.directory, watch, until, workers)
+                return None if record is None else held.finish(record)
+        finally:
+            watch.close()
 
 
 def _run(
-    prepared: Prepared, policy: Policy, directory: RunDirectory, watch: Watch, until: int | None
+    prepared: Prepared,
+    policy: Policy,
+    directory: RunDirectory,
+    watch: Watch,
+    until: int | None,
+    workers: RayWorkers | None,
 ) -> OfflineRecord | None:
     config, inputs, frames = prepared.config, prepared.inputs, prepared.frames
     episodes = [e for e, _ in frames]
@@ -128,15 +134,13 @@ def _run(
         named_episodes(config.report.episodes, episodes)
     require_ablatable(config, policy, inputs)
     ways, critical = _ways(config, policy.spec), Critical(config.critical, inputs)
-    if until is not None and until < len(rows_of(frames, config.samples)):
-        with _asking(prepared, policy, watch) as ask:
+    with _asking(workers, policy.spec, watch) as ask:
+        if until is not None and until < len(rows_of(frames, config.samples)):
             _predict(prepared, policy, directory, watch, ask, until)
-        return None
-    watch.stage("timing single calls")
-    # of a run that goes on, what comes next
-    latency = _latency(prepared, policy, episodes[-1 if directory.finished() else 0])
-    scoring = Scoring(prepared, policy.spec, directory)
-    with _asking(prepared, policy, watch) as ask:
+            return None
+        watch.stage("timing single calls")
+        latency = _latency(prepared, policy, directory, episodes)
+        scoring = Scoring(prepared, policy.spec, directory)
         if prepared.plan.spread:
             speed, frames, within = predict_in_time(scoring, policy, watch, ask)
             episodes = [e for e, _ in frames]
@@ -178,8 +182,12 @@ def _run(
     return record.model_copy(update=said)
 
 
-def _latency(prepared: Prepared, policy: Policy, episode: int) -> Latency:
+def _latency(
+    prepared: Prepared, policy: Policy, directory: RunDirectory, episodes: Sequence[int]
+) -> Latency:
+    """Seconds of single calls; of a run that goes on, at what comes next."""
     source, calls = prepared.inputs.source, prepared.config.latency_calls
+    episode = episodes[-1 if directory.finished() else 0]
     return measure_latency(policy, source, episode, calls=calls, fps=source.facts.robot.fps)
 
 
@@ -216,15 +224,26 @@ def _beside(runs: Executions, critical: Critical, episode: ScoredEpisode) -> Non
     )
 
 
-def _asking(
-    prepared: Prepared, policy: Policy, watch: Watch
-) -> contextlib.AbstractContextManager[Ask]:
-    """Who predicts: this process, or others."""
+def _hired(
+    prepared: Prepared, watch: Watch
+) -> contextlib.AbstractContextManager[RayWorkers | None]:
+    """Workers, where not this process predicts."""
     if prepared.config.engine == "local":
-        return contextlib.nullcontext(predict_rows)
+        return contextlib.nullcontext()
     watch.stage("starting workers")
-    inputs = prepared.inputs
-    return on_ray(prepared.config, inputs.episodes, inputs.source, policy.spec)
+    return on_ray(prepared.config, prepared.inputs)
+
+
+@contextlib.contextmanager
+def _asking(workers: RayWorkers | None, spec: PolicySpec, watch: Watch) -> Iterator[Ask]:
+    """Who predicts: this process, or workers, who are let go of after."""
+    if workers is None:
+        yield predict_rows
+        return
+    watch.stage("waiting for workers")
+    workers.ready(spec)
+    with contextlib.closing(workers):
+        yield workers
 
 
 def _predict(

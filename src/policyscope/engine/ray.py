@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,17 +21,18 @@ from typing import Any, Self, cast, final
 import numpy as np
 from numpy.typing import NDArray
 
-from policyscope.checks.inputs import read_offline
+from policyscope.checks.inputs import OfflineInputs, read_offline
 from policyscope.config import EvalConfig
 from policyscope.config.offline import PredictionOptions
 from policyscope.config.parts import Device
 from policyscope.data.facts import dataset_revision
 from policyscope.data.frames import Rows
 from policyscope.data.source import FrameSource
-from policyscope.engine.offline import Ask, Clock, predict_rows
+from policyscope.engine.offline import Clock, predict_rows
 from policyscope.engine.progress import Watch
 from policyscope.errors import UsageError, first_line
 from policyscope.policies.base import Policy, PolicySpec
+from policyscope.policies.opening import pick_device
 from policyscope.runs.predictions import RowPredictions
 from policyscope.sim.cluster import Place, joined, nodes, require_ray, shares
 
@@ -38,26 +40,23 @@ _SPAN = 16  # batches: reading ahead begins anew with each
 _QUEUED = 2  # spans of a worker: it need not wait for the next one
 _MOST_DEATHS = 6  # of workers at one span, or before one answers
 _PATIENCE_S = 600.0  # with workers that do not come
+_LATE_S = 60.0  # after the first, until which the others are waited for
 
 
 @final
 @dataclass(frozen=True)
 class Opened:
-    """What a worker opens, and what it should find.
+    """What a worker opens.
 
     Attributes:
         config: of the run.
         episodes: of the plan.
-        spec: of the policy as it was opened here.
-        revision: of the dataset as it lies here.
         place: in which relative paths begin.
         cpus: threads that decode, and that compute.
     """
 
     config: EvalConfig
     episodes: tuple[int, ...]
-    spec: PolicySpec
-    revision: str
     place: Place
     cpus: int
 
@@ -73,13 +72,17 @@ class _Predictor:
     def __init__(self, opened: Opened) -> None:
         self._opened = opened
 
-    def open(self) -> None:
-        """Open both; what is wrong with them is raised.
+    def open(self) -> tuple[PolicySpec, str, str]:
+        """Open both.
+
+        Returns:
+            What the policy is, the dataset's revision, and the machine's name.
 
         Raises:
-            InputError: they can't be opened here, or are others.
+            InputError: they can't be opened here.
         """
-        _ = self._both
+        policy, source = self._both
+        return policy.spec, dataset_revision(source.facts.root), os.uname().nodename
 
     @cached_property
     def _both(self) -> tuple[Policy, FrameSource]:
@@ -89,14 +92,6 @@ class _Predictor:
         source.require(asked.episodes)
         inputs = read_offline(config, source=source)
         policy = inputs.open_policy(config)
-        found = (policy.spec, dataset_revision(source.facts.root))
-        if found != (asked.spec, asked.revision):
-            raise UsageError(
-                "--engine ray",
-                expected="the same policy and dataset on all machines",
-                found=f"others on {os.uname().nodename}",
-                fix="paths that lead to the same files everywhere, and the same versions",
-            )
         torch = sys.modules.get("torch")
         if torch is not None:
             torch.set_num_threads(asked.cpus)
@@ -153,21 +148,23 @@ class _Span:
 class RayWorkers:
     """Workers that predict; called, they do as `predict_rows` does.
 
-    Use it as a context manager: leaving it ends every worker, however it is left.
+    They begin to open policy and dataset as soon as they are there. Use it as a context manager:
+    leaving it ends every worker, however it is left.
 
     Args:
         ray: the module, joined.
         opened: what each opens.
         n: workers.
+        gpu: whether each takes one.
+        revision: of the dataset as it lies here.
     """
 
-    def __init__(self, ray: Any, opened: Opened, n: int) -> None:
-        kind = ray.remote(
-            num_cpus=opened.cpus,
-            num_gpus=int(opened.spec.device == "cuda"),
-            scheduling_strategy="SPREAD",
-        )(_Predictor)
-        self._ray, self._n = ray, n
+    def __init__(self, ray: Any, opened: Opened, n: int, *, gpu: bool, revision: str) -> None:
+        kind = ray.remote(num_cpus=opened.cpus, num_gpus=int(gpu), scheduling_strategy="SPREAD")(
+            _Predictor
+        )
+        self._ray, self._n, self._revision = ray, n, revision
+        self._spec: PolicySpec | None = None
         self._start = lambda: kind.remote(opened)
         self._workers: list[_Worker] = []
         self._spans: deque[_Span] = deque()  # that are asked for, in the order of the plan
@@ -175,16 +172,34 @@ class RayWorkers:
         self._lost = (wrong.RayActorError, wrong.ObjectLostError, wrong.NodeDiedError)
 
     def __enter__(self) -> Self:
-        """Start the workers, and wait until one is ready."""
         try:
             for _ in range(self._n):
                 self._workers.append(_Worker(self._start))
-            while all(worker.opening is not None for worker in self._workers):
-                self._listen()
         except BaseException:
             self.close()
             raise
         return self
+
+    def ready(self, spec: PolicySpec) -> None:
+        """Wait until one has opened what it needs, and all have that are on their way.
+
+        Args:
+            spec: of the policy as it was opened here.
+
+        Raises:
+            InputError: they can't open it, or find something else.
+        """
+        self._spec = spec
+        while not self._free:
+            self._listen()
+        late = time.monotonic() + _LATE_S
+        while len(self._free) < self._n and (left := late - time.monotonic()) > 0:
+            self._listen(left)
+
+    @property
+    def _free(self) -> list[_Worker]:
+        """Who has opened what is needed."""
+        return [worker for worker in self._workers if worker.opening is None]
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -236,8 +251,8 @@ class RayWorkers:
 
     def _hand_out(self, rows: NDArray[np.int64], batch_size: int) -> None:
         """Ask workers for the spans that nobody is asked for, whoever has least to do first."""
-        load = {id(worker): 0 for worker in self._workers if worker.opening is None}
-        free = [worker for worker in self._workers if worker.opening is None]
+        free = self._free
+        load = {id(worker): 0 for worker in free}
         for span in self._spans:
             if span.worker is not None:
                 load[id(span.worker)] += 1
@@ -252,16 +267,16 @@ class RayWorkers:
             span.worker = worker
             span.answers = predict.remote(rows[span.at : span.end], span.at, batch_size)
 
-    def _listen(self) -> bool:
+    def _listen(self, patience_s: float = _PATIENCE_S) -> bool:
         """Wait until something happens; whether the first span has an answer, or an end."""
         opening = {worker.opening: worker for worker in self._workers if worker.opening is not None}
         first = self._spans[0].answers if self._spans else None
         others = [span for span in list(self._spans)[1:] if span.worker is not None]
         ends = {span.answers.completed(): span for span in others}
         awaited = [*opening, *ends, *([] if first is None else [first])]
-        ready, _ = self._ray.wait(awaited, timeout=_PATIENCE_S, fetch_local=False)
-        if not ready and first is None:
-            raise _without_workers(f"none within {_PATIENCE_S:g} s")
+        ready, _ = self._ray.wait(awaited, timeout=patience_s, fetch_local=False)
+        if not ready and not self._free:
+            raise _without_workers(f"none within {patience_s:g} s")
         for one in ready:
             if one is first:
                 return True
@@ -273,12 +288,19 @@ class RayWorkers:
 
     def _opened(self, worker: _Worker) -> None:
         try:
-            self._get(worker.opening)
+            spec, revision, machine = self._get(worker.opening)
         except self._lost as error:
             worker.deaths += 1
             self._replace(worker, worker.deaths, error)
-        else:
-            worker.opening, worker.deaths = None, 0
+            return
+        if (spec, revision) != (self._spec, self._revision):
+            raise UsageError(
+                "--engine ray",
+                expected="the same policy and dataset on all machines",
+                found=f"others on {machine}",
+                fix="paths that lead to the same files everywhere, and the same versions",
+            )
+        worker.opening, worker.deaths = None, 0
 
     def _ended(self, span: _Span) -> None:
         """Note that a span has all its answers, or that nobody is at work at it."""
@@ -345,28 +367,36 @@ def require_workers(config: PredictionOptions, scripted: Policy | None) -> None:
 
 
 @contextlib.contextmanager
-def on_ray(
-    config: EvalConfig, episodes: Sequence[int], source: FrameSource, spec: PolicySpec
-) -> Iterator[Ask]:
-    """Workers of Ray, as ``--ray`` says, for as long as they are needed.
+def on_ray(config: EvalConfig, inputs: OfflineInputs) -> Iterator[RayWorkers]:
+    """Workers of Ray, as ``--ray`` says, that open what was read here.
 
     Args:
         config: of the run.
-        episodes: of the plan.
-        source: its dataset, as it lies here.
-        spec: of the policy, as it was opened here.
+        inputs: policy and dataset as they lie here; the policy need not be open.
 
     Raises:
         UsageError: there is no Ray, or no room in it.
     """
     with joined(config.ray) as ray:
-        n, cpus = shares(config.ray, nodes(ray), gpu=spec.device == "cuda")
+        machines = nodes(ray)
+        device = _device(config, inputs, machines)
+        gpu = device == "cuda"
+        n, cpus = shares(config.ray, machines, gpu=gpu)
+        first = str(inputs.episodes[0])  # others when asked for
         own = replace(
-            config,
-            dataset=replace(config.dataset, episodes=str(episodes[0])),  # others when asked for
-            device=config.device if spec.device == "remote" else cast(Device, spec.device),
+            config, dataset=replace(config.dataset, episodes=first), device=cast(Device, device)
         )
-        revision = dataset_revision(source.facts.root)
-        opened = Opened(own, tuple(episodes), spec, revision, Place.here(), cpus)
-        with RayWorkers(ray, opened, n) as ask:
-            yield ask
+        opened = Opened(own, inputs.episodes, Place.here(), cpus)
+        revision = dataset_revision(inputs.source.facts.root)
+        with RayWorkers(ray, opened, n, gpu=gpu, revision=revision) as workers:
+            yield workers
+
+
+def _device(config: EvalConfig, inputs: OfflineInputs, machines: Sequence[tuple[int, int]]) -> str:
+    """Where workers should have the policy: where it is here, or will be."""
+    there = inputs.opened
+    if there is not None and there.spec.device != "remote":
+        return there.spec.device
+    if inputs.checkpoint is None or not any(gpus for _, gpus in machines):
+        return config.device  # and torch need not be asked, which takes seconds to come
+    return pick_device(config.device)
