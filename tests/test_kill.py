@@ -253,6 +253,7 @@ def test_the_lock_of_a_killed_run_does_not_block(
     while not list(out.glob("parts/*")):
         assert run.poll() is None, run.text()
         time.sleep(0.005)
+    run.kill(signal.SIGSTOP)  # it must not end before the other looks
     refused = lines.run(*offline(demonstrations, out, "--overwrite"))
     assert refused.wait() == 2
     assert "being written" in refused.errors()[0]
