@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -481,22 +482,82 @@ def test_workers_are_no_simulators(tmp_path: Path) -> None:
         _point(tmp_path, engine="ray", ray=RayConfig(workers=2))
 
 
-@pytest.mark.slow
-@needs_ray
-@pytest.mark.usefixtures("ray")
-def test_simulators_of_ray(tmp_path: Path) -> None:
-    pytest.importorskip("gym_pusht")
-    here = RolloutConfig(
+def _pusht(out: Path) -> RolloutConfig:
+    return RolloutConfig(
         policy=PolicyConfig(path=str(ASSETS / "act-pusht")),
         env=EnvConfig(type="pusht", settings='{"obs_type": "environment_state_agent_pos"}'),
-        output_dir=str(tmp_path / "local"),
+        output_dir=str(out),
         n_episodes=8,
-        n_envs="1",
+        n_envs="2",
         video="none",
         latency_calls=0,
     )
-    there = replace(here, output_dir=str(tmp_path / "ray"), engine="ray")
-    same(rollout(there).directory, rollout(here).directory)
+
+
+@pytest.fixture(scope="module")
+def games(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Of PushT, by one simulator of this machine."""
+    pytest.importorskip("gym_pusht")
+    return rollout(replace(_pusht(tmp_path_factory.mktemp("g") / "o"), n_envs="1"))
+
+
+@pytest.mark.slow
+@needs_ray
+@pytest.mark.usefixtures("ray")
+def test_simulators_of_ray(games: Any, tmp_path: Path) -> None:
+    same(rollout(replace(_pusht(tmp_path / "o"), engine="ray")).directory, games.directory)
+    _idle()
+
+
+class KillsSimulators(Watch):
+    """Kills the first while it opens, another when episodes begin, and one in their midst.
+
+    Three of them: an episode is given up at the fourth.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._draw, self.killed = random.Random(seed), list[int]()
+        self._at = self._draw.randint(10, 400)
+        self._opening = threading.Thread(target=self._kill)
+
+    def _kill(self) -> None:
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError, IndexError):
+                pid = self._draw.choice([p for p in _workers(os.getpid()) if p not in self.killed])
+                time.sleep(self._draw.uniform(0, 0.5))
+                os.kill(pid, signal.SIGKILL)
+                self.killed.append(pid)
+                return
+            time.sleep(0.01)
+
+    def stage(self, text: str) -> None:
+        if text == "starting the simulator":
+            self._opening.start()
+
+    def begin(self, total: int) -> None:
+        del total
+        self._opening.join()
+        self._kill()
+
+    def called(self, *what: Any) -> None:
+        del what
+        self._at -= 1
+        if not self._at:
+            self._kill()
+
+
+@pytest.mark.slow
+@needs_ray
+@pytest.mark.usefixtures("ray")
+@pytest.mark.parametrize("seed", range(3))
+def test_simulators_that_are_killed(seed: int, games: Any, tmp_path: Path) -> None:
+    kills = KillsSimulators(seed)
+    run = rollout(replace(_pusht(tmp_path / "o"), engine="ray"), kills)
+    assert len(kills.killed) == 3
+    own = {"sim_s", "attempts", "faults"}
+    mine, theirs = ([row.model_dump(exclude=own) for row in _rows(one)] for one in (run, games))
+    assert mine == theirs
     _idle()
 
 

@@ -295,6 +295,17 @@ def test_a_simulator_that_fails_once(trouble: str, kind: str, tmp_path: Path) ->
     assert "simulator_faults" in [f["code"] for f in run.record["findings"]]
 
 
+def test_a_simulator_that_dies_before_the_first_episode(tmp_path: Path) -> None:
+    whole = rollout(config(tmp_path / "w"), policy=Seeker())
+    settings = {"trouble": "die", "trouble_seed": 0}
+    with pytest.raises(UsageError, match="opens and resets; found one that died"):
+        rollout(config(tmp_path / "o", settings=settings), policy=Seeker())
+    settings["marker"] = str(tmp_path / "marker")
+    run = rollout(config(tmp_path / "o", settings=settings), policy=Seeker())
+    assert outcome(run) == outcome(whole)
+    assert Path(settings["marker"]).exists()
+
+
 def test_a_simulator_that_always_fails_is_neither_success_nor_failure(tmp_path: Path) -> None:
     settings = {"trouble": "raise", "trouble_seed": 1003}
     run = rollout(config(tmp_path / "o", settings=settings), policy=Seeker())

@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policyscope.engine.episodes import Planned
-from policyscope.engine.scheduler import MOST_ATTEMPTS
 from policyscope.runs.rollouts import StoredRollout
 from policyscope.sim.contract import Observation
-from policyscope.sim.pool import Fault, Pool
+from policyscope.sim.pool import MOST_ATTEMPTS, Fault, Pool
 from policyscope.sim.simulator import Steps
 from policyscope.sim.worker import Act, Reset
 

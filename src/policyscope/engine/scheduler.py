@@ -25,11 +25,10 @@ from policyscope.policies.base import PolicySpec
 from policyscope.runs.rollouts import StoredRollout
 from policyscope.runs.rows import FaultRow, RolloutRow
 from policyscope.sim.contract import SOLVED, Layout, Observation
-from policyscope.sim.pool import Fault, Pool, Worker
+from policyscope.sim.pool import MOST_ATTEMPTS, Fault, Pool, Worker
 from policyscope.sim.simulator import Steps
 from policyscope.sim.worker import Act, Reset
 
-MOST_ATTEMPTS = 4
 _LINGER = 0.5  # of a model call: how long to wait for others before a call with empty rows
 
 

@@ -14,6 +14,7 @@ from policyscope.sim.pool import GoneError, Pool, Worker, resident
 from policyscope.sim.worker import Answering, Failure
 
 _SHARE = 0.25  # of a CPU, where nobody says: simulators often wait
+_OPENING_S = 600.0  # of an actor that has found its place
 
 
 @final
@@ -57,7 +58,8 @@ class _Actor(Worker):
 
     def begin(self) -> None:
         self._actor = self._start()
-        self._opening: Any = self._actor.open.remote()
+        self._opened = self._actor.open.remote()
+        self._left: list[Any] = [self._actor.__ray_ready__.remote(), self._opened]
         self._held, self._leaving = 0, None
 
     def send(self, command: Any) -> None:
@@ -65,9 +67,9 @@ class _Actor(Worker):
         self.answer = self._actor.answer.remote(command)
 
     def receive(self) -> Any:
-        wrong = self._ray.exceptions
-        try:
-            answer, self._held = self._ray.get(self.answer)
+        wrong, self._left = self._ray.exceptions, []
+        try:  # where it could not open, that is what to tell
+            _, (answer, self._held) = self._ray.get([self._opened, self.answer])
         except wrong.RayTaskError as error:
             return Failure(f"{type(error.cause).__name__}: {first_line(error.cause)}")
         except wrong.RayError as error:
@@ -79,16 +81,21 @@ class _Actor(Worker):
 
     @property
     def overdue_in(self) -> float:
-        """See `Worker.overdue_in`; time begins with the actor, wherever it starts."""
-        if self.busy and self._opening is not None:
-            opened, _ = self._ray.wait([self._opening], timeout=0)
-            if not opened:
+        """See `Worker.overdue_in`.
+
+        An actor may wait long for room; from then on it has time to open, then for its answer.
+        """
+        if self.busy and self._left:
+            _, left = self._ray.wait(self._left, num_returns=len(self._left), timeout=0)
+            if len(left) < len(self._left):
+                self._deadline = time.monotonic() + (_OPENING_S if left else self._patience_s)
+            self._left = left
+            if len(left) > 1:
                 return float("inf")
-            self._opening, self._deadline = None, time.monotonic() + self._patience_s
         return super().overdue_in
 
     def leave(self) -> None:
-        if not self.busy and self._opening is None:
+        if not self.busy and not self._left:
             self._leaving = self._actor.close.remote()
 
     def end(self, patience_s: float = 0.0) -> None:

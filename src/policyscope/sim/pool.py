@@ -22,6 +22,8 @@ from policyscope.errors import InputError, UsageError
 from policyscope.sim.worker import Failure, serve
 
 PRELOAD = ["lerobot.envs.factory", "policyscope.sim.trial", "policyscope.sim.worker"]
+MOST_ATTEMPTS = 4
+"""So often is tried what fails because its simulator did."""
 _GRACE_S = 5.0
 _MOST_GROWTH = 2 << 30  # bytes that a simulator may take beyond those of its first episode
 
@@ -160,10 +162,15 @@ class Pool(ABC):
     def require(self, command: Any, timeout_s: float) -> Any:
         """Ask the first worker for something without which there is no going on.
 
+        Where it dies it is asked again: somebody else may have ended it, or its machine left.
+
         Raises:
             InputError: it does not answer, or the user has to mend something.
         """
-        answer = self.ask(self.workers[0], command, timeout_s)
+        for _ in range(MOST_ATTEMPTS):
+            answer = self.ask(self.workers[0], command, timeout_s)
+            if not (isinstance(answer, Fault) and answer.kind == "died"):
+                break
         if isinstance(answer, Fault):
             raise UsageError(
                 f"--env.type {self._config.type}",
