@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+import torch
 
 import fakes
 from policyscope.config import DatasetConfig
 from policyscope.data.ahead import ahead
-from policyscope.data.decoders import PyavDecoder
+from policyscope.data.decoders import PyavDecoder, _same_in_planes
 from policyscope.data.facts import dataset_revision
 from policyscope.data.kept import KeptPictures
 from policyscope.data.pictures import Buffers, unit_range
@@ -116,7 +118,7 @@ def test_pictures_that_nobody_asked_for_are_not_decoded(filmed: Path) -> None:
 
 
 def test_several_lanes_give_the_same_frames(filmed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("policyscope.data.cameras._SMALL", 0)
+    monkeypatch.setattr("policyscope.data.cameras.LARGE", 0)
     monkeypatch.setattr("os.cpu_count", lambda: 3)
     source, keys = _open(filmed, [0, 1, 2]), frozenset({fakes.IMAGE})
     rows = [(e, f, 0) for e in range(3) for f in range(source.facts.lengths[e])]
@@ -134,6 +136,46 @@ def test_several_lanes_give_the_same_frames(filmed: Path, monkeypatch: pytest.Mo
     assert not [t for t in threading.enumerate() if t.name == "reader"]
 
 
+@pytest.mark.parametrize("same", [True, False], ids=["planes", "pixels"])
+def test_large_pictures_equal_lerobots(
+    same: bool, filmed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("policyscope.data.cameras.LARGE", 0)
+    monkeypatch.setattr("policyscope.data.decoders.LARGE", 0)
+    if not same:  # as on processors where FFmpeg rounds planes otherwise
+        monkeypatch.setattr("policyscope.data.decoders._same_in_planes", lambda *_: False)
+    items = _items(filmed, _open(filmed, [0]), [0, 1, 2])
+    rows = [(0, 3, 0), (1, 7, 0), (0, 3, 0), (2, 19, 0)]
+    batch = _open(filmed, [0, 1, 2]).batch(rows, keys=frozenset({fakes.IMAGE}))
+    pictures = batch.observations[0][fakes.IMAGE]
+    assert pictures.flags.c_contiguous
+    for picture, row in zip(unit_range(pictures), (3, 32, 3, 74), strict=True):
+        assert np.array_equal(picture, items[row][fakes.IMAGE])
+
+
+def test_planes_are_made_only_where_they_equal_pixels() -> None:
+    sizes = [(480, 640), (479, 633), (98, 130)]
+    for layout in ("yuv420p", "yuv444p", "nv12", "yuv420p10le"):
+        for height, width in sizes:
+            frame, draw = av.VideoFrame(width, height, layout), np.random.default_rng(1)
+            for plane in frame.planes:
+                plane.update(draw.bytes(plane.buffer_size))
+            planes = frame.to_ndarray(format="gbrp")
+            equal = np.array_equal(planes, frame.to_ndarray(format="rgb24"))
+            assert equal or not _same_in_planes(height, width, layout), (layout, height, width)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_colours_become_floats_as_lerobots_do(n: int) -> None:
+    mixed = np.random.default_rng(0).integers(0, 256, (n, 300, 301, 3), dtype=np.uint8)
+    planes = np.ascontiguousarray(mixed.transpose(0, 3, 1, 2))
+    wanted = torch.from_numpy(planes).float() / 255
+    with Buffers().loan() as loan:
+        for pictures in (planes, mixed.transpose(0, 3, 1, 2)):
+            assert np.array_equal(unit_range(pictures), wanted)
+            assert np.array_equal(unit_range(pictures, loan), wanted)
+
+
 def test_a_reader_far_ahead_stops_with_its_caller() -> None:
     made: list[int] = []
 
@@ -142,7 +184,7 @@ def test_a_reader_far_ahead_stops_with_its_caller() -> None:
             made.append(n)
             yield n
 
-    items = ahead(numbers(), 2)
+    items = ahead([numbers()], 2)
     assert [next(items) for _ in range(3)] == [0, 1, 2]
     items.close()
     assert len(made) <= 7
@@ -154,7 +196,7 @@ def test_an_error_of_the_reader_reaches_the_caller_in_its_place() -> None:
         yield 1
         raise OSError("no such sector")
 
-    items = ahead(broken(), 2)
+    items = ahead([broken()], 2)
     assert next(items) == 1
     with pytest.raises(OSError, match="no such sector"):
         next(items)

@@ -5,42 +5,23 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
-from collections.abc import Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 
-def in_turn[T](lanes: Sequence[Iterator[T]]) -> Iterator[T]:
+def ahead[T](lanes: Sequence[Iterator[T]], depth: int) -> Iterator[T]:
     """The items of several iterators, one of each in turn, until one ends.
 
-    Where items were dealt out in turn, the first to end is the one whose turn comes after the last
-    item: nothing is left in the others.
+    Each iterator runs in a thread of its own, up to `depth` items ahead; all begin when the first
+    item is asked for. Where items were dealt out in turn, the first to end is the one whose turn
+    comes after the last item: nothing is left in the others.
+
+    An exception of an iterator reaches the caller in its place; a caller that stops early stops the
+    threads, too.
     """
-    try:
-        for lane in itertools.cycle(lanes):
-            try:
-                item = next(lane)
-            except StopIteration:
-                return
-            yield item
-    finally:
-        for lane in lanes:
-            if isinstance(lane, Generator):
-                lane.close()  # else its thread would live until somebody collects the garbage
-
-
-def ahead[T](items: Iterator[T], depth: int) -> Iterator[T]:
-    """The same items, made in a thread that runs up to `depth` of them ahead.
-
-    An exception of `items` reaches the caller in its place; a caller that stops early stops the
-    thread, too.
-    """
-    ready: queue.Queue[tuple[bool, Any]] = queue.Queue(depth)
     stopped = threading.Event()
 
-    def put(entry: tuple[bool, Any]) -> None:
+    def put(ready: queue.Queue[tuple[bool, Any]], entry: tuple[bool, Any]) -> None:
         # A put without a time limit would wait for ever on a caller who has gone.
         while not stopped.is_set():
             try:
@@ -49,20 +30,25 @@ def ahead[T](items: Iterator[T], depth: int) -> Iterator[T]:
             except queue.Full:
                 continue
 
-    def work() -> None:
+    def work(items: Iterator[T], ready: queue.Queue[tuple[bool, Any]]) -> None:
         try:
             for item in items:
-                put((True, item))
+                put(ready, (True, item))
                 if stopped.is_set():
                     return
-            put((False, None))
+            put(ready, (False, None))
         except BaseException as error:  # whatever it is: the caller waits for an answer
-            put((False, error))
+            put(ready, (False, error))
 
-    thread = threading.Thread(target=work, name="reader", daemon=True)
-    thread.start()
+    queues: list[queue.Queue[tuple[bool, Any]]] = [queue.Queue(depth) for _ in lanes]
+    threads = [
+        threading.Thread(target=work, args=pair, name="reader", daemon=True)
+        for pair in zip(lanes, queues, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
     try:
-        while True:
+        for ready in itertools.cycle(queues):
             more, item = ready.get()
             if more:
                 yield item
@@ -72,4 +58,5 @@ def ahead[T](items: Iterator[T], depth: int) -> Iterator[T]:
                 raise item
     finally:
         stopped.set()
-        thread.join()  # whoever closes files after this closes them under nobody
+        for thread in threads:  # whoever closes files after this closes them under nobody
+            thread.join()

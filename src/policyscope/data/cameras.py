@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Literal, final
 
 import numpy as np
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from policyscope.actions.spaces import FloatArray
 from policyscope.data.decoders import (
+    LARGE,
     TOLERANCE_S,
     Decoder,
     Picture,
@@ -29,7 +32,6 @@ from policyscope.data.kept import KeptPictures
 from policyscope.data.pictures import Loan
 from policyscope.errors import DatasetError
 
-_SMALL = 256 * 256  # pixels: below, one thread decodes faster than a model asks
 _MOST_LANES = 4
 
 
@@ -117,7 +119,7 @@ class Cameras:
         Small pictures are not worth it; nor are videos that a decoder can't enter in the middle.
         """
         cameras = sorted(keys & self._videos)
-        large = any(self._pixels(key) > _SMALL for key in cameras)
+        large = any(self._pixels(key) > LARGE for key in cameras)
         if not len(rows) or not large or self._backend == "torchcodec":
             return 1
         names = [self._index.clip(int(rows[0][0]), key)[0] for key in cameras]
@@ -140,28 +142,32 @@ class Cameras:
         """The pictures of [steps, rows] frames; each is decoded once.
 
         Returns:
-            [steps, rows, C, H, W], channels last in memory.
+            [steps, rows, C, H, W]; large pictures contiguous, small ones channels last in memory,
+            as FFmpeg makes them faster.
 
         Raises:
             DatasetError: a picture can't be decoded, or has not the size that is declared.
         """
         channels, *size = self._features[key].picture
-        values = loan.array((*frames.shape, *size, channels), np.uint8)
-        places = values.reshape(-1, *size, channels)
-        asked = np.stack([np.broadcast_to(episodes, frames.shape), frames], axis=-1).reshape(-1, 2)
-        unique, which = np.unique(asked, axis=0, return_inverse=True)
-        at: list[list[int]] = [[] for _ in unique]
-        for place, one in enumerate(which.reshape(-1).tolist()):
-            at[one].append(place)
-        left = iter(at)
-        for episode in np.unique(unique[:, 0]).tolist():
-            wanted = unique[unique[:, 0] == episode, 1]
-            for picture in self._at_hand(key, episode, wanted, lane):
-                first, *others = next(left)
-                places[first] = picture
+        if self._pixels(key) > LARGE:
+            values = loan.array((*frames.shape, channels, *size), np.uint8)
+        else:
+            values = np.moveaxis(loan.array((*frames.shape, *size, channels), np.uint8), -1, 2)
+        places = values.reshape(-1, channels, *size)
+        at: dict[tuple[int, int], list[int]] = {}
+        of = np.broadcast_to(episodes, frames.shape).reshape(-1).tolist()
+        for place, one in enumerate(zip(of, frames.reshape(-1).tolist(), strict=True)):
+            at.setdefault(one, []).append(place)
+        for episode, ones in groupby(sorted(at), key=itemgetter(0)):
+            asked = list(ones)
+            wanted = np.array([frame for _, frame in asked], np.int64)
+            pictures = self._at_hand(key, episode, wanted, lane)
+            for one, picture in zip(asked, pictures, strict=True):
+                first, *others = at[one]
+                _put(picture, places[first])
                 for other in others:
                     places[other] = places[first]
-        return np.moveaxis(values, -1, 2)
+        return values
 
     def _at_hand(
         self, key: str, episode: int, frames: NDArray[np.int64], lane: Lane
@@ -216,7 +222,7 @@ class Cameras:
             if held is not None:
                 self._decoders.pop((key, lane.index))[1].close()
             path = self._folder.file(name)
-            alone = lane.count == 1 and self._pixels(key) > _SMALL
+            alone = lane.count == 1 and self._pixels(key) > LARGE
             decoder: Decoder = (
                 TorchcodecDecoder(path)
                 if self._backend == "torchcodec"
@@ -253,3 +259,14 @@ class Cameras:
     def _pixels(self, key: str) -> int:
         _, height, width = self._features[key].picture
         return height * width
+
+
+def _put(picture: Picture, place: NDArray[np.uint8]) -> None:
+    """Copy a picture to its place, [C, H, W]."""
+    channels = picture.shape[-1]
+    if channels > 1 and place.flags.c_contiguous and picture.strides[1:] == (channels, 1):
+        import cv2
+
+        cv2.split(picture, list(place))  # numpy would go byte by byte
+    else:
+        place[...] = picture.transpose(2, 0, 1)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Protocol, final
 
@@ -19,9 +21,10 @@ from policyscope.data.files import Folder
 from policyscope.files import column_chunks
 
 Picture = NDArray[np.uint8]
-"""[H, W, C]"""
+"""[H, W, C], in any memory layout"""
 
 TOLERANCE_S = 1e-4  # lerobot's default
+LARGE = 256 * 256  # pixels: below, threads and planes of colours cost more than they save
 _FAR_S = 10.0  # a jump ahead that is worth a seek
 _SHORT_GROUP = 8  # pictures
 _KEPT = 8  # latest frames: observation steps look back
@@ -73,8 +76,10 @@ class PyavDecoder:
         self._stream = self._container.streams.video[0]
         self._stream.codec_context.thread_count = threads
         self.size = (self._stream.height, self._stream.width)
+        self._large = math.prod(self.size) > LARGE
         self._tick = float(self._stream.time_base or 0)
-        self._to_rgb = VideoReformatter()
+        self._reformatter = VideoReformatter()
+        self._planes = np.empty((0, *self.size), np.uint8)
         self._recent: deque[tuple[float, Any]] = deque(maxlen=_KEPT)
         self._wanted = 0.0
         self._frames = self._decode()
@@ -82,22 +87,30 @@ class PyavDecoder:
     def read(self, seconds: Sequence[float]) -> Iterator[Picture]:
         """See `Decoder.read`."""
         for second in seconds:
-            rgb = self._to_rgb.reformat(self._find(second), format="rgb24")
-            plane = rgb.planes[0]
-            yield np.ndarray(
-                (rgb.height, rgb.width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1)
-            )
+            frame = self._find(second)
+            if self._large and _same_in_planes(frame.height, frame.width, frame.format.name):
+                yield self._by_planes(frame)
+            else:
+                yield _pixels(self._reformatter, frame)
 
     def close(self) -> None:
         """See `Decoder.close`."""
         self._container.close()
 
+    def _by_planes(self, frame: Any) -> Picture:
+        """The picture with each colour in one piece, as policies are fed it."""
+        if self._planes.shape != (3, frame.height, frame.width):
+            self._planes = np.empty((3, frame.height, frame.width), np.uint8)
+        _planes(self._reformatter, frame, self._planes)
+        return self._planes.transpose(1, 2, 0)
+
     def _find(self, second: float) -> Any:
-        for at, frame in self._recent:
-            if abs(at - second) <= TOLERANCE_S:
-                return frame
-        self._wanted = second
         reached = self._recent[-1][0] if self._recent else 0.0
+        if second <= reached + TOLERANCE_S:
+            for at, frame in self._recent:
+                if abs(at - second) <= TOLERANCE_S:
+                    return frame
+        self._wanted = second
         if not reached <= second < reached + _FAR_S:
             self._recent.clear()
             ticks = round(second / self._tick) - 1
@@ -126,6 +139,39 @@ class PyavDecoder:
                 ready, held = held, []
                 for known in ready:
                     yield from known.decode()
+
+
+def _pixels(reformatter: Any, frame: Any) -> Picture:
+    """The colours of a frame in its own memory, which FFmpeg lays out pixel by pixel."""
+    rgb = reformatter.reformat(frame, format="rgb24")
+    plane = rgb.planes[0]
+    shape = (rgb.height, rgb.width, 3)
+    return np.ndarray(shape, np.uint8, plane, strides=(plane.line_size, 3, 1))
+
+
+def _planes(reformatter: Any, frame: Any, into: NDArray[np.uint8]) -> None:
+    """The colours of a frame as three planes, [3, H, W]."""
+    green_blue_red = reformatter.reformat(frame, format="gbrp").planes
+    for colour, plane in zip((1, 2, 0), green_blue_red, strict=True):
+        into[colour] = np.ndarray(into.shape[1:], np.uint8, plane, strides=(plane.line_size, 1))
+
+
+@cache
+def _same_in_planes(height: int, width: int, layout: str) -> bool:
+    """Whether FFmpeg makes the very same colours as planes as it makes pixel by pixel.
+
+    lerobot's are made pixel by pixel. FFmpeg has other code for planes, which rounds otherwise on
+    some processors and for some sizes and layouts: a picture of noise tells.
+    """
+    import av
+    from av.video.reformatter import VideoReformatter
+
+    frame, draw = av.VideoFrame(width, height, layout), np.random.default_rng(0)
+    for plane in frame.planes:
+        plane.update(draw.bytes(plane.buffer_size))
+    planes = np.empty((3, height, width), np.uint8)
+    _planes(VideoReformatter(), frame, planes)
+    return np.array_equal(planes.transpose(1, 2, 0), _pixels(VideoReformatter(), frame))
 
 
 def _opened(path: Path) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 _CACHE = 1 << 20  # bytes
+_AT_ONCE = 1 << 17  # bytes: with more, OpenCV starts threads, which fight with the decoders'
 _UNIT = np.arange(256, dtype=np.float32) / np.float32(255)
 
 
@@ -101,12 +102,17 @@ def unit_range(pictures: NDArray[Any], loan: Loan | None = None) -> NDArray[Any]
         return pictures
     import cv2
 
-    b, c, h, w = pictures.shape
-    rows = np.ascontiguousarray(pictures.transpose(0, 2, 3, 1)).reshape(b, h * w, c)
-    shape = (b, c, h * w)
+    b, c, h, w = shape = pictures.shape
     result = np.empty(shape, np.float32) if loan is None else loan.array(shape, np.float32)
+    if pictures.flags.c_contiguous:
+        whole, floats = pictures.reshape(1, -1), result.reshape(1, -1)
+        for at in range(0, whole.size, _AT_ONCE):
+            cv2.LUT(whole[:, at : at + _AT_ONCE], _UNIT, dst=floats[:, at : at + _AT_ONCE])
+        return result
+    rows = np.ascontiguousarray(pictures.transpose(0, 2, 3, 1)).reshape(b, h * w, c)
+    planes = result.reshape(b, c, h * w)
     some = max(1, _CACHE // (c * h * w))  # pictures that stay in the cache between two steps
     for at in range(0, b, some):
         for channel, plane in enumerate(cv2.split(rows[at : at + some])):
-            cv2.LUT(plane, _UNIT, dst=result[at : at + some, channel])
-    return result.reshape(b, c, h, w)
+            cv2.LUT(plane, _UNIT, dst=planes[at : at + some, channel])
+    return result

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from policyscope.actions.spaces import FloatArray, NativeActions
 from policyscope.config import DatasetConfig
-from policyscope.data.ahead import ahead, in_turn
+from policyscope.data.ahead import ahead
 from policyscope.data.cameras import ALONE, Cameras, Lane
 from policyscope.data.columns import DataFiles, matrix
 from policyscope.data.columns import Rows as StoredRows
@@ -212,7 +212,7 @@ class FrameSource:
                 batch = self._batch(some, keys, steps, pinned, Lane(lane, lanes))
                 yield batch if stage is None else stage(batch)
 
-        return in_turn([ahead(read(lane), 1) for lane in range(lanes)])
+        return ahead([read(lane) for lane in range(lanes)], 1)
 
     def batch(
         self,
