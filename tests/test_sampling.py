@@ -77,20 +77,23 @@ SAMPLES = [(0, 3, 2), (0, 3, 3), *((0, 7, k) for k in range(4)), (1, 0, 0), (1, 
         ("smolvla", {"self_attn_every_n_layers": 3, "num_vlm_layers": 4}),
         ("smolvla", {"cameras": CAMERAS, "empty_cameras": 1}),
         ("diffusion", {"noise_scheduler_type": "DDIM"}),
+        ("pi0", {}),
+        ("pi05", {}),
     ],
 )
 def test_what_samples_of_a_frame_share_is_computed_once(
     data: Path, tmp_path: Path, kind: str, settings: dict[str, Any]
 ) -> None:
     config = config_of(data, tmp_path, kind=kind, **settings)
-    policy, _ = opened(config)
+    with fakes.small_pi():
+        policy, _ = opened(config)
     source = check(config).source
     source.load((0, 1))
     batch = source.batch(SAMPLES, keys=policy.spec.keys)
     np.testing.assert_array_equal(batch.frames, [0, 0, 1, 1, 1, 1, 2, 3, 3])
     inner: Any = policy._policy
     seen: list[int] = []
-    if kind == "smolvla":
+    if kind != "diffusion":
         theirs = inner.model.embed_prefix
 
         def counted(images: Any, *args: Any, **kwargs: Any) -> Any:

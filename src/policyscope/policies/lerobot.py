@@ -31,7 +31,6 @@ from policyscope.errors import (
 from policyscope.policies.alignment import Alignment
 from policyscope.policies.base import ControlStep, Policy, PolicySpec, Prediction
 from policyscope.policies.checkpoint import Checkpoint
-from policyscope.policies.diffusion import sharing
 from policyscope.policies.kinds import Read
 from policyscope.policies.linear import by_onednn
 from policyscope.policies.noise import noise_seed, standard_normal
@@ -44,6 +43,7 @@ from policyscope.policies.opening import (
     robot_stats,
 )
 from policyscope.policies.precision import widened
+from policyscope.policies.sharing import shares, sharing
 from policyscope.policies.smolvla import Sampler, speed_up
 
 if TYPE_CHECKING:
@@ -194,16 +194,16 @@ class LerobotPolicy(Policy):
         """
         import torch
 
-        shares = self._sampler is not None or self.spec.type == "diffusion"
+        known = self._sampler is not None or shares(self.spec.type, self._policy)
         alone = len(batch) == batch.frames[-1] + 1
-        if alone or not shares or self._noise_shape is None or self._compiled:
+        if alone or not known or self._noise_shape is None or self._compiled:
             yield batch
             return
         rows = torch.from_numpy(batch.frames).to(self._device)
         if self._sampler is not None:
             shared = self._sampler.sharing(rows)
         else:
-            shared = sharing(self._policy.diffusion, rows)
+            shared = sharing(self.spec.type, self._policy, rows)
         with shared:
             yield batch.once()
 
