@@ -26,7 +26,7 @@ from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.policies.smolvla.configuration_smolvla import SmolVLAConfig
 from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
 from lerobot.utils.constants import OBS_LANGUAGE_ATTENTION_MASK, OBS_LANGUAGE_TOKENS
-from ratios import interleaved, line, machine, ratio
+from ratios import interleaved, line, machine, operations, ratio
 
 from policyscope.policies.linear import by_onednn
 from policyscope.policies.precision import bfloat16_units
@@ -106,6 +106,8 @@ def _samples(policy: Any, k: int, rounds: int) -> None:
     alone = torch.cat([_asked(policy, batch, noise[i : i + 1])() for i in (0, k - 1)])
     _say_apart(together()[[0, k - 1]], alone)
     calls = {"K = 1": _asked(policy, batch, noise[:1]), f"K = {k}": together}
+    one, all_k = (operations(call) / 1e9 for call in calls.values())
+    print(f"{one:.0f} GFLOP, {all_k:.0f} for K = {k}: {all_k / one:.2f} times as many")
     single, many = _table(calls, rounds)
     print(f"\nK = {k} against K = 1: {ratio(many, single)}")
 

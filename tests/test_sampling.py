@@ -19,7 +19,6 @@ from policyscope.policies.lerobot import LerobotPolicy
 from policyscope.policies.smolvla import Sampler, speed_up
 
 CAMERAS = {f"observation.images.camera{i}": 64 for i in (1, 2, 3)}
-ONE_FEEDS_ALL = json.dumps({fakes.IMAGE: list(CAMERAS)})
 
 
 def opened(config: EvalConfig, sampling: str = "auto") -> tuple[LerobotPolicy, FrameBatch]:
@@ -36,7 +35,7 @@ def config_of(data: Path, folder: Path, **settings: Any) -> EvalConfig:
     cameras = settings.pop("cameras", None)
     kind = settings.pop("kind", "smolvla")
     path = fakes.write_policy(folder / "p", data, kind, cameras=cameras, **settings)
-    told = {"rename_map": ONE_FEEDS_ALL} if cameras else {}
+    told = {"rename_map": json.dumps({fakes.IMAGE: list(cameras)})} if cameras else {}
     return fakes.config_for(data, path, folder / "out", **told)
 
 
@@ -114,6 +113,36 @@ def test_what_samples_of_a_frame_share_is_computed_once(
     assert not np.allclose(together[0], together[1])
     frames = [policy.predict(batch[i : i + 1]).actions.values.shape for i in (0, 6)]
     assert frames == [together[:1].shape] * 2  # nothing of the sharing stays
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_picture_that_several_frames_look_at_is_encoded_once(
+    data: Path, tmp_path: Path, apart: bool
+) -> None:
+    cameras = dict.fromkeys(list(CAMERAS)[:2], 64)
+    settings: dict[str, Any] = {"use_separate_rgb_encoder_per_camera": apart, "n_obs_steps": 2}
+    config = config_of(
+        data, tmp_path, kind="diffusion", cameras=cameras, noise_scheduler_type="DDIM", **settings
+    )
+    policy, _ = opened(config)
+    source = check(config).source
+    source.load((0, 1))
+    rows = [(0, 0, 0), (0, 1, 0), (0, 2, 0), (1, 3, 0), (1, 4, 0), (1, 4, 1)]
+    batch = source.batch(rows, keys=policy.spec.keys, steps=policy.spec.steps)
+    encoded: list[int] = []
+    for part in policy._policy.modules():
+        if type(part).__name__ == "DiffusionRgbEncoder":
+            part.backbone.register_forward_hook(lambda _, args, __: encoded.append(len(args[0])))
+    together = policy.predict(batch).actions.values
+    assert encoded == ([6, 6] if apart else [12])  # frames 0, 1, 2 and 2, 3, 4
+    alone = [policy.predict(batch[i : i + 1]).actions.values for i in range(len(batch))]
+    np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-4 * together.std(), rtol=0)
+    # another picture in its place, as before an episode of a simulator that begins with black
+    encoded.clear()
+    black = {key: values.copy() for key, values in batch.observations[0].items()}
+    black[fakes.IMAGE][0] = 0
+    policy.predict(replace(batch, observations=(black, batch.observations[1])))
+    assert encoded == ([10, 10] if apart else [20])
 
 
 def test_a_picture_that_feeds_three_cameras_is_embedded_once(data: Path, tmp_path: Path) -> None:

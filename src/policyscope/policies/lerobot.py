@@ -43,7 +43,7 @@ from policyscope.policies.opening import (
     robot_stats,
 )
 from policyscope.policies.precision import widened
-from policyscope.policies.sharing import shares, sharing
+from policyscope.policies.sharing import pictures_once, shares, sharing
 from policyscope.policies.smolvla import Sampler, speed_up
 
 if TYPE_CHECKING:
@@ -134,7 +134,12 @@ class LerobotPolicy(Policy):
             return Prediction(
                 NativeActions(values, self._alignment.schema.units), sum(p.model_s for p in single)
             )
-        with self._calling(batch), self._buffers.loan() as loan, self._seen_once(batch) as seen:
+        with (
+            self._calling(batch),
+            self._buffers.loan() as loan,
+            self._seen_once(batch) as seen,
+            self._encoded_once(seen),
+        ):
             observation = self._observe(seen, loan)
             noise = self._noise(batch)
             start = time.perf_counter()
@@ -200,12 +205,20 @@ class LerobotPolicy(Policy):
             yield batch
             return
         rows = torch.from_numpy(batch.frames).to(self._device)
-        if self._sampler is not None:
-            shared = self._sampler.sharing(rows)
-        else:
-            shared = sharing(self.spec.type, self._policy, rows)
+        shared: contextlib.AbstractContextManager[None] = (
+            sharing(self.spec.type, self._policy, rows)
+            if self._sampler is None
+            else self._sampler.sharing(rows)
+        )
         with shared:
             yield batch.once()
+
+    def _encoded_once(self, batch: FrameBatch) -> contextlib.AbstractContextManager[None]:
+        """A batch whose frames look at each other's pictures, where the network is known."""
+        steps = self.spec.steps
+        if self.spec.type != "diffusion" or len(steps) == 1 or self._compiled:
+            return contextlib.nullcontext()
+        return pictures_once(self._policy, batch.episode_index, batch.frame_index, steps)
 
     def _observe(
         self, batch: FrameBatch, loan: Loan | None = None, *, all_steps: bool = True

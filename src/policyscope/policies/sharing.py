@@ -1,15 +1,19 @@
-"""What several samples of one frame share, computed once where lerobot's own code samples.
+"""What rows of a batch share, computed once where lerobot's own code samples.
 
-They differ by their noise alone. Within these contexts noise may have more rows than there are
-observations: what the network makes of an observation is handed to each of its samples.
+Samples of one frame differ by their noise alone: noise may have more rows than there are
+observations, and what the network makes of an observation is handed to each of its samples. And
+frames that follow one another look at the same pictures where a policy looks back.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import torch
@@ -88,3 +92,46 @@ def sharing(kind: str, policy: Any, rows: torch.Tensor) -> AbstractContextManage
         rows: [B] the observation that each row of the noise belongs to.
     """
     return _SHARING[kind](policy, rows)
+
+
+@contextlib.contextmanager
+def pictures_once(
+    policy: Any, episode: NDArray[np.int64], frame: NDArray[np.int64], steps: Sequence[int]
+) -> Iterator[None]:
+    """Within, a Diffusion Policy encodes once what several frames look at.
+
+    Args:
+        policy: lerobot's own.
+        episode: [B] of each row.
+        frame: [B] of each row.
+        steps: which frames a row looks at, relative to its own.
+    """
+    frames = np.maximum(frame[:, None] + np.asarray(steps), 0)
+    seen = episode[:, None] * (frames.max() + 1) + frames
+    encoders = [m for m in policy.modules() if type(m).__name__ == "DiffusionRgbEncoder"]
+    for encoder in encoders:
+        vars(encoder)["forward"] = _once(encoder.forward, seen)
+    try:
+        yield
+    finally:
+        for encoder in encoders:
+            del vars(encoder)["forward"]
+
+
+def _once(
+    theirs: Callable[[torch.Tensor], torch.Tensor], seen: NDArray[np.int64]
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """An encoder of pictures in the order of frames, steps and, where it has all, cameras."""
+
+    def encode(pictures: torch.Tensor) -> torch.Tensor:
+        cameras = len(pictures) // seen.size
+        numbers = seen.reshape(-1, 1) * cameras + np.arange(cameras)
+        _, first, at = np.unique(numbers, return_index=True, return_inverse=True)
+        at = at.ravel()
+        if len(at) != len(pictures) or not all(
+            i == first[n] or pictures[i].equal(pictures[first[n]]) for i, n in enumerate(at)
+        ):
+            return theirs(pictures)  # before an episode there is what the data says there is
+        return theirs(pictures[first])[at]
+
+    return encode
