@@ -3,7 +3,7 @@
     python3 -m uv run --all-extras --all-groups python scripts/constraints.py
 
 Run it where all tests have passed. What is installed beside that is nobody's need and stays out;
-what an extra needs and is not installed keeps the line that it had.
+where an extra is not installed, no line goes: what that extra needs in its turn is not known here.
 """
 
 from __future__ import annotations
@@ -69,12 +69,17 @@ def held() -> dict[str, str]:
 
 def main() -> int:
     """Write the file and say what changed."""
-    before, versions = held(), {}
-    for name, version in needed(asked_for()):
-        if version is None and name not in before:
-            print(f"{name} is not installed: install all extras and groups", file=sys.stderr)
-            return 1
-        versions[name] = version or before[name]
+    before = held()
+    found = dict(needed(asked_for()))
+    missing = {name for name, version in found.items() if version is None}
+    if missing - before.keys():
+        names = ", ".join(sorted(missing - before.keys()))
+        print(f"{names} not installed: install all extras and groups", file=sys.stderr)
+        return 1
+    versions = {name: version for name, version in found.items() if version is not None}
+    if missing:
+        print(f"{', '.join(sorted(missing))} not installed: no line goes", file=sys.stderr)
+        versions = before | versions
     FILE.write_text("".join(f"{n}=={v}\n" for n, v in sorted(versions.items())), encoding="utf-8")
     for name in sorted(before.keys() | versions.keys()):
         if before.get(name) != versions.get(name):
