@@ -26,10 +26,17 @@ import fake_envs  # noqa: F401  (registers)
 import fakes
 from policyscope.actions.meanings import UNDECLARED_UNIT
 from policyscope.actions.spaces import NativeActions
+from policyscope.commands import cli
 from policyscope.commands.compare import compare
 from policyscope.commands.report import ReportConfig, render
 from policyscope.commands.rollout import rollout
-from policyscope.config import CompareConfig, EnvConfig, PolicyConfig, RolloutConfig
+from policyscope.config import (
+    CompareConfig,
+    EnvConfig,
+    PageConfig,
+    PolicyConfig,
+    RolloutConfig,
+)
 from policyscope.data.frames import FrameBatch
 from policyscope.engine.episodes import Planned
 from policyscope.engine.progress import Watch
@@ -580,6 +587,18 @@ def test_without_libero_one_line_says_what_is_missing(tmp_path: Path) -> None:
         rollout(config(tmp_path / "o", env={"type": "libero", "task": "libero_spatial"}))
 
 
+def test_the_formats_of_the_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["rollout", "--policy.type", "hold_state", "--policy.chunk_size", "2"]
+    words += ["--env.type", "gym", "--env.task", POINT, "--n_episodes", "1", "--video", "none"]
+    words += ["--latency_calls", "0", "--output_dir", str(tmp_path / "o")]
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*words, "--report.formats", "svg,pdf"])
+    assert ended.value.code == 0
+    assert "beside report.svg, report.pdf, run.json" in " ".join(capsys.readouterr().out.split())
+    names = {path.name for path in (tmp_path / "o").glob("report.*")}
+    assert names == {"report.html", "report.svg", "report.pdf"}
+
+
 # ── refusals ──────────────────────────────────────────────────────────
 
 
@@ -604,6 +623,7 @@ def test_environments_that_are_not_there(env: dict[str, Any], match: str, tmp_pa
     [
         ({"n_envs": "0"}, "--n_envs"),
         ({"video": "some"}, "--video"),
+        ({"report": PageConfig("0")}, "--report.episodes 0: expected --video"),
         ({"init_from": "dataset"}, "--init_from"),
         ({"resume": True, "overwrite": True}, "--resume"),
     ],

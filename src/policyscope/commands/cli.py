@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, final
 
 import tyro
@@ -308,8 +309,13 @@ def _eval(config: EvalConfig) -> int:
     page = render(ReportConfig(str(run.directory), config.report, config.lang))
     out = console()
     out.print(run_table(run.record, speaker(config.lang)))
-    out.print(f"{shown(page)}, beside report.png, run.json and predictions.parquet", markup=False)
+    pictures = _pictures(page, config.report)
+    out.print(f"{shown(page)}, beside {pictures}, run.json and predictions.parquet", markup=False)
     return 1 if run.record.errors else 0
+
+
+def _pictures(page: Path, config: PageConfig) -> str:
+    return ", ".join(f"{page.stem}.{ending}" for ending in config.endings())
 
 
 def _rollout(config: RolloutConfig) -> int:
@@ -327,10 +333,10 @@ def _rollout(config: RolloutConfig) -> int:
 
     with RolloutDashboard(console(stderr=True)) as progress:
         run = rollout(config, progress)
-    page = render(ReportConfig(str(run.directory), lang=config.lang))
+    page = render(ReportConfig(str(run.directory), config.report, config.lang))
     out = console()
     out.print(rollout_table(run.record, speaker(config.lang)))
-    beside = "report.png, run.json, steps.parquet, eval_info.json"
+    beside = f"{_pictures(page, config.report)}, run.json, steps.parquet, eval_info.json"
     beside += ", videos/" if any(row.video for row in run.record.episodes) else ""
     out.print(f"{shown(page)}, beside {beside}", markup=False)
     if config.record is not None:
@@ -380,7 +386,7 @@ def _report(command: _Report) -> int:
     record = read_complete(place(run))
     say = speaker(command.lang)
     out.print(rollout_table(record, say) if record.kind == "rollout" else run_table(record, say))
-    pictures = ", ".join(f"{page.stem}.{ending}" for ending in command.report.endings())
+    pictures = _pictures(page, command.report)
     out.print(f"{shown(page)}, beside {pictures}", markup=False)
     return 0
 

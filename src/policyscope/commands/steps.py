@@ -65,7 +65,7 @@ def print_steps(config: RolloutConfig) -> int:
         sys.argv += ["--output_dir", str(one.output_dir)]
         with RolloutDashboard(console(stderr=True)) as progress:
             run = rollout(one, progress)
-        render(ReportConfig(str(run.directory), lang=one.lang))
+        render(ReportConfig(str(run.directory), one.report, one.lang))
         return run
 
     try:

@@ -13,7 +13,14 @@ from policyscope.config.options import (
     require_one_of_resume_and_overwrite,
 )
 from policyscope.config.parsing import is_count, parse_until
-from policyscope.config.parts import DatasetConfig, Engine, EnvConfig, Language, RayConfig
+from policyscope.config.parts import (
+    DatasetConfig,
+    Engine,
+    EnvConfig,
+    Language,
+    PageConfig,
+    RayConfig,
+)
 from policyscope.errors import UsageError
 
 
@@ -77,6 +84,7 @@ class RolloutConfig(PolicyOptions):
     """Write the rollouts as a LeRobot v3.0 dataset into this new directory."""
     latency_calls: int = 64
     """Batch-1 control steps to time (59 support a p95, 299 a p99); 0 skips them."""
+    report: PageConfig = field(default_factory=PageConfig)
     lang: Language = "en"
     """Language of page, picture and terminal; Chinese files (report.zh.html) stand beside English
     ones."""
@@ -110,6 +118,13 @@ class RolloutConfig(PolicyOptions):
                 expected="--n_envs, which says how many simulators there are",
                 found=str(self.ray.workers),
                 fix=f"--n_envs {self.ray.workers}",
+            )
+        if self.report.episodes is not None:
+            raise UsageError(
+                f"--report.episodes {self.report.episodes}",
+                expected="--video, which says whose pictures the page plays",
+                found="--report.episodes",
+                fix="--video all, or a number",
             )
         if self.video not in ("chosen", "all", "none") and not is_count(self.video):
             raise UsageError(
