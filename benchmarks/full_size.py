@@ -5,7 +5,7 @@ python benchmarks/full_size.py SMOLVLM2_500M_FILES samples,cameras,bfloat16,int8
 Needs config, tokenizer and processor files of SmolVLM2-500M, no weights. Three 512 px cameras,
 chunks of 50 steps, ten denoising steps. Equal outputs first, then all competitors in turn:
 
-- samples: K predictions of a frame beside one of them;
+- samples: K predictions of a frame beside one of them, and where their time goes (profiled calls);
 - cameras: one camera and two that are empty, by policyscope and by lerobot's own code;
 - bfloat16: weights as the public checkpoint has them, and made float32, which loses nothing.
   ONEDNN_MAX_CPU_ISA=AVX512_CORE hides a CPU's units for bfloat16;
@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import copy
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +27,9 @@ from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.policies.smolvla.configuration_smolvla import SmolVLAConfig
 from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
 from lerobot.utils.constants import OBS_LANGUAGE_ATTENTION_MASK, OBS_LANGUAGE_TOKENS
+from rate import GROUPS
 from ratios import interleaved, line, machine, operations, ratio
+from torch.profiler import ProfilerActivity, profile
 
 from policyscope.policies.linear import by_onednn
 from policyscope.policies.precision import bfloat16_units
@@ -110,6 +113,21 @@ def _samples(policy: Any, k: int, rounds: int) -> None:
     print(f"{one:.0f} GFLOP, {all_k:.0f} for K = {k}: {all_k / one:.2f} times as many")
     single, many = _table(calls, rounds)
     print(f"\nK = {k} against K = 1: {ratio(many, single)}")
+    before, after = (_spent(call) for call in calls.values())
+    print(f"\n| where the time goes, s | K = 1 | K = {k} |\n|---|---|---|")
+    for group, seconds in after.most_common():
+        print(f"| {group} | {before[group]:.2f} | {seconds:.2f} |")
+
+
+def _spent(call: Call) -> Counter[str]:
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        call()
+    spent = Counter[str]()
+    for event in seen.key_averages():
+        name = event.key.removeprefix("aten::").removeprefix("mkldnn::")
+        group = next((g for g, names in GROUPS.items() if name in names), "other operations")
+        spent[group] += event.self_cpu_time_total / 1e6
+    return spent
 
 
 def _cameras(policy: Any, rounds: int) -> None:

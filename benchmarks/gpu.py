@@ -116,7 +116,7 @@ def main() -> None:
     flops = counter.get_total_flops()
     peak = _matrix_rate(args.device)
     print(
-        f"{flops / 1e12:.2f} TFLOP a sample; a large bfloat16 product runs at {peak / 1e12:.0f} "
+        f"{flops / 1e12:.2f} TFLOP a sample; a large bfloat16 product runs at {peak / 1e12:.3g} "
         "TFLOP/s here\n"
     )
     print("| road | batch | ms a call | samples/s | against batch 1 | against 71/s | of the peak |")
