@@ -156,6 +156,16 @@ def test_what_an_ensemble_runs_is_packed_too() -> None:
     assert mae == pytest.approx(np.abs(1 - first).mean())
 
 
+def test_sums_of_as_many_episodes_as_were_expected_are_stored_without_a_copy() -> None:
+    episodes = _episodes(UNITS["one"])
+    scores = Scorecard.of(Sums.nothing(_measure(UNITS["one"])), room=len(episodes))
+    for episode in episodes:
+        scores.add(episode)
+    arrays, _ = pack(scores.sums)
+    assert arrays["errors"].flags.c_contiguous
+    assert arrays["target"].flags.c_contiguous
+
+
 def test_nothing_comes_back_as_nothing() -> None:
     arrays, header = pack(Sums.nothing(_measure(UNITS["one"])))
     again = unpack(arrays, header)

@@ -8,6 +8,7 @@ is written appears under its name only when it is whole and on disk.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import math
 import os
@@ -362,3 +363,15 @@ def sync(path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole (errors as in `write_whole`)."""
     write_whole(path, lambda tmp: tmp.write_text(text, encoding="utf-8"))
+
+
+def give_back_memory() -> None:
+    """Let the system have what was freed: allocators keep much of it for themselves.
+
+    Between the stages of a long run, so that one does not pay for what another needed.
+    """
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
+    with contextlib.suppress(OSError, AttributeError):  # glibc's alone can be asked
+        ctypes.CDLL(None).malloc_trim(0)

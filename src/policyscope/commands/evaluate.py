@@ -30,6 +30,7 @@ from policyscope.engine.progress import Watch
 from policyscope.engine.ray import RayWorkers, on_ray, require_workers
 from policyscope.engine.timing import chosen_batch_size, cost_of_speed, measure_latency
 from policyscope.errors import Finding, UsageError
+from policyscope.files import give_back_memory
 from policyscope.metrics.blind import BLIND
 from policyscope.metrics.executions import Executions
 from policyscope.metrics.packed import pack
@@ -156,8 +157,7 @@ def _run(
     found += ablation_findings(ablated) if ablated else []
     by_episode = write_episodes(directory.path, scores.by_episode)
     watch.stage("keeping pictures for the page")
-    shown, lengths = scores.by_episode(["chunk"]), {e: int(some[-1]) + 1 for e, some in frames}
-    found += keep_clips(inputs.source, shown, lengths, config.report, directory.path)
+    found += _pictures(prepared, frames, scores, directory)
     record = OfflineRecord.of(
         head(
             prepared,
@@ -274,7 +274,17 @@ def _predict(
         until=until,
         ask=ask,
     )
+    give_back_memory()
     return clock.speed(batch_size)
+
+
+def _pictures(
+    prepared: Prepared, frames: Sequence[Frames], scores: Scorecard, directory: RunDirectory
+) -> list[Finding]:
+    """Keep those that the page plays."""
+    rows, lengths = scores.by_episode(["chunk"]), {e: int(some[-1]) + 1 for e, some in frames}
+    source, page = prepared.inputs.source, prepared.config.report
+    return keep_clips(source, rows, lengths, page, directory.path)
 
 
 def _found(

@@ -87,8 +87,16 @@ def rows_of(frames: Sequence[Frames], samples: int) -> NDArray[np.int64]:
             found=f"{n:,}",
             fix="fewer --samples, --max_frames or a --stride",
         )
-    places = [np.stack(np.broadcast_arrays(e, np.asarray(chosen)), axis=1) for e, chosen in frames]
-    return with_samples(np.concatenate([np.zeros((0, 2), np.int64), *places]), samples)
+    rows = np.empty(
+        (n // samples, samples, 3), np.int64
+    )  # in place: a copy of many frames is large
+    rows[..., 2] = np.arange(samples)
+    start = 0
+    for episode, chosen in frames:
+        part = rows[start : start + len(chosen)]
+        part[..., 0], part[..., 1] = episode, np.asarray(chosen)[:, None]
+        start += len(chosen)
+    return rows.reshape(-1, 3)
 
 
 def with_samples(places: NDArray[np.int64], samples: int) -> NDArray[np.int64]:

@@ -111,10 +111,11 @@ class Stack:
 
     Args:
         room: rows that are expected; more make it move.
+        axis: of the array in memory along which they come; those before it lie outside.
     """
 
-    def __init__(self, room: int) -> None:
-        self._room, self._n = room, 0
+    def __init__(self, room: int, axis: int = 0) -> None:
+        self._room, self._n, self._axis = room, 0, axis
         self._array: NDArray[Any] | None = None
 
     def add(self, rows: NDArray[Any]) -> None:
@@ -122,7 +123,9 @@ class Stack:
         end = self._n + len(rows)
         if self._array is None or end > len(self._array):
             room = max(self._room, end if self._array is None else 2 * end)
-            grown = np.empty((room, *rows.shape[1:]), rows.dtype)  # untouched, it takes no memory
+            outer, inner = rows.shape[1 : self._axis + 1], rows.shape[self._axis + 1 :]
+            whole = np.empty((*outer, room, *inner), rows.dtype)  # untouched, it takes no memory
+            grown = np.moveaxis(whole, self._axis, 0)
             if self._array is not None:
                 grown[: self._n] = self._array[: self._n]
             self._array = grown

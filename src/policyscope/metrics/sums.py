@@ -250,7 +250,7 @@ class Gathered:
 
     def __init__(self, measure: Measure, room: int = 0) -> None:
         self._measure, self._who, self._seen = measure, tuple[str, ...](), set[int]()
-        self._stacks = {name: Stack(room) for name in _STACKED}
+        self._stacks = {name: Stack(room, axis) for name, axis in _STACKED.items()}
         self._tasks: list[str] = []
         self._lists: dict[str, list[Any]] = {"shapes": [], "samples": [], "meanings": []}
         self._in_range: FloatArray = np.zeros((5, measure.schema.dim))
@@ -296,7 +296,8 @@ class Gathered:
         return Sums(self._measure, segments, in_range=self._in_range, **lists)
 
 
-_STACKED = ("episode", "n_frames", "weight", "errors", "count", "target")
+# each with the axis of its rows in memory: as `pack` stores them, so that it need not copy them
+_STACKED = {"episode": 0, "n_frames": 0, "weight": 0, "errors": 2, "count": 0, "target": 1}
 
 
 def together(parts: Sequence[Sums]) -> Sums:

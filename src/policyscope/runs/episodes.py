@@ -55,6 +55,7 @@ def write_episodes(
             some = rows([scope])
             ends[scope] = Spread.of(some)
             yield _table(some)
+            del some  # before the next are made
 
     whole = pa.concat_tables(tables())
     write_table(directory / BY_EPISODE, whole, {"rows": EpisodeRow.__name__})
