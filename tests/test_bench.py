@@ -18,8 +18,9 @@ from policyscope.errors import OutOfMemoryError, UsageError
 from policyscope.policies.base import Policy, Prediction
 from policyscope.policies.builtin import BaselinePolicy
 from policyscope.policies.lerobot import LerobotPolicy
-from policyscope.runs.values import Budget, Times
-from policyscope.views.bench import bench_table, budget_line
+from policyscope.runs.bench import BatchSpeed, Road
+from policyscope.runs.values import Budget, Latency, Times
+from policyscope.views.bench import bench_table, budget_line, compile_lines
 
 
 def _config(data: Path, policy: Path, out: Path, **changes: object) -> BenchConfig:
@@ -78,6 +79,50 @@ def test_the_budget_in_words() -> None:
     assert "90.0 ms (slowest of 9) fits into one period" in text
 
 
+def test_compilation_in_words() -> None:
+    def road(
+        *rows: tuple[int, float, float, float, float], compiled: bool = False, n: int = 5
+    ) -> Road:
+        speeds = [
+            BatchSpeed(
+                batch_size=size,
+                n=n,
+                first_ms=first,
+                model_ms=ms,
+                model_ms_min=low,
+                model_ms_max=high,
+                whole_ms=ms,
+                samples_per_s=1.0,
+                samples_per_s_whole=1.0,
+            )
+            for size, first, ms, low, high in rows
+        ]
+        budget = Budget(
+            fps=10.0, sync_ms=100.0, async_ms=800.0, sync_miss_rate=0.0, async_miss_rate=0.0
+        )
+        latency = Latency(
+            batch_size=1,
+            first_call_ms=9_010.0 if compiled else 10.0,
+            model_call=None,
+            queue_pop=None,
+            end_to_end=None,
+            budget=budget,
+        )
+        return Road(dtype="float32", compile=compiled, latency=latency, throughput=speeds)
+
+    plain = road((1, 30, 20, 18, 22), (2, 30, 20, 18, 22), (4, 9, 9, 8, 10), (8, 9, 9, 8, 10))
+    rows = (1, 12, 10, 9, 11), (2, 20_010, 10, 9, 11), (4, 99, 12, 11, 13), (8, 99, 9, 7, 9)
+    assert compile_lines(plain, road(*rows, compiled=True)) == [
+        "--compile at batch 1: 2.00 times as fast, worth its 9.00 s from 901 calls on",
+        "--compile at batch 2: 2.00 times as fast, worth its 20.0 s from 2001 calls on",
+        "--compile at batch 4: 0.750 times as fast, advised against",
+        "--compile at batch 8: 1.00 times as fast, no difference beyond that between calls: "
+        "advised against",
+    ]
+    [few] = compile_lines(plain, road(rows[0], compiled=True, n=3))
+    assert few.endswith("2.00 times as fast in 3 calls, too few to tell; --repeats 4")
+
+
 @pytest.mark.parametrize(
     "wrong", [{"batch_sizes": "1,x"}, {"dtypes": "float16"}, {"batch_sizes": ""}, {"dtypes": ""}]
 )
@@ -114,7 +159,7 @@ def test_the_first_call_never_counts(data: Path, monkeypatch: pytest.MonkeyPatch
             return Prediction(policy.predict(batch).actions, next(took))
 
     found = measured._throughput(Compiles(), source, [(0, 0, 0)], 2, 5)
-    assert (found["n"], found["model_ms"]) == (1, 10.0)
+    assert (found["n"], found["model_ms"], found["first_ms"]) == (1, 10.0, 100_000.0)
 
 
 @pytest.mark.slow

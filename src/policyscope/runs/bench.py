@@ -12,11 +12,15 @@ from policyscope.runs.values import Latency
 
 @final
 class BatchSpeed(Part):
-    """Repeated calls on one batch; `whole` is with the processors around the model."""
+    """Repeated calls on one batch; `whole` is with the processors around the model.
+
+    The first call compiles, where that is asked for, and is in no other number.
+    """
 
     batch_size: Whole
     out_of_memory: Literal[False] = False
     n: Whole
+    first_ms: Finite
     model_ms: Finite
     model_ms_min: Finite
     model_ms_max: Finite

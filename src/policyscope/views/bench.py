@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from policyscope.runs.bench import BatchSpeed, BenchRecord, TooLarge
+from policyscope.runs.bench import BatchSpeed, BenchRecord, Road, TooLarge
 from policyscope.runs.values import Budget, Times
 from policyscope.views.figure import plain, save
 from policyscope.views.words import between, number, share
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _MARKS = ("o", "s", "^", "D")
+_FEWEST = 4
+"""Calls of each: of twice four that are alike, the ranges lie apart once in 35 times."""
 
 
 def budget_line(budget: Budget, steps: Times | None) -> str:
@@ -35,6 +37,33 @@ def budget_line(budget: Budget, steps: Times | None) -> str:
         f"{number(budget.async_ms)} ms that the executed steps of a chunk last, "
         f"missed in {missed[1]}"
     )
+
+
+def compile_lines(plain: Road, compiled: Road) -> list[str]:
+    """Whether compilation pays, a line a batch size that was measured both ways.
+
+    It says so where the slowest call of one is faster than the fastest of the other.
+    """
+    before = {row.batch_size: row for row in plain.throughput if isinstance(row, BatchSpeed)}
+    lines = []
+    for row in compiled.throughput:
+        other = before.get(row.batch_size)
+        if other is None or isinstance(row, TooLarge):
+            continue
+        times = f"{number(other.model_ms / row.model_ms)} times as fast"
+        if min(row.n, other.n) < _FEWEST:
+            said = f"{times} in {min(row.n, other.n)} calls, too few to tell; --repeats {_FEWEST}"
+        elif row.model_ms_max < other.model_ms_min:
+            # Single calls may have compiled for all sizes already.
+            cost = max(row.first_ms, compiled.latency.first_call_ms) - row.model_ms
+            calls = int(cost / (other.model_ms - row.model_ms)) + 1
+            said = f"{times}, worth its {number(cost / 1e3)} s from {calls} calls on"
+        elif row.model_ms_min > other.model_ms_max:
+            said = f"{times}, advised against"
+        else:
+            said = f"{times}, no difference beyond that between calls: advised against"
+        lines.append(f"--compile at batch {row.batch_size}: {said}")
+    return lines
 
 
 def bench_table(record: BenchRecord) -> Group:
@@ -76,6 +105,10 @@ def bench_table(record: BenchRecord) -> Group:
                 )
         line = budget_line(road.latency.budget, road.latency.end_to_end)
         parts += [latency, rate, Text(f"{line}\n")]
+    for plain_road in record.roads:
+        for road in record.roads:
+            if road.compile and not plain_road.compile and road.dtype == plain_road.dtype:
+                parts += [Text(text) for text in compile_lines(plain_road, road)]
     return Group(*parts)
 
 
