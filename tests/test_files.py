@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import socket
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policyscope.errors import CheckpointError, OutputError
-from policyscope.files import Door, parse_json, sync, write_text, write_whole
+from policyscope.files import Door, give_back_memory, parse_json, sync, write_text, write_whole
+from policyscope.sim.pool import resident
 
 DOOR = Door(CheckpointError, "copy it again")
 
@@ -227,3 +229,12 @@ def test_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.Monk
     write_text(tmp_path / "a", "text")
     assert order == ["file", "named", "folder"]
     sync(tmp_path)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_what_was_freed_goes_back_to_the_system() -> None:
+    pieces = [bytearray(100_000) for _ in range(2000)]
+    del pieces[:-1]  # the last one holds what lies below it
+    before = resident(os.getpid())
+    give_back_memory()
+    assert resident(os.getpid()) < before - 100_000_000
