@@ -87,22 +87,19 @@ def rows_of(frames: Sequence[Frames], samples: int) -> NDArray[np.int64]:
             found=f"{n:,}",
             fix="fewer --samples, --max_frames or a --stride",
         )
-    rows = np.empty(
-        (n // samples, samples, 3), np.int64
-    )  # in place: a copy of many frames is large
-    rows[..., 2] = np.arange(samples)
-    start = 0
+    places, start = np.empty((n // samples, 2), np.int64), 0
     for episode, chosen in frames:
-        part = rows[start : start + len(chosen)]
-        part[..., 0], part[..., 1] = episode, np.asarray(chosen)[:, None]
+        part = places[start : start + len(chosen)]
+        part[:, 0], part[:, 1] = episode, chosen
         start += len(chosen)
-    return rows.reshape(-1, 3)
+    return with_samples(places, samples)
 
 
 def with_samples(places: NDArray[np.int64], samples: int) -> NDArray[np.int64]:
     """[N, 3] episode, frame and sample of [N / samples, 2] frames."""
-    each = np.tile(np.arange(samples), len(places))
-    return np.column_stack([np.repeat(places, samples, axis=0), each])
+    rows = np.empty((len(places), samples, 3), np.int64)  # in place: of many, each copy is large
+    rows[..., :2], rows[..., 2] = places[:, None], np.arange(samples)
+    return rows.reshape(-1, 3)
 
 
 def predict_rows(
